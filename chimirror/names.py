@@ -1,0 +1,189 @@
+"""Names as people write them: framings, hosts, origins, networks, variables.
+
+Every function here takes what was given for one option (one text, or the list of
+texts of an option that may be repeated) and returns its value, or raises
+``ValueError`` with one line that quotes the text and says what to write instead.
+Knows neither the options nor what the values are for.  The bridge loads it on the
+way to its first byte, so whatever costs time to import is imported where it is used.
+"""
+
+from __future__ import annotations
+
+FRAMINGS = ("json", "stdio", "lines")
+_STDERR = ("client", "log", "discard")
+_OURS = "chimirror."  # subprotocol names under this prefix are this project's own
+_TOKEN = frozenset("!#$%&'*+-.^_`|~")  # RFC 9110, 5.6.2, beside letters and digits
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+# Set by the session for itself, and what finds an application's strays again.
+_SESSION = "CHIMIRROR_SESSION"
+
+
+class NotAName(ValueError):
+    """What should be the name of a variable is none."""
+
+
+def framings(text: str) -> tuple[str, ...]:
+    """The allowed framings in order of preference, from ``json,stdio``."""
+    names = tuple(text.split(","))
+    for name in names:
+        _framing(name)
+        if names.count(name) > 1:
+            raise ValueError(f'"{name}" is named twice; name each framing once')
+    return names
+
+
+def _framing(name: str) -> str:
+    if name not in FRAMINGS:
+        raise ValueError(f'"{name}" is not a framing; write {_choice(FRAMINGS)}')
+    return name
+
+
+def stderr(text: str) -> str:
+    """Where the standard error of the application goes."""
+    if text not in _STDERR:
+        raise ValueError(f'"{text}" is not known; write {_choice(_STDERR)}')
+    return text
+
+
+def _choice(words: tuple[str, ...]) -> str:
+    return ", ".join(words[:-1]) + " or " + words[-1]
+
+
+def subprotocols(texts: list[str]) -> dict[str, str]:
+    """Foreign subprotocol names and their framing, from ``mcp=lines``."""
+    names: dict[str, str] = {}
+    for text in texts:
+        name, _, framing = text.partition("=")
+        if not name or not framing or not _is_token(name):
+            raise ValueError(f'"{text}" is not NAME=FRAMING; write mcp=lines')
+        if name.startswith(_OURS):
+            raise ValueError(f'"{name}" is built in; allow it with --framing')
+        if name in names:
+            raise ValueError(f'"{name}" is given twice; give each name one framing')
+        names[name] = _framing(framing)
+    return names
+
+
+def _is_token(text: str) -> bool:
+    return text.isascii() and all(c.isalnum() or c in _TOKEN for c in text)
+
+
+def hosts(texts: list[str]) -> tuple[str, ...]:
+    """Host names in lower case, without scheme, port or path."""
+    return tuple([_host(text) for text in texts])
+
+
+def _host(text: str) -> str:
+    if not text.isascii():
+        raise ValueError(f'"{text}" is not ASCII; write the name in its xn-- form')
+    if not text.strip(".") or not all(c.isalnum() or c in "-._" for c in text):
+        raise ValueError(
+            f'"{text}" is not a host name; write it without scheme, port or path, '
+            "such as app.example.org"
+        )
+    return text.lower()
+
+
+def origins(texts: list[str]) -> tuple[str, ...]:
+    """Origins as browsers send them: lower case, a default port left out."""
+    return tuple([_origin(text) for text in texts])
+
+
+def _origin(text: str) -> str:
+    scheme, separator, authority = text.lower().partition("://")
+    shaped = separator and scheme[:1].isalpha() and _is_token(scheme)
+    if not shaped or not _is_authority(authority):
+        raise ValueError(
+            f'"{text}" is not an origin; write scheme, name and port alone, '
+            "such as https://app.example.org:8443"
+        )
+    return f"{scheme}://{authority.removesuffix(_DEFAULT_PORTS.get(scheme, ' '))}"
+
+
+def _is_authority(text: str) -> bool:
+    return bool(text) and all(
+        c.isascii() and (c.isalnum() or c in "-._:[]") for c in text
+    )
+
+
+def networks(texts: list[str]) -> tuple[str, ...]:
+    """Networks in CIDR notation, or ``unix`` for peers on a Unix socket."""
+    return tuple([_network(text) for text in texts])
+
+
+def _network(text: str) -> str:
+    if text == "unix":
+        return text
+    from ipaddress import ip_network
+
+    try:
+        return str(ip_network(text))
+    except ValueError:
+        pass
+    try:
+        hint = f"write {ip_network(text, strict=False)}"
+    except ValueError:
+        hint = "write 192.0.2.7, 10.0.0.0/8, fd00::/8 or unix"
+    raise ValueError(f'"{text}" is not a network; {hint}')
+
+
+def listen(texts: list[str]) -> tuple[str, ...]:
+    """Addresses to listen on; they are parsed where they are opened."""
+    for text in texts:
+        if texts.count(text) > 1:
+            raise ValueError(f'"{text}" is given twice; give each address once')
+    return tuple(texts)
+
+
+def directory(text: str) -> str:
+    """A path; whether it is there is seen when an application starts."""
+    if not text:
+        raise ValueError("the path is empty; write the directory to start in")
+    return text
+
+
+def pass_env(texts: list[str]) -> tuple[str, ...]:
+    """Names of variables to pass on, from ``A,B`` and repetition."""
+    names = [name for text in texts for name in text.split(",")]
+    for name in names:
+        _variable(name, name)
+        if name == "HTTP_PROXY":
+            # httpoxy: the field "Proxy" of any client would become a setting.
+            raise ValueError(
+                '"HTTP_PROXY" is never passed, a client could set it; '
+                "write --env HTTP_PROXY=VALUE"
+            )
+    return tuple(dict.fromkeys(names))
+
+
+def variables(texts: list[str]) -> dict[str, str]:
+    """Variables from ``NAME=VALUE``; the last one of a name wins."""
+    values: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise ValueError(
+                f'"{text}" has no value; write {text}=VALUE, '
+                f"or --pass-env {text} to pass it on"
+            )
+        values[_variable(name, text)] = value
+    return values
+
+
+def _variable(name: str, text: str) -> str:
+    plain = name.isascii() and name.replace("_", "a").isalnum()
+    if not plain or name[0].isdigit():
+        raise NotAName(f'"{text}" does not begin with a variable name; write NAME')
+    if name == _SESSION:
+        raise ValueError(f'"{name}" is set by each session itself; choose another name')
+    return name
+
+
+def variable_files(paths: list[str]) -> dict[str, str]:
+    """Variables from files; the last one of a name wins."""
+    values: dict[str, str] = {}
+    for path in paths:
+        from chimirror import envfile
+
+        values.update(envfile.read(path))
+    return values

@@ -1,0 +1,302 @@
+"""The command lines of the bridge and the server: one table, one frozen Config.
+
+The table below is the only list of options.  A strict scanner reads a good command
+line by it; whatever is unusual (help, version, any error) goes to docopt-ng, which
+reads the text that usage.py writes from the same table.  A test holds the two equal.
+Two readers, because docopt costs 21 ms to import, twice a bare interpreter's start.
+
+Nothing here opens, starts or connects anything, files of ``--env-file`` apart.
+"""
+
+from __future__ import annotations
+
+from chimirror import names, units
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any, NoReturn
+
+EX_USAGE = 64  # sysexits.h
+DEFAULT_LISTEN = "127.0.0.1:30747"
+
+
+class UsageError(Exception):
+    """A command line that cannot be obeyed; ``str()`` is what to print."""
+
+    status = EX_USAGE
+
+    def __init__(self, program: str, text: str) -> None:
+        super().__init__(program, text)
+        self.program = program
+        self.text = text
+
+    def __str__(self) -> str:
+        from chimirror import usage
+
+        line = usage.synopsis(self.program)
+        return f"{self.program}: {self.text}\nUsage: {line}"
+
+
+class Option:
+    """One row of the table.
+
+    ``field`` names the attribute of Config, ``parse`` turns the text (or the list of
+    texts, where the option may be repeated) into its value.  An option without a
+    metavar is a flag.  A default in parentheses in the text is no text to parse.
+    """
+
+    __slots__ = ("default", "field", "metavar", "name", "parse", "repeats", "text")
+
+    def __init__(
+        self,
+        name: str,
+        metavar: str,
+        default: str | None,
+        field: str,
+        parse: Callable[[Any], object],
+        text: str,
+        repeats: bool = False,
+    ) -> None:
+        self.name = name
+        self.metavar = metavar
+        self.default = default
+        self.field = field
+        self.parse = parse
+        self.text = text
+        self.repeats = repeats
+
+
+# A table reads best as a table.
+# fmt: off
+SHARED = (
+    Option("--framing", "NAMES", "json,stdio", "framings", names.framings,
+           "Framings that are allowed, the preferred first; of json, stdio, lines."),
+    Option("--stderr", "WHERE", None, "stderr", names.stderr,
+           "What becomes of standard error: client, log or discard "
+           "(by framing: log with lines, else client)."),
+    Option("--subprotocol", "NAME=FRAMING", None, "subprotocols", names.subprotocols,
+           "Answer to a foreign subprotocol too, such as mcp=lines; repeatable.", True),
+    Option("--host", "NAME", None, "hosts", names.hosts,
+           "Serve this host name too, not only localhost and IP addresses; "
+           "repeatable.", True),
+    Option("--origin", "ORIGIN", None, "origins", names.origins,
+           "Serve pages of this origin, beside those of the host itself; repeatable.",
+           True),
+    Option("--trusted-proxy", "CIDR", None, "trusted_proxies", names.networks,
+           "Believe X-Forwarded-* from this network, or unix; repeatable.", True),
+    Option("--proxy-protocol", "", None, "proxy_protocol", bool,
+           "Expect a PROXY protocol header (v1 or v2) on each connection."),
+    Option("--max-message", "SIZE", "1M", "max_message", units.message_size,
+           "Largest message, and largest line with lines."),
+    Option("--handshake-timeout", "TIME", "10", "handshake_timeout", units.deadline,
+           "Time for the request head to arrive."),
+    Option("--idle-timeout", "TIME", "off", "idle_timeout", units.timeout,
+           "End a session in which nothing was said for this long."),
+    Option("--session-timeout", "TIME", "off", "session_timeout", units.timeout,
+           "End every session after this long."),
+    Option("--ping-interval", "TIME", "20", "ping_interval", units.timeout,
+           "Ask a silent client for a sign of life this often."),
+    Option("--ping-timeout", "TIME", "20", "ping_timeout", units.deadline,
+           "Time for that sign to arrive."),
+    Option("--linger-timeout", "TIME", "1", "linger_timeout", units.grace,
+           "After the exit, time for output that a child of the application holds."),
+    Option("--stop-grace", "TIME", "1", "stop_grace", units.grace,
+           "From end of input to SIGTERM, when the client has gone."),
+    Option("--kill-grace", "TIME", "5", "kill_grace", units.grace,
+           "From SIGTERM to SIGKILL."),
+    Option("--pass-env", "NAMES", None, "pass_env", names.pass_env,
+           "Pass these variables on to the application; repeatable.", True),
+    Option("--env", "NAME=VALUE", None, "env", names.variables,
+           "Set a variable of the application; repeatable.", True),
+    Option("--env-file", "FILE", None, "env_file", names.variable_files,
+           "Set variables from a file of NAME=VALUE lines; repeatable.", True),
+    Option("--directory", "PATH", None, "directory", names.directory,
+           "Start the application in this directory (where we were started)."),
+)
+SERVER_ONLY = (
+    Option("--listen", "ADDR", None, "listen", names.listen,
+           "Listen on ADDRESS:PORT, [IPV6]:PORT or unix:PATH; repeatable "
+           f"({DEFAULT_LISTEN}, or what systemd hands over).", True),
+    Option("--socket-mode", "MODE", "0600", "socket_mode", units.mode,
+           "Permissions of Unix sockets."),
+    Option("--workers", "N", None, "workers", units.workers,
+           "Worker processes (one per core, more where the descriptor limit asks)."),
+    Option("--drain-timeout", "TIME", "30", "drain_timeout", units.grace,
+           "After SIGTERM, time for sessions to end by themselves."),
+    Option("--max-sessions", "N", None, "max_sessions", units.count,
+           "Sessions at once (what descriptors and processes allow)."),
+    Option("--max-sessions-per-source", "N", "off", "max_sessions_per_source",
+           units.limit, "Sessions at once from one address."),
+    Option("--max-rate", "RATE", "off", "max_rate", units.rate,
+           "New sessions per time: 10, 10/s, 90/min or 500/h."),
+)
+HELP = (
+    Option("--help", "", None, "", bool, "Print this text and exit."),
+    Option("--version", "", None, "", bool, "Print the version and exit."),
+)
+# fmt: on
+BRIDGE = SHARED + HELP
+SERVER = SERVER_ONLY + SHARED + HELP
+PURPOSE = {
+    "chimirror-bridge": "Serve the one WebSocket connection that it is handed "
+    "with a fresh COMMAND.",
+    "chimirror-server": "Serve every WebSocket connection with a fresh COMMAND.",
+}
+
+
+class Config:
+    """What a command line asks for, checked; times are seconds, None is off."""
+
+    command: tuple[str, ...]
+    framings: tuple[str, ...]
+    stderr: str | None  # None: by framing
+    subprotocols: dict[str, str]
+    hosts: tuple[str, ...]
+    origins: tuple[str, ...]
+    trusted_proxies: tuple[str, ...]
+    proxy_protocol: bool
+    max_message: int
+    handshake_timeout: float
+    idle_timeout: float | None
+    session_timeout: float | None
+    ping_interval: float | None
+    ping_timeout: float
+    linger_timeout: float
+    stop_grace: float
+    kill_grace: float
+    pass_env: tuple[str, ...]
+    env: dict[str, str]
+    directory: str | None
+    # The server's; the bridge has its defaults.
+    listen: tuple[str, ...]  # (): what systemd hands over, else DEFAULT_LISTEN
+    socket_mode: int
+    workers: int | None
+    drain_timeout: float
+    max_sessions: int | None
+    max_sessions_per_source: int | None
+    max_rate: float | None
+
+    __slots__ = tuple(__annotations__)
+
+    def __init__(self, **fields: object) -> None:
+        for name in self.__slots__:
+            object.__setattr__(self, name, fields[name])
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"a Config cannot be changed ({name})")
+
+    __delattr__ = __setattr__  # type: ignore[assignment]
+
+
+def bridge(argv: Sequence[str]) -> Config:
+    """The configuration of chimirror-bridge.
+
+    Args:
+        argv: The command line without the name of the program.
+
+    Raises:
+        UsageError: Print it on standard error and exit with its status.
+        SystemExit: Help or version was asked for and is printed.
+    """
+    return _config("chimirror-bridge", BRIDGE, argv)
+
+
+def server(argv: Sequence[str]) -> Config:
+    """The configuration of chimirror-server, as bridge()."""
+    return _config("chimirror-server", SERVER, argv)
+
+
+def _config(program: str, table: Sequence[Option], argv: Sequence[str]) -> Config:
+    try:
+        command, given = scan(table, argv)
+        fields: dict[str, object] = {"command": command}
+        for option in SERVER_ONLY + SHARED:
+            fields[option.field] = _value(option, given.get(option.name))
+        return Config(**_combined(fields))
+    except Unusual as unusual:
+        raise UsageError(program, _judge(program, table, argv, unusual)) from None
+    except ValueError as error:
+        raise UsageError(program, str(error)) from None
+
+
+class Unusual(Exception):
+    """A command line that the scanner leaves to docopt."""
+
+    def __init__(self, text: str, unknown: str = "") -> None:
+        super().__init__(text)
+        self.unknown = unknown
+
+
+def scan(
+    table: Sequence[Option], argv: Sequence[str]
+) -> tuple[tuple[str, ...], dict[str, list[str]]]:
+    """The command, and the texts of each option that was given.
+
+    Raises:
+        Unusual: Help, version, or an error, which it describes.
+    """
+    known = {option.name: option for option in table}
+    given: dict[str, list[str]] = {}
+    position = 0
+    while position < len(argv) and argv[position][:1] == "-" != argv[position]:
+        token = argv[position]
+        position += 1
+        if token == "--":
+            break
+        name, equals, text = token.partition("=")
+        option = known.get(name)
+        if option is None or not option.field:
+            raise Unusual(f"{name} is not an option", name)
+        if not option.metavar:
+            if equals:
+                raise Unusual(f"{name} takes no value")
+        elif not equals:
+            if position == len(argv) or argv[position] == "--":
+                raise Unusual(f"{name} needs a value; write {name} {option.metavar}")
+            text = argv[position]
+            position += 1
+        if name in given and not option.repeats:
+            raise Unusual(f"{name} is given twice; give it once")
+        given.setdefault(name, []).append(text)
+    command = tuple(argv[position:])
+    if not command or not command[0]:
+        raise Unusual("no COMMAND; name the program to start for each connection")
+    return command, given
+
+
+def _judge(
+    program: str, table: Sequence[Option], argv: Sequence[str], unusual: Unusual
+) -> str:
+    """The text of the error, unless docopt prints help or version and exits."""
+    from chimirror import __version__, usage
+
+    text = usage.render(program, PURPOSE[program], table)
+    usage.parse(text, argv, f"{program} {__version__}")
+    # What docopt accepts all the same was an abbreviation: not with us.
+    if not unusual.unknown:
+        return str(unusual)
+    return f"{unusual}; {usage.suggestion(unusual.unknown, table)}"
+
+
+def _value(option: Option, texts: list[str] | None) -> object:
+    if not option.metavar:
+        return texts is not None
+    try:
+        if option.repeats:
+            return option.parse(texts or [])
+        text = texts[0] if texts else option.default
+        return None if text is None else option.parse(text)
+    except ValueError as error:
+        raise ValueError(f"{option.name}: {error}") from None
+
+
+def _combined(fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The fields of a Config, where one option bears on another."""
+    used = (*fields["framings"], *fields["subprotocols"].values())
+    if fields["stderr"] == "client" and "lines" in used:
+        raise ValueError(
+            "--stderr: lines has no place for standard error; write log or discard"
+        )
+    # A variable on the command line is the more particular one.
+    return {**fields, "env": {**fields["env_file"], **fields["env"]}}
