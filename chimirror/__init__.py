@@ -1,8 +1,6 @@
-"""Any program that reads stdin and writes stdout as a WebSocket service.
+"""Any program that reads stdin and writes stdout, served over WebSocket.
 
-Imports nothing: the bridge pays for every import before its first byte.
+This file is loaded by every program before its first byte, so it imports nothing.
 """
-
-from __future__ import annotations
 
 __version__ = "0.1.0"

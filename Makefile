@@ -1,0 +1,54 @@
+# make demo   a real program as a WebSocket service, in the foreground
+# make test   everything that is checked, against the built wheel (ARGS="-k relay" for some)
+# make bench  the measurements
+#
+# Each works on a fresh machine: what is missing goes into .venv, and what only the
+# system can provide is installed where this is Debian and root runs it, else named.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+
+TOOLS := curl dbus gcc haproxy iproute2 libnss-systemd mandoc nginx-light openssl \
+	shellcheck socat systemd websocketd xinetd
+
+.PHONY: demo test bench clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/.demo
+	@echo 'Listening on ws://127.0.0.1:30747/; to play, in another terminal:'
+	@echo
+	@echo '    $(BIN)/chimirror-connect ws://127.0.0.1:30747/'
+	@echo
+	@exec $(BIN)/chimirror-server -- python3 examples/animals.py
+
+test: $(VENV)/.test
+	@.ci/packages $(TOOLS)
+	@rm -rf build/wheel
+	@$(PIP) wheel --no-deps --no-build-isolation --wheel-dir build/wheel .
+	@$(PIP) install --force-reinstall --no-deps build/wheel/*.whl
+	@$(BIN)/pytest --no-skips --cov --cov-report=term $(ARGS)
+
+bench: $(VENV)/.test
+	@.ci/packages $(TOOLS)
+	@$(PIP) install --force-reinstall --no-deps --no-build-isolation .
+	@for each in tests/bench/*.py; do $(BIN)/python -P $$each || exit; done
+
+$(VENV)/.python:
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || .ci/packages python3-venv
+	@$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+# The demo runs what stands in the tree, as it was when pip last saw it.
+$(VENV)/.demo: $(VENV)/.python pyproject.toml $(shell find chimirror -name '*.py' -o -name '*.sh')
+	@$(PIP) install --force-reinstall --no-deps .
+	@$(PIP) install .
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.python pyproject.toml
+	@$(PIP) install '.[test]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist .coverage* .*_cache .hypothesis

@@ -1,0 +1,82 @@
+"""What holds for every test: it leaves the process as it found it, and it ran.
+
+Law: a test that leaves a child (a zombie is one), an open descriptor or a changed
+signal disposition fails, whatever else it proved; with --no-skips, so does a skipped
+one. Ignorance: nothing of chimirror; proc(5) says what a process holds.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Generator, Iterator
+
+import pytest
+
+from settling import descendants, name_of, slay
+
+Descriptors = dict[int, str]
+
+
+def children() -> dict[int, str]:
+    """The processes below this one, by pid, with their state and command line."""
+    found = descendants(os.getpid())
+    return {child.pid: f"{child.state} {name_of(child.pid)}" for child in found}
+
+
+def descriptors() -> Descriptors:
+    """What each open descriptor of this process refers to."""
+    found = {}
+    for entry in os.listdir("/proc/self/fd"):
+        try:
+            found[int(entry)] = os.readlink(f"/proc/self/fd/{entry}")
+        except FileNotFoundError:
+            pass  # the one that listed the directory
+    return found
+
+
+def dispositions() -> dict[str, object]:
+    """How this process takes each signal, which it blocks, what it wakes."""
+    found: dict[str, object] = {
+        signal.strsignal(number) or str(number): signal.getsignal(number)
+        for number in signal.valid_signals()
+    }
+    found["blocked"] = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    found["wake-up"] = wakeup = signal.set_wakeup_fd(-1)
+    signal.set_wakeup_fd(wakeup)
+    return found
+
+
+@pytest.fixture(autouse=True)
+def settled() -> Iterator[None]:
+    """Fails a test that leaves a child, a descriptor or a signal handler behind."""
+    held, handled, born = descriptors(), dispositions(), children()
+    yield
+    left = {pid: what for pid, what in children().items() if pid not in born}
+    slay(left)
+    for pid in left:
+        try:
+            os.waitpid(pid, 0)
+        except ChildProcessError:
+            pass  # somebody else's, and already somebody else's to reap
+    opened = dict(descriptors().items() - held.items())
+    changed = dict(dispositions().items() - handled.items())
+    assert not left, f"left children: {left}"
+    assert not opened, f"left descriptors open: {opened}"
+    assert not changed, f"left signals changed: {changed}"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--no-skips", action="store_true", help="a skipped test fails")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    # (An expected failure is reported as skipped too, and has `wasxfail`.)
+    if report.skipped and not hasattr(report, "wasxfail") and item.config.option.no_skips:
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which this run forbids: {report.longrepr}"
+    return report
