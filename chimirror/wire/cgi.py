@@ -1,0 +1,80 @@
+"""The environment that tells an application who calls: CGI/1.1 (RFC 3875).
+
+Law: the bytes of the peer reach the application unchanged, under names that no
+peer can choose freely: HTTP_PROXY (httpoxy) never, credentials only when asked
+for, and no field may pose as another through an underscore in its name.
+Ignorance: the rest of the environment, and how it is handed over; the values are
+such that os.fsencode() gives back the peer's bytes.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from chimirror.wire.http import unquote
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Container
+
+    from chimirror.wire.handshake import Accept
+
+_NAME = b"-0123456789abcdefghijklmnopqrstuvwxyz"
+# There is no body, and RFC 3875 has names of its own for these two.
+_NEVER = {b"proxy", b"content-length", b"content-type"}
+_ASKED = {b"authorization", b"proxy-authorization", b"cookie"}
+
+
+def _text(value: bytes) -> str:
+    """Decode as os.fsdecode() would, which may not be imported here."""
+    return value.decode(sys.getfilesystemencoding(), "surrogateescape")
+
+
+def _fields(
+    fields: list[tuple[bytes, bytes]], keep: Container[str]
+) -> dict[str, bytes]:
+    """Name the header fields; a repeated one becomes one list."""
+    named: dict[str, bytes] = {}
+    for field, value in fields:
+        # Drops every "_" too: X_Forwarded_For would pass as X-Forwarded-For.
+        if field in _NEVER or field.translate(None, _NAME):
+            continue
+        name = "HTTP_" + field.decode("ascii").upper().replace("-", "_")
+        if field in _ASKED and name not in keep:
+            continue
+        named[name] = named[name] + b", " + value if name in named else value
+    return named
+
+
+def variables(
+    accept: Accept, *, server_software: str, keep: Container[str] = ()
+) -> dict[str, str]:
+    """Name what is known about a session's client.
+
+    Args:
+        accept: The request.
+        server_software: For SERVER_SOFTWARE, such as "chimirror/1.0".
+        keep: Names that `--pass-env` lists; it takes one of HTTP_AUTHORIZATION,
+            HTTP_PROXY_AUTHORIZATION and HTTP_COOKIE for that field to pass.
+    """
+    request = accept.request
+    environment = {
+        name: _text(value) for name, value in _fields(request.fields, keep).items()
+    }
+    environment.update(
+        GATEWAY_INTERFACE="CGI/1.1",
+        SERVER_PROTOCOL="HTTP/1.1",
+        SERVER_SOFTWARE=server_software,
+        SERVER_NAME=accept.host,
+        SERVER_PORT=str(accept.port),
+        REQUEST_METHOD=request.method,
+        REQUEST_URI=request.target,
+        SCRIPT_NAME="",
+        PATH_INFO=_text(unquote(request.path.encode("ascii"))),
+        QUERY_STRING=request.query,
+    )
+    if accept.peer_address:
+        environment["REMOTE_ADDR"] = accept.peer_address
+    if accept.peer_address and accept.peer_port:
+        environment["REMOTE_PORT"] = str(accept.peer_port)
+    return environment

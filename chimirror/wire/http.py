@@ -1,0 +1,285 @@
+"""One HTTP/1.1 request head in, one response out (RFC 9110, RFC 9112).
+
+Law: the head is read strictly (CRLF only, no folding, no control characters, no
+body) and left to right: a verdict on the first bytes is never changed by later
+ones, however they are cut into reads. What h11 refuses is refused here.
+Ignorance: what the fields mean for WebSocket, hosts and origins: `handshake`.
+"""
+
+from __future__ import annotations
+
+import binascii
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from hashlib import sha1
+else:
+    try:
+        from _sha1 import sha1  # hashlib costs a starting bridge 4.5 ms
+    except ImportError:  # a Python built without its own hashes
+        from hashlib import sha1
+
+MAX_HEAD = 16384
+MAX_FIELDS = 100
+MAX_QUOTE = 256
+
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_ALNUM = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+TOKEN = b"!#$%&'*+-.^_`|~" + _ALNUM
+_LINE = bytes(range(0x20, 0x7F))
+_VALUE = b"\t" + _LINE + bytes(range(0x80, 0x100))
+_REASONS = {
+    200: "OK",
+    400: "Bad Request",
+    403: "Forbidden",
+    405: "Method Not Allowed",
+    408: "Request Timeout",
+    426: "Upgrade Required",
+    431: "Request Header Fields Too Large",
+    500: "Internal Server Error",
+    503: "Service Unavailable",
+}
+
+
+class Refusal(Exception):
+    """A request that is not served, and the answer that says so.
+
+    Attributes:
+        status: The HTTP status.
+        text: One line that tells the peer what to do about it.
+        headers: Further fields of the answer.
+        cause: A short word that stays the same, for logs and counters.
+    """
+
+    __slots__ = ("cause", "headers", "status", "text")
+
+    def __init__(
+        self,
+        status: int,
+        text: str,
+        headers: tuple[tuple[str, str], ...] = (),
+        *,
+        cause: str,
+    ) -> None:
+        super().__init__(status, text)
+        self.status = status
+        self.text = text
+        self.headers = headers
+        self.cause = cause
+
+    def response(self, *, head: bool = False) -> bytes:
+        return response(self.status, self.text + "\n", headers=self.headers, head=head)
+
+
+class Request:
+    """A request head; field names are lower-case, values stripped of white space."""
+
+    __slots__ = ("fields", "method", "path", "query", "target")
+
+    def __init__(
+        self, method: str, target: str, fields: list[tuple[bytes, bytes]]
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.path, _, self.query = target.partition("?")
+        self.fields = fields
+
+    def get(self, name: bytes) -> bytes | None:
+        """Return the first value of a field."""
+        for field, value in self.fields:
+            if field == name:
+                return value
+        return None
+
+    def get_all(self, name: bytes) -> list[bytes]:
+        return [value for field, value in self.fields if field == name]
+
+    def elements(self, name: bytes) -> list[bytes]:
+        """Return the elements of a comma-separated field, over all its lines."""
+        parts = b",".join(self.get_all(name)).split(b",")
+        return [part for part in [part.strip(b" \t") for part in parts] if part]
+
+    def tokens(self, name: bytes) -> list[bytes]:
+        """Return `elements` in lower case."""
+        return [element.lower() for element in self.elements(name)]
+
+
+def quote(value: bytes) -> str:
+    """Show what a peer sent: printable ASCII without `"`, of bounded length."""
+    text = ascii(value[:MAX_QUOTE].decode("latin-1"))[1:-1].replace('"', "\\x22")
+    if len(value) > MAX_QUOTE or len(text) > MAX_QUOTE:
+        text = text[: MAX_QUOTE - 3] + "..."
+    return text
+
+
+def unquote(path: bytes) -> bytes:
+    """Decode %XX; a broken escape raises ValueError (binascii.Error is one)."""
+    first, *parts = path.split(b"%")
+    return first + b"".join([binascii.unhexlify(p[:2]) + p[2:] for p in parts])
+
+
+def _malformed(text: str) -> Refusal:
+    return Refusal(400, text, cause="malformed")
+
+
+def _check_start(line: bytes) -> None:
+    """Refuse what no request line starts with; `line` may be unfinished."""
+    if line[:1] == b"\x16":  # the handshake record of every TLS version
+        raise Refusal(400, "this port speaks ws:// and http://, not TLS", cause="tls")
+    method = line.partition(b" ")[0]
+    if (
+        line[:1] == b" "
+        or method.translate(None, TOKEN)
+        or line.translate(None, _LINE)
+        or line.count(b" ") > 2
+    ):
+        raise _malformed("malformed request line")
+
+
+def _check_target(target: bytes) -> None:
+    if target[:1] != b"/":
+        raise _malformed("the request target must be a path that starts with /")
+    if b"#" in target:
+        raise _malformed("the request target holds a fragment")
+    path = target.partition(b"?")[0]
+    if b"%" not in path:
+        return
+    try:
+        decoded = unquote(path)
+    except ValueError:
+        raise _malformed("the path holds a broken percent-escape") from None
+    if b"\0" in decoded:
+        raise _malformed("the path holds a NUL")
+
+
+def _request_line(line: bytes) -> tuple[str, str]:
+    """Return method and target of a finished request line."""
+    _check_start(line)
+    parts = line.split(b" ")
+    if len(parts) != 3 or not parts[1]:
+        raise _malformed("malformed request line")
+    method, target, version = parts
+    if version != b"HTTP/1.1":
+        # An HTTP/2 preface, "PRI * HTTP/2.0", ends here as well.
+        text = f'this port speaks HTTP/1.1, not "{quote(version)}"'
+        raise Refusal(400, text, cause="http-version")
+    _check_target(target)
+    return method.decode("ascii"), target.decode("ascii")
+
+
+def _fields(lines: list[bytes]) -> list[tuple[bytes, bytes]]:
+    """Split finished field lines."""
+    fields: list[tuple[bytes, bytes]] = []
+    for line in lines[:MAX_FIELDS]:
+        name, colon, value = line.partition(b":")
+        if (
+            not name
+            or not colon
+            or name.translate(None, TOKEN)
+            or value.translate(None, _VALUE)
+        ):
+            raise _malformed(f"malformed header field {len(fields) + 1}")
+        fields.append((name.lower(), value.strip(b" \t")))
+    if len(lines) > MAX_FIELDS:
+        text = f"more than {MAX_FIELDS} header fields"
+        raise Refusal(431, text, cause="head-too-large")
+    return fields
+
+
+def _check_part(part: bytes) -> None:
+    """Refuse an unfinished head as soon as it cannot become a good one."""
+    *lines, last = part.split(b"\r\n")
+    if last[-1:] == b"\r":
+        last = last[:-1]  # its LF may follow
+    if not lines:
+        _check_start(last)
+        return
+    _request_line(lines[0])
+    if last:
+        # With a colon the unfinished line is judged like a finished one.
+        lines.append(last if b":" in last else last + b":")
+    _fields(lines[1:])
+
+
+def _check_framing(request: Request) -> None:
+    """Refuse what makes the end of the request, or its Host, a question."""
+    for name, label in ((b"host", "Host"), (b"origin", "Origin")):
+        if len(request.get_all(name)) > 1:
+            raise _malformed(f"more than one {label} field")
+    if request.get(b"host") is None:
+        raise _malformed("no Host field")
+    if request.get(b"transfer-encoding") is not None or request.get_all(
+        b"content-length"
+    ) not in ([], [b"0"]):
+        raise Refusal(400, "a request with a body is not served", cause="body")
+
+
+def parse(buffer: bytes | bytearray) -> tuple[Request, int] | None:
+    """Read one request head from the start of what has arrived.
+
+    Returns:
+        The request and the length of its head in bytes, blank line included;
+        None while the head is unfinished and nothing is wrong with it.
+
+    Raises:
+        Refusal: 400 or 431, as early as it can be known.
+    """
+    end = buffer.find(b"\r\n\r\n", 0, MAX_HEAD)
+    if end < 0:
+        _check_part(bytes(buffer[:MAX_HEAD]))
+        if len(buffer) >= MAX_HEAD:
+            text = f"a request head of more than {MAX_HEAD} bytes"
+            raise Refusal(431, text, cause="head-too-large")
+        return None
+    first, *lines = bytes(buffer[:end]).split(b"\r\n")
+    method, target = _request_line(first)
+    request = Request(method, target, _fields(lines))
+    _check_framing(request)
+    return request, end + 4
+
+
+def response(
+    status: int,
+    body: str,
+    *,
+    headers: Iterable[tuple[str, str]] = (),
+    head: bool = False,
+    content_type: str = "text/plain; charset=utf-8",
+) -> bytes:
+    """Write a whole response, the last one of its connection.
+
+    Args:
+        status: One of the statuses in DESIGN.
+        body: The text, line ends included.
+        headers: Further fields, ours: nothing in them is checked.
+        head: The request was HEAD, the body stays away.
+        content_type: The media type of `body`.
+    """
+    payload = body.encode()
+    lines = [
+        f"HTTP/1.1 {status} {_REASONS[status]}",
+        f"Content-Type: {content_type}",
+        f"Content-Length: {len(payload)}",
+        "Cache-Control: no-store",
+        "X-Content-Type-Options: nosniff",
+    ]
+    lines += [f"{name}: {value}" for name, value in headers]
+    # Upgrade is hop-by-hop: RFC 9110 7.8 wants it named in Connection.
+    lines.append("Connection: close" + (", Upgrade" if status == 426 else ""))
+    answer = "\r\n".join(lines).encode("ascii") + b"\r\n\r\n"
+    return answer if head else answer + payload
+
+
+def switching_protocols(key: bytes, subprotocol: bytes | None) -> bytes:
+    """Write the 101 that opens a WebSocket (RFC 6455 4.2.2)."""
+    accept = binascii.b2a_base64(sha1(key + _GUID).digest(), newline=False)
+    answer = (
+        b"HTTP/1.1 101 Switching Protocols\r\n"
+        b"Upgrade: websocket\r\n"
+        b"Connection: Upgrade\r\n"
+        b"Sec-WebSocket-Accept: %s\r\n" % accept
+    )
+    if subprotocol is not None:
+        answer += b"Sec-WebSocket-Protocol: %s\r\n" % subprotocol
+    return answer + b"\r\n"
