@@ -1,0 +1,306 @@
+"""Ways to put a session behind a socket: each starts real programs and ends them.
+
+Law: a way is a context manager that yields a `Service`; when it is left, every
+process that was started in it is gone, or the test fails. Ports are the kernel's
+choice: a reserved one is held bound until the program that needs it has it.
+Ignorance: nothing about frames or sessions; see socat(1), xinetd.conf(5),
+systemd-socket-activate(1).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import socket
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import chimirror
+from settling import (
+    MARK,
+    descendants,
+    descriptors,
+    ended,
+    listening,
+    marked,
+    name_of,
+    slay,
+    until,
+)
+
+ROOT = str(Path(chimirror.__file__).parent.parent)
+LAUNCH = (sys.executable, "-m")
+OURS = re.compile(r"chimirror[.](bridge|server)")
+
+
+class Service:
+    """A running way in: where to connect, who serves, what was said on stderr."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path, mark: str) -> None:
+        self.process = process
+        self.pid = process.pid
+        self.log = log
+        self.mark = mark
+        self.address: str | tuple[str, int] = ""
+
+    def connect(self) -> socket.socket:
+        unix = isinstance(self.address, str)
+        connection = socket.socket(socket.AF_UNIX if unix else socket.AF_INET)
+        connection.connect(self.address)
+        return connection
+
+    def find(self, pattern: str) -> str:
+        """Waits for a line of the log that matches; its first group."""
+        found: list[str] = []
+
+        def ask() -> bool:
+            if self.process.poll() is not None:
+                raise AssertionError(f"it ended: {self.log.read_text()}")
+            found[:] = re.findall(pattern, self.log.read_text(), re.MULTILINE)
+            return bool(found)
+
+        until(ask, f"{pattern} in {self.log}")
+        return found[0]
+
+    def serving(self) -> list[int]:
+        """The processes of chimirror's own that run at this moment."""
+        return [pid for pid in marked(self.mark) if OURS.search(name_of(pid))]
+
+    def applications(self) -> list[int]:
+        """Every process of an application, wherever it has fled to."""
+        own = {self.pid, *self.serving()}
+        return [pid for pid in marked(self.mark) if pid not in own]
+
+    def census(self) -> tuple[dict[int, int], int]:
+        """Open descriptors by serving process, and the number of all children."""
+        counts = {pid: descriptors(pid) for pid in self.serving()}
+        return counts, len(descendants(self.pid))
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(30)
+
+
+Way = Callable[..., AbstractContextManager[Service]]
+
+
+@contextmanager
+def running(directory: Path, argv: list[str], mark: str) -> Iterator[Service]:
+    """Runs one long-lived program, its stderr in a file; nothing outlives it."""
+    log = directory / f"{Path(argv[0]).name}.log"
+    env = os.environ | {"PYTHONPATH": ROOT, MARK: mark}
+    with log.open("wb") as stderr:
+        process = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr, env=env
+        )
+    service = Service(process, log, mark)
+    try:
+        yield service
+        service.stop()
+        until(lambda: not marked(mark), f"no process left by {argv}")
+    finally:
+        process.kill()
+        process.wait()
+        slay(marked(mark))
+
+
+def argv_of(
+    name: str, command: list[str], options: tuple[str, ...], mark: str
+) -> list[str]:
+    """`chimirror-NAME` as a command line; the application carries the mark."""
+    program = [*LAUNCH, f"chimirror.{name}", "--env", f"{MARK}={mark}"]
+    return [*program, *options, "--", *command]
+
+
+def script(directory: Path, argv: list[str]) -> Path:
+    """The command line as one word, for programs that split words their own way."""
+    path = directory / "serve"
+    text = f"#!/bin/sh\nPYTHONPATH={shlex.quote(ROOT)} exec {shlex.join(argv)}\n"
+    path.write_text(text)
+    path.chmod(0o755)
+    return path
+
+
+@contextmanager
+def reserved() -> Iterator[int]:
+    """A free port of 127.0.0.1, held (bound, not listening) until this is left."""
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        yield holder.getsockname()[1]
+
+
+def await_port(service: Service, port: int) -> None:
+    def ask() -> bool:
+        if service.process.poll() is not None:
+            raise AssertionError(f"it ended: {service.log.read_text()}")
+        return listening(port)
+
+    until(ask, f"a listener on port {port}")
+    service.address = ("127.0.0.1", port)
+
+
+@contextmanager
+def socat(
+    directory: Path, command: list[str], *options: str, pipes: bool = False
+) -> Iterator[Service]:
+    """A bridge per connection on a socketpair, or on two pipes."""
+    mark = uuid.uuid4().hex
+    run = script(directory, argv_of("bridge", command, options, mark))
+    action = f"EXEC:{run},pipes" if pipes else f"EXEC:{run}"
+    listen = "TCP-LISTEN:0,bind=127.0.0.1,fork"
+    with running(directory, ["socat", "-d", "-d", listen, action], mark) as service:
+        port = service.find(r"listening on AF=2 127\.0\.0\.1:(\d+)")
+        service.address = ("127.0.0.1", int(port))
+        yield service
+
+
+def socat_pipes(
+    directory: Path, command: list[str], *options: str
+) -> AbstractContextManager[Service]:
+    return socat(directory, command, *options, pipes=True)
+
+
+XINETD = """\
+defaults
+{{
+    log_type = FILE {log}
+}}
+service chimirror
+{{
+    type = UNLISTED
+    socket_type = stream
+    protocol = tcp
+    bind = 127.0.0.1
+    port = {port}
+    wait = no
+    user = {user}
+    instances = UNLIMITED
+    per_source = UNLIMITED
+    cps = 10000 1
+    server = {run}
+}}
+"""
+
+
+@contextmanager
+def xinetd(directory: Path, command: list[str], *options: str) -> Iterator[Service]:
+    """The real xinetd: the connection is fd 0, fd 1 and fd 2 of each bridge."""
+    mark = uuid.uuid4().hex
+    run = script(directory, argv_of("bridge", command, options, mark))
+    config = directory / "xinetd.conf"
+    argv = ["xinetd", "-dontfork", "-f", str(config)]
+    argv += ["-pidfile", str(directory / "xinetd.pid")]
+    with reserved() as port:
+        user = "root" if os.getuid() == 0 else os.environ["USER"]
+        log = directory / "sessions.log"
+        config.write_text(XINETD.format(log=log, port=port, user=user, run=run))
+        with running(directory, argv, mark) as service:
+            await_port(service, port)
+            yield service
+
+
+@contextmanager
+def activated(
+    directory: Path, command: list[str], *options: str, inetd: bool = False
+) -> Iterator[Service]:
+    """systemd-socket-activate --accept: the connection is fd 3, or fd 0 and fd 1."""
+    mark = uuid.uuid4().hex
+    argv = argv_of("bridge", command, options, mark)
+    with reserved() as port:
+        listen = ["systemd-socket-activate", "--accept", f"--listen=127.0.0.1:{port}"]
+        listen += ["--inetd"] if inetd else []
+        listen += [f"--setenv=PYTHONPATH={ROOT}", f"--setenv={MARK}={mark}"]
+        with running(directory, [*listen, *argv], mark) as service:
+            await_port(service, port)
+            yield service
+
+
+def activated_inetd(
+    directory: Path, command: list[str], *options: str
+) -> AbstractContextManager[Service]:
+    return activated(directory, command, *options, inetd=True)
+
+
+@contextmanager
+def server(
+    directory: Path, command: list[str], *options: str, listen: str = "127.0.0.1:0"
+) -> Iterator[Service]:
+    """chimirror-server on TCP, ready when it says that it listens."""
+    mark = uuid.uuid4().hex
+    options = ("--listen", listen, *options)
+    argv = argv_of("server", command, options, mark)
+    with running(directory, argv, mark) as service:
+        where = service.find(r"listening on (\S+)")
+        if where.startswith("unix:"):
+            service.address = where.removeprefix("unix:")
+        else:
+            host, _, port = where.rpartition(":")
+            service.address = (host, int(port))
+        yield service
+
+
+def server_unix(
+    directory: Path, command: list[str], *options: str
+) -> AbstractContextManager[Service]:
+    """chimirror-server on a Unix socket."""
+    path = directory / "socket"
+    return server(directory, command, *options, listen=f"unix:{path}")
+
+
+WAYS: dict[str, Way] = {
+    "socat": socat,
+    "socat-pipes": socat_pipes,
+    "xinetd": xinetd,
+    "activate": activated,
+    "activate-inetd": activated_inetd,
+    "server": server,
+    "server-unix": server_unix,
+}
+
+
+class Bridge:
+    """One chimirror-bridge on one end of a connection; the other end is ours."""
+
+    def __init__(self, command: list[str], *options: str, tcp: bool = False) -> None:
+        self.mark = uuid.uuid4().hex
+        argv = argv_of("bridge", command, options, self.mark)
+        env = os.environ | {"PYTHONPATH": ROOT}
+        self.socket, theirs = tcp_pair() if tcp else socket.socketpair()
+        with theirs:
+            fd = theirs.fileno()
+            self.process = subprocess.Popen(
+                argv, stdin=fd, stdout=fd, stderr=subprocess.PIPE, env=env
+            )
+        self.pid = self.process.pid
+
+    def finish(self) -> tuple[int, bytes]:
+        """Waits for its end: exit status, and what it said on stderr."""
+        _, said = self.process.communicate(timeout=30)
+        return self.process.returncode, said
+
+    def __enter__(self) -> Bridge:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.socket.close()
+        gone = ended(self.pid, 30)
+        self.process.kill()
+        self.finish()
+        left = marked(self.mark)
+        slay(left)
+        assert gone, "the bridge outlived its connection"
+        assert not left or error[0], "the application outlived the bridge"
+
+
+def tcp_pair() -> tuple[socket.socket, socket.socket]:
+    """Two ends of one TCP connection over loopback: ours, and theirs."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        ours = socket.create_connection(listener.getsockname())
+        theirs, _ = listener.accept()
+    return ours, theirs
