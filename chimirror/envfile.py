@@ -40,8 +40,8 @@ def read(path: str) -> dict[str, str]:
 def parse(text: str, path: str) -> dict[str, str]:
     """The variables of a text; the last one of a name wins."""
     values: dict[str, str] = {}
-    for number, line in enumerate(text.split("\n"), 1):
-        line = line.strip(" \t\r")
+    lines = [line.strip(" \t\r") for line in text.split("\n")]
+    for number, line in enumerate(lines, 1):
         if not line or line[0] in "#;":
             continue
         try:

@@ -1,0 +1,315 @@
+"""The scanner equals docopt, each error says what to do, the Config is what was asked.
+
+docopt-ng reads the usage text, the scanner the table: for every command line that is
+not an abbreviation, both read the same or both refuse.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from itertools import chain
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chimirror import options, usage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    Read = tuple[tuple[str, ...], dict[str, list[str]]] | None
+
+PROGRAMS = [
+    ("chimirror-bridge", options.bridge, options.BRIDGE),
+    ("chimirror-server", options.server, options.SERVER),
+]
+TEXT = {name: usage.render(name, "Serve.", table) for name, _, table in PROGRAMS}
+
+
+def refusal(argv: list[str], program: int = 1) -> str:
+    """The one line of the error, without the name of the program."""
+    name, read, _ = PROGRAMS[program]
+    with pytest.raises(options.UsageError) as caught:
+        read(argv)
+    assert caught.value.status == 64
+    first, second = str(caught.value).split("\n")
+    assert second == f"Usage: {name} [options]... [--] COMMAND [ARG...]"
+    assert first.startswith(f"{name}: ")
+    return first.removeprefix(f"{name}: ")
+
+
+def by_scanner(table: Sequence[options.Option], argv: list[str]) -> Read:
+    try:
+        return options.scan(table, argv)
+    except options.Unusual:
+        return None
+
+
+def by_docopt(name: str, table: Sequence[options.Option], argv: list[str]) -> Read:
+    try:
+        read = usage.parse(TEXT[name], argv, "1")
+    except SystemExit:  # help or version
+        return None
+    if read is None or not read["COMMAND"]:
+        return None
+    given: dict[str, list[str]] = {}
+    for option in table:
+        value = read[option.name]
+        texts = value if isinstance(value, list) else [""] * int(str(value))
+        if option.metavar and texts == (option.default or "").split():
+            continue
+        if len(texts) > 1 and not option.repeats:
+            return None
+        if texts:
+            given[option.name] = texts
+    command = (read["COMMAND"], *read["ARG"])  # type: ignore[misc]
+    return command, given
+
+
+def without_defaults(table: Sequence[options.Option], read: Read) -> Read:
+    """docopt cannot tell a default from the same text given."""
+    if read is None:
+        return None
+    defaults = {option.name: [option.default] for option in table}
+    return read[0], {k: v for k, v in read[1].items() if v != defaults[k]}
+
+
+NAMES = [option.name for option in options.SERVER]
+VALUES = st.sampled_from(["a", "1", "", "a=b", "--", "-", "--host", "x y", "[default:"])
+TOKENS = st.one_of(
+    st.sampled_from(NAMES),
+    st.builds("{}={}".format, st.sampled_from(NAMES), VALUES),
+    VALUES,
+    st.sampled_from(["-x", "--unknown", "--unknown=1", "---", "--=1", "COMMAND"]),
+)
+PAIRS = st.tuples(st.sampled_from(NAMES), VALUES).map(list)
+ARGV = st.one_of(
+    st.lists(TOKENS, max_size=6),
+    st.lists(PAIRS, max_size=5).map(lambda pairs: [*chain(*pairs), "cat", "-n"]),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(program=st.sampled_from([0, 1]), argv=ARGV)
+def test_scanner_equals_docopt(program: int, argv: list[str]) -> None:
+    name, _, table = PROGRAMS[program]
+    scanned = without_defaults(table, by_scanner(table, argv))
+    assert scanned == by_docopt(name, table, argv)
+
+
+@pytest.mark.parametrize(("name", "read", "table"), PROGRAMS)
+def test_usage_text_and_table_agree(
+    name: str, read: object, table: Sequence[options.Option]
+) -> None:
+    parsed = usage.parse(TEXT[name], ["cat"], "1")
+    assert parsed is not None
+    options_of_text = {key for key in parsed if key.startswith("--") and key != "--"}
+    assert options_of_text == {option.name for option in table}
+    for option in table:
+        expected: object = (option.default or "").split() if option.metavar else 0
+        assert parsed[option.name] == expected
+    assert all(len(line) <= 80 for line in TEXT[name].splitlines())
+
+
+def test_defaults_are_those_of_the_design() -> None:
+    config = options.server(["cat"])
+    assert {name: getattr(config, name) for name in config.__slots__} == {
+        "command": ("cat",),
+        "framings": ("json", "stdio"),
+        "stderr": None,
+        "subprotocols": {},
+        "hosts": (),
+        "origins": (),
+        "trusted_proxies": (),
+        "proxy_protocol": False,
+        "max_message": 1048576,
+        "handshake_timeout": 10,
+        "idle_timeout": None,
+        "session_timeout": None,
+        "ping_interval": 20,
+        "ping_timeout": 20,
+        "linger_timeout": 1,
+        "stop_grace": 1,
+        "kill_grace": 5,
+        "pass_env": (),
+        "env": {},
+        "directory": None,
+        "listen": (),
+        "socket_mode": 0o600,
+        "workers": None,
+        "drain_timeout": 30,
+        "max_sessions": None,
+        "max_sessions_per_source": None,
+        "max_rate": None,
+    }
+    assert options.DEFAULT_LISTEN == "127.0.0.1:30747"
+
+
+def test_bridge_has_the_defaults_of_the_server() -> None:
+    bridge, server = options.bridge(["cat"]), options.server(["cat"])
+    for name in bridge.__slots__:
+        assert getattr(bridge, name) == getattr(server, name)
+
+
+def test_everything_given() -> None:
+    config = options.server(
+        "--listen [::1]:8000 --listen unix:/run/a --socket-mode 0660 --workers 2"
+        " --drain-timeout 1min --max-sessions 100 --max-sessions-per-source=5"
+        " --max-rate 90/min --framing lines,json --stderr log --subprotocol mcp=lines"
+        " --host Example.ORG --host b --origin https://A.example:443"
+        " --trusted-proxy 10.0.0.0/8 --trusted-proxy unix --proxy-protocol"
+        " --max-message 64K --handshake-timeout 500ms --idle-timeout 1h"
+        " --session-timeout 1d --ping-interval off --ping-timeout 3 --linger-timeout 0"
+        " --stop-grace 0 --kill-grace 1.5 --pass-env A,B --pass-env C --env X=1=2"
+        " --directory /tmp -- sh -c --help".split()
+    )
+    assert {name: getattr(config, name) for name in config.__slots__} == {
+        "command": ("sh", "-c", "--help"),
+        "framings": ("lines", "json"),
+        "stderr": "log",
+        "subprotocols": {"mcp": "lines"},
+        "hosts": ("example.org", "b"),
+        "origins": ("https://a.example",),
+        "trusted_proxies": ("10.0.0.0/8", "unix"),
+        "proxy_protocol": True,
+        "max_message": 65536,
+        "handshake_timeout": 0.5,
+        "idle_timeout": 3600,
+        "session_timeout": 86400,
+        "ping_interval": None,
+        "ping_timeout": 3,
+        "linger_timeout": 0,
+        "stop_grace": 0,
+        "kill_grace": 1.5,
+        "pass_env": ("A", "B", "C"),
+        "env": {"X": "1=2"},
+        "directory": "/tmp",
+        "listen": ("[::1]:8000", "unix:/run/a"),
+        "socket_mode": 0o660,
+        "workers": 2,
+        "drain_timeout": 60,
+        "max_sessions": 100,
+        "max_sessions_per_source": 5,
+        "max_rate": 1.5,
+    }
+
+
+@pytest.mark.parametrize(
+    ("argv", "text"),
+    [
+        ([], "no COMMAND; name the program to start for each connection"),
+        (["--"], "no COMMAND; name the program to start for each connection"),
+        ([""], "no COMMAND; name the program to start for each connection"),
+        (["--proxy-protocol"], "no COMMAND; name the program to start for each conn"),
+        (["--host"], "--host needs a value; write --host NAME"),
+        (["--host", "--", "cat"], "--host needs a value; write --host NAME"),
+        (["--proxy-protocol=1", "cat"], "--proxy-protocol takes no value"),
+        (["--stderr=log", "--stderr=log", "cat"], "--stderr is given twice; give it"),
+        (["--fram", "json", "cat"], "--fram is not an option; write --framing"),
+        (["--fraimng", "json", "cat"], "--fraimng is not an option; write --framing"),
+        (["--ping-", "c"], "write --ping-interval or --ping-timeout"),
+        (["--bogus", "cat"], "--bogus is not an option; --help lists the options"),
+        (["-5", "cat"], "-5 is not an option; --help lists the options"),
+        (
+            ["--ping-interval", "20x", "cat"],
+            '--ping-interval: "20x" is not a time; write 20, 500ms, 2min or off',
+        ),
+        (
+            ["--framing=lines", "--stderr=client", "cat"],
+            "--stderr: lines has no place for standard error; write log or discard",
+        ),
+        (
+            ["--subprotocol=mcp=lines", "--stderr=client", "cat"],
+            "--stderr: lines has no place for standard error; write log or discard",
+        ),
+    ],
+)
+def test_error_says_what_to_do(argv: list[str], text: str) -> None:
+    assert text in refusal(argv)
+
+
+def test_bridge_refuses_what_is_the_server_s() -> None:
+    for option in options.SERVER_ONLY:
+        assert f"{option.name} is not an option" in refusal([option.name, "1"], 0)
+
+
+@pytest.mark.parametrize(("name", "read", "table"), PROGRAMS)
+@pytest.mark.parametrize("argv", [["--help"], ["--proxy-protocol", "--help", "cat"]])
+def test_help_goes_to_standard_output(
+    name: str,
+    read: Callable[[Sequence[str]], object],
+    table: object,
+    argv: list[str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        read(argv)
+    assert not caught.value.code
+    output = capsys.readouterr()
+    assert f"\nUsage:\n  {name} [options]... [--] COMMAND [ARG...]\n" in output.out
+    assert output.err == ""
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        options.bridge(["--version"])
+    assert not caught.value.code
+    assert capsys.readouterr() == ("chimirror-bridge 0.1.0\n", "")
+
+
+def test_help_of_the_application_is_the_application_s() -> None:
+    assert options.bridge(["cat", "--help"]).command == ("cat", "--help")
+    assert options.bridge(["--", "--help"]).command == ("--help",)
+
+
+def test_variables_of_the_command_line_win(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    file = tmp_path_factory.mktemp("env") / "secrets"
+    file.write_text("A=file\nB=file\n")
+    config = options.bridge(["--env", "A=line", "--env-file", str(file), "cat"])
+    assert config.env == {"A": "line", "B": "file"}
+
+
+def test_error_in_a_file_names_the_line(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    file = tmp_path_factory.mktemp("env") / "secrets"
+    file.write_text("A=1\nnonsense\n")
+    expected = f"--env-file: {file}:2: no NAME=VALUE here; comments begin with #"
+    assert refusal(["--env-file", str(file), "cat"]) == expected
+
+
+def test_config_cannot_be_changed() -> None:
+    config = options.bridge(["cat"])
+    with pytest.raises(AttributeError, match="cannot be changed"):
+        config.max_message = 1
+    with pytest.raises(AttributeError, match="cannot be changed"):
+        del config.max_message
+
+
+def test_good_command_line_imports_next_to_nothing() -> None:
+    program = (
+        "from chimirror import options;"
+        "options.bridge(['--framing', 'json', '--env', 'A=1', '--', 'cat']);"
+        "print(*sorted(m for m in sys.modules if m.startswith('chimirror')"
+        " or m in ('re', 'enum', 'typing', 'docopt', 'os', 'collections', 'json')))"
+    )
+    # -S and -I, as the bridge is started; the package is found by its directory.
+    root = options.__file__.removesuffix("chimirror/options.py")
+    program = f"import sys; sys.path.append({root!r}); {program}"
+    loaded = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    assert loaded == [
+        "chimirror",
+        "chimirror.names",
+        "chimirror.options",
+        "chimirror.units",
+    ]
