@@ -1,11 +1,11 @@
 #!/bin/sh
-# chimirror-bridge: start the bridge with `python3 -I -S`, which skips site and saves
-# a third of the interpreter's start. (`#!python -IS` does not survive pip.)
+# chimirror-bridge: starts the bridge with `python3 -I -S`, which leaves out site and with
+# it a third of the interpreter's start. (`#!python -IS` does not survive pip.)
 #
 # It knows where pip puts things and nothing else: the interpreter is beside this file or
 # in PATH, the package in the library directory of the same prefix. Only builtins, so no
-# fork, but for a symbolic link (pipx). Whatever it cannot see from here (an editable
-# install, dependencies in another directory) is left to site, at site's price.
+# fork, but for a symbolic link (pipx). What cannot be seen from here (an editable
+# install, dependencies in another directory) is found by site, at site's price.
 
 self=$0
 if [ -h "$self" ]; then
@@ -23,47 +23,35 @@ if [ -x "$bin/python3" ]; then
 fi
 
 # The directory that holds the package: of a prefix (venv, pipx, --user, --prefix; Debian
-# says dist-packages), or of `pip install --target`.
+# says dist-packages), or of `pip install --target`. Versions may share a prefix, but
+# compiled libraries fit one of them, so that the directory has a say in the interpreter.
 site=
-for directory in "$bin"/../lib/python3*/site-packages \
-    "$bin"/../lib/python3*/dist-packages "$bin"/..; do
-    if [ -f "$directory/chimirror/bridge.py" ]; then
-        site=$directory
-        # Several versions may share a prefix, but compiled libraries fit one.
-        version=${directory%/*-packages}
-        version=${version##*/}
-        case $version in
-            python3.*)
-                if [ -x "$bin/$version" ]; then
-                    python=$bin/$version
-                    break
-                elif [ "$python" = python3 ] && command -v "$version" >/dev/null; then
-                    python=$version
-                fi
-                ;;
-        esac
+for directory in "$bin"/../lib/python3*/*-packages "$bin"/..; do
+    [ -f "$directory/chimirror/bridge.py" ] || continue
+    site=$directory
+    version=${directory%/*}
+    version=${version##*/}
+    case $version in python3.*) ;; *) continue ;; esac
+    if [ -x "$bin/$version" ]; then
+        python=$bin/$version
+        break
+    elif [ "$python" = python3 ] && command -v "$version" >/dev/null; then
+        python=$version
     fi
 done
 
 if ! command -v "$python" >/dev/null; then
-    echo "chimirror-bridge: there is no $python in PATH or beside $self" >&2
+    echo "chimirror-bridge: no $python in PATH or beside $self" >&2
     exit 69 # EX_UNAVAILABLE
 fi
-
 if [ -z "$site" ]; then
     exec "$python" -E -P -c 'from chimirror.bridge import main; main()' "$@"
 fi
+isolation=-IS
 for library in docopt h11 orjson pybase64 websockets wsproto; do
-    if ! [ -d "$site/$library" ]; then
-        exec "$python" -I -c '
-import sys
-sys.path.append(sys.argv.pop(1))
-from chimirror.bridge import main
-main()' "$site" "$@"
-    fi
+    [ -d "$site/$library" ] || isolation=-I
 done
-exec "$python" -I -S -c '
-import sys
+exec "$python" "$isolation" -c 'import sys
 sys.path.append(sys.argv.pop(1))
 from chimirror.bridge import main
 main()' "$site" "$@"

@@ -41,7 +41,7 @@ def dispositions() -> dict[str, object]:
         signal.strsignal(number) or str(number): signal.getsignal(number)
         for number in signal.valid_signals()
     }
-    found["blocked"] = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    found["blocked"] = sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
     found["wake-up"] = wakeup = signal.set_wakeup_fd(-1)
     signal.set_wakeup_fd(wakeup)
     return found
@@ -60,7 +60,7 @@ def settled() -> Iterator[None]:
         except ChildProcessError:
             pass  # somebody else's, and already somebody else's to reap
     opened = dict(descriptors().items() - held.items())
-    changed = dict(dispositions().items() - handled.items())
+    changed = {name: how for name, how in dispositions().items() if handled[name] != how}
     assert not left, f"left children: {left}"
     assert not opened, f"left descriptors open: {opened}"
     assert not changed, f"left signals changed: {changed}"
