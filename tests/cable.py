@@ -63,7 +63,7 @@ class Cable:
         ip(f"netns del {self.name}")
 
     def connect(self, port: int) -> socket.socket:
-        """A connection from the far end; a socket stays in the namespace of its birth."""
+        """From the far end: a socket stays in the namespace of its birth."""
         made: list[socket.socket] = []
 
         def work() -> None:
@@ -74,6 +74,13 @@ class Cable:
         thread.start()
         thread.join()
         return made[0]
+
+    def pair(self) -> tuple[socket.socket, socket.socket]:
+        """Two ends of one TCP connection: the far one, and the near one."""
+        with socket.create_server((self.near, 0)) as listener:
+            far = self.connect(listener.getsockname()[1])
+            near, _ = listener.accept()
+        return far, near
 
     def pull(self) -> None:
         ip(f"-n {self.name} link set far down")

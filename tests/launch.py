@@ -267,11 +267,17 @@ WAYS: dict[str, Way] = {
 class Bridge:
     """One chimirror-bridge on one end of a connection; the other end is ours."""
 
-    def __init__(self, command: list[str], *options: str, tcp: bool = False) -> None:
+    def __init__(
+        self,
+        command: list[str],
+        *options: str,
+        tcp: bool = False,
+        pair: tuple[socket.socket, socket.socket] | None = None,
+    ) -> None:
         self.mark = uuid.uuid4().hex
         argv = argv_of("bridge", command, options, self.mark)
         env = os.environ | {"PYTHONPATH": ROOT}
-        self.socket, theirs = tcp_pair() if tcp else socket.socketpair()
+        self.socket, theirs = pair or (tcp_pair() if tcp else socket.socketpair())
         with theirs:
             fd = theirs.fileno()
             self.process = subprocess.Popen(
