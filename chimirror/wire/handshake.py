@@ -272,26 +272,21 @@ def _check_origin(
     if value is None:
         return
     text = value.decode("latin-1")
-    shown = http.quote(value)
-    if text.lower() == "null":
-        raise Refusal(
-            403,
-            'Origin "null" is refused: sandboxed pages and files open no session here',
-            cause="origin",
-        )
-    if _comparable(text) in policy.origins:
-        return
     origin = _origin(text)
-    if origin is None:
-        raise Refusal(403, f'Origin "{shown}" is not allowed here', cause="origin")
-    host, port = place
-    if origin[1:] != (host, port or _PORTS[scheme or origin[0]]):
-        raise Refusal(
-            403,
-            f'Origin "{shown}" is not allowed here; '
-            f"start with --origin {shown} to allow it",
-            cause="origin",
-        )
+    if origin is not None:
+        host, port = place
+        if origin[1:] == (host, port or _PORTS[scheme or origin[0]]):
+            return
+    if text == "null":
+        reason = "is refused: sandboxed pages and files open no session here"
+    elif _comparable(text) in policy.origins:
+        return
+    else:
+        reason = "is not allowed here"
+    shown = http.quote(value)
+    if origin is not None:
+        reason += f"; start with --origin {shown} to allow it"
+    raise Refusal(403, f'Origin "{shown}" {reason}', cause="origin")
 
 
 def _choose(request: Request, policy: Policy) -> tuple[bytes | None, str]:

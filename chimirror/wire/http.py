@@ -116,6 +116,8 @@ def quote(value: bytes) -> str:
 def unquote(path: bytes) -> bytes:
     """Decode %XX; a broken escape raises ValueError (binascii.Error is one)."""
     first, *parts = path.split(b"%")
+    if b"" in parts:
+        raise ValueError("an escape without digits")
     return first + b"".join([binascii.unhexlify(p[:2]) + p[2:] for p in parts])
 
 
