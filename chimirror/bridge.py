@@ -1,0 +1,87 @@
+"""chimirror-bridge: one connection that it is handed, one process, one session.
+
+This file only puts the parts together. Its start-up is a feature: what a session may
+never need is not imported before the session needs it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from chimirror.system import activation
+
+WIRE_WAS_STDERR = activation.protect_wire()  # nothing may be printed before this
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal as _signal
+else:
+    import _signal
+
+from chimirror import options  # noqa: E402
+from chimirror.service import Peer, Service, new_identity  # noqa: E402
+from chimirror.session import Session  # noqa: E402
+from chimirror.system import children  # noqa: E402
+from chimirror.system.child import Starter  # noqa: E402
+from chimirror.system.loop import Loop  # noqa: E402
+from chimirror.system.records import Records  # noqa: E402
+
+EX_UNAVAILABLE = 69
+
+
+def identity() -> str:
+    """systemd's invocation id where it is ours, so that the journal finds the session.
+
+    The variable is inherited: under xinetd every session would have the same.
+    """
+    if os.environ.get("SYSTEMD_EXEC_PID") == str(os.getpid()):
+        return os.environ.get("INVOCATION_ID") or new_identity()
+    return new_identity()
+
+
+def serve(config: options.Config, found: activation.Found) -> None:
+    """Serve the one session to its end, and leave nothing behind."""
+    loop = Loop()
+    starter = Starter(loop, config.command)
+    records = Records(stderr_was_wire=WIRE_WAS_STDERR)
+    service = Service(config, loop, starter, records, os.environ)
+    peer = Peer(found.address, found.port, found.uid)
+    session = Session(service, peer, found.source, found.sink, identity())
+
+    def drain() -> None:
+        session.close(1001, "drain")
+
+    for number in (_signal.SIGTERM, _signal.SIGINT, _signal.SIGHUP):
+        loop.on_signal(number, drain)
+    while service.sessions:
+        loop.turn()
+    children.end_all()
+    loop.close_all()
+
+
+def main() -> None:
+    """Run the program; exit statuses are sysexits."""
+    try:
+        config = options.bridge(sys.argv[1:])
+        found = activation.find(os.environ)
+        if config.directory is not None:
+            os.chdir(config.directory)
+    except options.UsageError as error:
+        sys.exit(_complain(str(error), error.status))
+    except activation.NoConnection as error:
+        sys.exit(_complain(f"chimirror-bridge: {error}", os.EX_USAGE))
+    except OSError as error:
+        text = f"chimirror-bridge: {error.filename}: {error.strerror}"
+        sys.exit(_complain(text, EX_UNAVAILABLE))
+    serve(config, found)
+
+
+def _complain(text: str, status: int) -> int:
+    os.write(2, f"{text}\n".encode(errors="backslashreplace"))
+    return status
+
+
+if __name__ == "__main__":
+    main()

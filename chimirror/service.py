@@ -1,0 +1,176 @@
+"""What all sessions of one process share: configuration, policy, limits, records.
+
+Built once, by the bridge or by a worker of the server; a session reaches everything
+that is not its own through it. Knows no descriptor.
+"""
+
+from __future__ import annotations
+
+import os
+
+from chimirror import __version__
+from chimirror.wire import proxy
+from chimirror.wire.handshake import Policy
+from chimirror.wire.http import Refusal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Protocol
+
+    from chimirror.options import Config
+    from chimirror.session import Session
+    from chimirror.system.child import Starter
+    from chimirror.system.loop import Loop
+    from chimirror.system.records import Records
+
+    class Admission(Protocol):
+        """Who may have a session."""
+
+        def enter(self, peer: Peer) -> str | None:
+            """Count one session in, or say which limit forbids it."""
+
+        def leave(self, peer: Peer) -> None:
+            """Count it out."""
+
+        def retry_after(self, cause: str) -> int:
+            """Seconds after which the same peer may try again."""
+
+
+PASSED = ("PATH", "LANG", "TZ", "HOME", "USER", "CREDENTIALS_DIRECTORY")
+NO_ROOM = {
+    "max-sessions": "all sessions are taken",
+    "max-sessions-per-source": "all sessions of this address are taken",
+    "max-rate": "too many new sessions just now",
+    "drain": "this service is going down",
+}
+
+
+class Peer:
+    """The other end of a connection.
+
+    Attributes:
+        address: IPv4 or IPv6 text; empty on a Unix socket.
+        port: 0 where there is none.
+        uid: of the peer's process, on a Unix socket; else -1.
+    """
+
+    __slots__ = ("address", "port", "uid")
+
+    def __init__(self, address: str, port: int, uid: int = -1) -> None:
+        self.address = address
+        self.port = port
+        self.uid = uid
+
+    @property
+    def text(self) -> str:
+        """As records show it: `127.0.0.1:4711`, `[::1]:4711`, `unix:1000`."""
+        if not self.address:
+            return f"unix:{self.uid}" if self.uid >= 0 else "unix"
+        host = f"[{self.address}]" if ":" in self.address else self.address
+        return f"{host}:{self.port}" if self.port else host
+
+
+class Unlimited:
+    """The admission of a process that serves one session."""
+
+    __slots__ = ()
+
+    def enter(self, peer: Peer) -> None:
+        """There is always room."""
+
+    def leave(self, peer: Peer) -> None:
+        """Nothing was counted."""
+
+    def retry_after(self, cause: str) -> int:
+        """Never asked."""
+        return 1
+
+
+class Service:
+    """See the module; one per process.
+
+    Args:
+        environment: of this process, from which the allow-list takes.
+        on_session_end: called with each session that has been recorded and forgotten.
+    """
+
+    __slots__ = (
+        "admission",
+        "command",
+        "config",
+        "connecting",
+        "environment",
+        "kept_fields",
+        "loop",
+        "policy",
+        "records",
+        "server_software",
+        "sessions",
+        "starter",
+    )
+
+    def __init__(
+        self,
+        config: Config,
+        loop: Loop,
+        starter: Starter,
+        records: Records,
+        environment: Mapping[str, str],
+        admission: Admission | None = None,
+    ) -> None:
+        self.config = config
+        self.loop = loop
+        self.starter = starter
+        self.records = records
+        self.admission: Admission = admission or Unlimited()
+        self.command = " ".join(config.command)
+        self.server_software = f"chimirror/{__version__}"
+        self.kept_fields = frozenset(config.pass_env)
+        self.environment = allowed(environment, config)
+        self.policy = make_policy(config)
+        self.sessions: set[Session] = set()
+        self.connecting = 0  # handshakes in flight
+
+    def no_room(self, cause: str) -> Refusal:
+        """The refusal for a limit, or for a service that goes down."""
+        seconds = str(self.admission.retry_after(cause))
+        text = f"{NO_ROOM[cause]}; try again later"
+        return Refusal(503, text, (("Retry-After", seconds),), cause=cause)
+
+    def on_decided(self) -> None:
+        """A handshake is over, one way or the other."""
+        self.connecting -= 1
+
+    def on_session_end(self, session: Session) -> None:
+        """A session has been recorded and forgotten; for subclasses."""
+
+    def fault(self, error: Exception, session: str) -> None:
+        """A bug of ours met by one session: the log gets all of it."""
+        import traceback
+
+        text = "".join(traceback.format_exception(error))
+        self.records.note(3, f"internal error in session {session}", detail=text)
+
+
+def allowed(environment: Mapping[str, str], config: Config) -> dict[str, str]:
+    """What an application inherits, and what the operator adds to it."""
+    kept = {
+        name: value
+        for name, value in environment.items()
+        if name in PASSED or name.startswith("LC_") or name in config.pass_env
+    }
+    return {**kept, "PYTHONUNBUFFERED": "1", **config.env}
+
+
+def make_policy(config: Config) -> Policy:
+    """The endpoint's policy from its options."""
+    trusted = proxy.trusted(config.trusted_proxies) if config.trusted_proxies else None
+    return Policy(
+        config.framings, config.subprotocols, config.hosts, config.origins, trusted
+    )
+
+
+def new_identity() -> str:
+    """128 random bits, as systemd writes an INVOCATION_ID."""
+    return os.urandom(16).hex()

@@ -1,0 +1,420 @@
+"""A session: one client, one fresh process, joined until either one ends.
+
+The story, in order: the request head is judged; the limits are asked; the application
+is started; the client gets its 101; messages become input and output becomes messages;
+either one's end ends the other; the end is recorded. Nothing is started for a request
+that could still be refused.
+
+What a frame is, is `connection`'s matter; what a message means, `wire.framing`'s; how
+a process is started and stopped, `system.application`'s. Here they meet.
+"""
+
+from __future__ import annotations
+
+from chimirror.connection import CONNECTING, OPEN, Connection
+from chimirror.service import Peer
+from chimirror.system.application import ENDED, IDLE, Application
+from chimirror.system.child import SESSION_VARIABLE
+from chimirror.system.children import describe, signal_name
+from chimirror.system.loop import NEVER
+from chimirror.system.outbox import HIGH
+from chimirror.wire import cgi, framing, handshake, http, proxy
+from chimirror.wire.frames import Close, Failure, Ping
+from chimirror.wire.framing import EOF, Mistake, Signal, Violation
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from chimirror.service import Service
+    from chimirror.wire.frames import Event
+
+LOG_LINE = 4096  # bytes of the application's stderr in one record
+PLAIN = (1000, "exit 0")
+
+
+class Session:
+    """One client's session, from its connection to its record.
+
+    Args:
+        service: what all sessions of this process share.
+        peer: who is at the other end.
+        source, sink: the connection's descriptors; ours from now on.
+        identity: the session id.
+    """
+
+    __slots__ = (
+        "_active",
+        "_admitted",
+        "_deciding",
+        "_head",
+        "_log",
+        "_opened",
+        "_proxied",
+        "_request",
+        "_service",
+        "_stderr",
+        "application",
+        "bytes_in",
+        "bytes_out",
+        "connection",
+        "framing",
+        "identity",
+        "messages_in",
+        "messages_out",
+        "peer",
+        "reason",
+        "status",
+    )
+
+    def __init__(
+        self, service: Service, peer: Peer, source: int, sink: int, identity: str
+    ) -> None:
+        self._service = service
+        self.peer = peer
+        self.identity = identity
+        self._head = b""
+        self._log = b""
+        self._proxied = not service.config.proxy_protocol
+        self._admitted = False
+        self._deciding = True
+        self._request: handshake.Accept | None = None
+        self._stderr = "client"
+        self._opened = self._active = 0.0
+        self.bytes_in = self.bytes_out = 0
+        self.messages_in = self.messages_out = 0
+        self.reason = ""
+        self.status: int | None = None
+        self.framing: framing.Framing | None = None
+        loop, config = service.loop, service.config
+        self.application = Application(self, loop, service.starter, config, identity)
+        service.sessions.add(self)
+        service.connecting += 1
+        self.connection = Connection(self, loop, config, source, sink)
+
+    # The request
+
+    def on_head(self, data: bytes) -> None:
+        """More of the request head, or of the PROXY header before it."""
+        self._head += data
+        head = False
+        try:
+            if not self._proxied and not self._read_proxy_header():
+                return
+            parsed = http.parse(self._head)
+            if parsed is None:
+                return
+            request, length = parsed
+            head = request.method == "HEAD"
+            self._head = self._head[length:]
+            verdict = handshake.judge(
+                request, self._service.policy, self.peer.address, self.peer.port
+            )
+            if isinstance(verdict, handshake.Page):
+                self._answer(verdict.response(head=head))
+            else:
+                self._accept(verdict)
+        except http.Refusal as refusal:
+            self._refuse(refusal, head=head)
+
+    def _read_proxy_header(self) -> bool:
+        """Take the peer from the PROXY header; whether it is complete."""
+        parsed = proxy.parse(self._head)
+        if parsed is None:
+            return False
+        source, length = parsed
+        if source is not None:
+            self.peer = Peer(*source)
+        self._head = self._head[length:]
+        self._proxied = True
+        return True
+
+    def on_head_timeout(self) -> None:
+        """The request head did not come in time."""
+        text = "the request did not arrive in time"
+        self._refuse(http.Refusal(408, text, cause="slow-head"))
+
+    def _accept(self, request: handshake.Accept) -> None:
+        """The request is in order: ask the limits, then start the application."""
+        service = self._service
+        if request.peer_address != self.peer.address:
+            self.peer = Peer(request.peer_address, request.peer_port)
+        variables = cgi.variables(
+            request, server_software=service.server_software, keep=service.kept_fields
+        )
+        cause = service.admission.enter(self.peer)
+        if cause is not None:
+            raise service.no_room(cause)
+        self._admitted = True
+        self._request = request
+        self.framing = framing.create(request.framing, service.config.max_message)
+        self._stderr = service.config.stderr or self.framing.default_stderr
+        self.connection.hold()
+        environment = {**variables, **service.environment}
+        environment[SESSION_VARIABLE] = self.identity
+        self.application.start(environment, self._stderr != "discard")
+
+    def on_application_failed(self, reason: str) -> None:
+        """It cannot be started: the log says why, the client that it is so."""
+        self._service.records.note(3, f"cannot start the application: {reason}")
+        text = "the application could not be started"
+        self._refuse(http.Refusal(500, text, cause="start"))
+
+    def _refuse(self, refusal: http.Refusal, *, head: bool = False) -> None:
+        self._service.records.refused(
+            self.peer.text, refusal.status, refusal.cause, refusal.text
+        )
+        self._answer(refusal.response(head=head))
+
+    def _answer(self, response: bytes) -> None:
+        self._head = b""
+        self._decided()
+        self.connection.answer(response)
+
+    def _decided(self) -> None:
+        """One handshake less in flight."""
+        if self._deciding:
+            self._deciding = False
+            self._service.on_decided()
+
+    # The open session
+
+    def on_application_started(self) -> None:
+        """The process runs: answer 101, unless the client has gone meanwhile."""
+        request = self._request
+        if request is None or self.connection.state != CONNECTING:
+            self._end_application()
+            return
+        self._opened = self._active = self._service.loop.now
+        self._service.records.start(
+            session=self.identity,
+            peer=self.peer.text,
+            command=self._service.command,
+            path=request.request.target,
+            origin=(request.request.get(b"origin") or b"").decode("latin-1"),
+            framing=request.framing,
+        )
+        response = request.response()
+        if self.framing is not None:
+            response += self._count(self.framing.opened(self.identity))
+        early, self._head, self._request = self._head, b"", None
+        self._decided()
+        self.connection.open(response, early)
+
+    def on_events(self, events: list[Event], size: int) -> None:
+        """Messages and control frames, in the order in which they came."""
+        self.bytes_in += size
+        self._active = self._service.loop.now
+        lines: list[bytes] = []
+        for event in events:
+            if type(event) is bytes:
+                self.messages_in += 1
+                self._on_message(event, lines)
+            elif isinstance(event, Ping):
+                self.connection.send_pong(event.payload)
+            elif isinstance(event, Close):
+                self._deliver(lines)
+                self._on_close(event)
+            elif isinstance(event, Failure):
+                self._deliver(lines)
+                self.close(event.code, event.reason)
+        self._deliver(lines)
+
+    def _on_message(self, message: bytes, lines: list[bytes]) -> None:
+        if self.connection.state != OPEN or self.framing is None:
+            return
+        meaning = self.framing.decode(message)
+        if type(meaning) is bytes:
+            lines.append(meaning)
+        elif meaning is EOF:
+            self._deliver(lines)
+            self.application.end_input()
+        elif isinstance(meaning, Signal):
+            self._deliver(lines)
+            self.application.signal(meaning.name)
+        elif isinstance(meaning, Mistake):
+            self.connection.send([self._count(self.framing.error(meaning.text))])
+        elif isinstance(meaning, Violation):
+            self._deliver(lines)
+            self.close(meaning.code, meaning.reason)
+
+    def _deliver(self, lines: list[bytes]) -> None:
+        """Hand over what has come; a client that outruns us is read no further."""
+        if lines:
+            self.application.write(lines)
+            lines.clear()
+        if self.application.backlog > HIGH or self.connection.backlog > 2 * HIGH:
+            self.connection.pause()
+
+    def on_input_room(self) -> None:
+        """The application has read on: so may we."""
+        if self.connection.state == OPEN and self.connection.backlog <= 2 * HIGH:
+            self.connection.resume()
+
+    def on_output(self, stream: str, chunk: bytes) -> None:
+        """The application has written."""
+        if stream == "stderr" and self._stderr == "log":
+            self._log_lines(chunk)
+            return
+        if self.framing is None:
+            return
+        self._active = self._service.loop.now
+        try:
+            buffers, messages = self.framing.encode(stream, chunk)
+        except Violation as violation:
+            self._send(*violation.sent)
+            self.reason = violation.reason
+            self.connection.close(violation.code, violation.reason, discard=False)
+            self._end_application()
+            return
+        self._send(buffers, messages)
+        if self.connection.backlog > HIGH:
+            self.application.pause_output()
+
+    def _send(self, buffers: list[bytes], messages: int) -> None:
+        if buffers:
+            self.messages_out += messages
+            self.bytes_out += sum(map(len, buffers))
+            self.connection.send(buffers)
+
+    def _count(self, frame: bytes) -> bytes:
+        """Enter one message of ours, if it is one, in the books."""
+        if frame:
+            self.messages_out += 1
+            self.bytes_out += len(frame)
+        return frame
+
+    def on_output_room(self) -> None:
+        """The client has read on: so may we."""
+        self.application.resume_output()
+        if self.application.backlog <= HIGH:
+            self.connection.resume()
+
+    def _log_lines(self, chunk: bytes) -> None:
+        *lines, self._log = (self._log + chunk).split(b"\n")
+        while len(self._log) > LOG_LINE:
+            lines.append(self._log[:LOG_LINE])
+            self._log = self._log[LOG_LINE:]
+        for line in lines:
+            self._service.records.stderr(self.identity, line)
+
+    # Time
+
+    def next_timeout(self, now: float) -> float:
+        """Close a session that is over its time; else, when to ask again."""
+        config = self._service.config
+        deadline = NEVER
+        if config.session_timeout is not None:
+            deadline = self._opened + config.session_timeout
+            if now >= deadline:
+                self.close(1001, "time")
+                return NEVER
+        if config.idle_timeout is not None:
+            deadline = min(deadline, self._active + config.idle_timeout)
+            if now >= self._active + config.idle_timeout:
+                self.close(1001, "idle")
+                return NEVER
+        return deadline
+
+    # Either one's end ends the other
+
+    def on_application_end(self, status: int) -> None:
+        """Its output is drained: tell how it ended, and close."""
+        self.status = status
+        if self._log:
+            self._service.records.stderr(self.identity, self._log)
+        if self.connection.state == OPEN and self.framing is not None:
+            self._say_farewell(self.framing, status)
+        self._settle()
+
+    def _say_farewell(self, spoken: framing.Framing, status: int) -> None:
+        code, reason = 1000 if status == 0 else 1011, describe(status)
+        try:
+            for stream in ("stdout", "stderr"):
+                self._send(*spoken.finish(stream))
+            number = (status, None) if status >= 0 else (None, signal_name(-status))
+            self.connection.send([self._count(spoken.ended(*number))])
+        except Violation as violation:
+            self._send(*violation.sent)
+            code, reason = violation.code, violation.reason
+        self.reason = self.reason or reason
+        self.connection.close(code, reason, discard=False)
+
+    def _on_close(self, event: Close) -> None:
+        """The client closes: the answer is the same code, at once."""
+        if self.connection.state == OPEN:
+            self.reason = f"client close {event.code}"
+            self.connection.close(event.code, "", discard=True)
+            self._end_application()
+
+    def on_peer_leaving(self) -> None:
+        """The client goes; what it sent before is still being read and delivered."""
+        self.application.stop()
+
+    def on_peer_gone(self, reason: str) -> None:
+        """The client has gone without a word."""
+        self.reason = self.reason or reason
+        self._end_application()
+
+    def close(self, code: int, reason: str) -> None:
+        """End the session from our side, whatever it is doing."""
+        self.reason = self.reason or reason
+        if self.connection.state == OPEN:
+            self.connection.close(code, reason, discard=True)
+        elif self.connection.state == CONNECTING:
+            self._refuse(self._service.no_room(reason))
+        self._end_application()
+
+    def abort(self) -> None:
+        """End the session now: one attempt to say so, and no grace."""
+        self.close(1001, "drain")
+        self.application.kill()
+
+    def _end_application(self) -> None:
+        self.application.end_input()
+        self.application.stop()
+
+    def on_connection_closed(self) -> None:
+        """The connection's last act."""
+        self._decided()
+        self._end_application()
+        self._settle()
+
+    def _settle(self) -> None:
+        """Once both halves have ended: write the record and forget everything."""
+        service = self._service
+        if self not in service.sessions or self.connection.source >= 0:
+            return
+        if self.application.phase not in (IDLE, ENDED):
+            return
+        service.sessions.discard(self)
+        if self._admitted:
+            service.admission.leave(self.peer)
+        if self._opened:
+            self._record_end()
+        service.on_session_end(self)
+
+    def _record_end(self) -> None:
+        service = self._service
+        service.records.end(
+            session=self.identity,
+            peer=self.peer.text,
+            command=service.command,
+            bytes_in=self.bytes_in,
+            bytes_out=self.bytes_out,
+            messages_in=self.messages_in,
+            messages_out=self.messages_out,
+            exit="" if self.status is None else describe(self.status),
+            reason=self.reason,
+            duration_usec=int((service.loop.clock() - self._opened) * 1_000_000),
+        )
+
+    # Faults
+
+    def on_fault(self, error: Exception) -> None:
+        """A bug of ours: this session ends and is told so; no other is touched."""
+        self._service.fault(error, self.identity)
+        if self.reason == "error internal":
+            self.connection.finish()
+            self.application.kill()
+        else:
+            self.reason = "error internal"
+            self.close(1011, "error internal")

@@ -1,0 +1,342 @@
+"""The process half of a session: three pipes, an exit status and the stop ladder.
+
+Knows bytes, not messages. Its owner is told of output, of room for input and of the
+end; back-pressure is which pipes are polled. Each stream is closed by itself, and the
+end is told once: when the process is reaped and its output drained.
+
+The ladder (each step only if the one before did not help): end of input, after the
+stop grace TERM and CONT to the process group, after the kill grace KILL.
+"""
+
+from __future__ import annotations
+
+import os
+
+
+from chimirror.system.children import SIGNALS
+from chimirror.system.loop import ERROR, HANGUP, NEVER, READ, WRITE
+from chimirror.system.outbox import LOW, Outbox, write_now
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal as _signal
+    from collections.abc import Mapping
+    from typing import Protocol
+
+    from chimirror.system.child import Starter
+    from chimirror.system.loop import Loop
+
+    class Graces(Protocol):
+        """The timings of an end, in seconds."""
+
+        @property
+        def linger_timeout(self) -> float: ...
+
+        @property
+        def stop_grace(self) -> float: ...
+
+        @property
+        def kill_grace(self) -> float: ...
+
+    class Owner(Protocol):
+        """Who is told."""
+
+        def on_application_started(self) -> None: ...
+
+        def on_application_failed(self, reason: str) -> None: ...
+
+        def on_output(self, stream: str, chunk: bytes) -> None: ...
+
+        def on_input_room(self) -> None: ...
+
+        def on_application_end(self, status: int) -> None: ...
+
+        def on_fault(self, error: Exception) -> None: ...
+else:
+    import _signal
+
+
+# phases
+IDLE, STARTING, RUNNING, EXITED, ENDED = range(5)
+# steps of the stop ladder
+NONE, END_OF_INPUT, TERMINATED, KILLED = range(4)
+
+READ_SIZE = 64 * 1024
+LAST_READS = 16  # of READ_SIZE: what a pipe may still hold when its linger is over
+
+
+class Application:
+    """One application process and its pipes.
+
+    Args:
+        owner: told of everything that happens.
+        loop, starter: of this process; shared by all sessions.
+        graces: the timings of its end.
+        session: the id that strays carry in their environment.
+    """
+
+    __slots__ = (
+        "_graces",
+        "_inbox",
+        "_input_ended",
+        "_linger_left",
+        "_loop",
+        "_owner",
+        "_paused",
+        "_session",
+        "_starter",
+        "_step",
+        "_survivors",
+        "armed",
+        "deadline",
+        "phase",
+        "pid",
+        "status",
+        "stderr",
+        "stdin",
+        "stdout",
+    )
+
+    def __init__(
+        self, owner: Owner, loop: Loop, starter: Starter, graces: Graces, session: str
+    ) -> None:
+        self._owner = owner
+        self._loop = loop
+        self._starter = starter
+        self._graces = graces
+        self._session = session
+        self._inbox: Outbox | None = None
+        self._input_ended = False
+        self._linger_left = 0.0
+        self._paused = False
+        self._step = NONE
+        self._survivors = False
+        self.armed = 0
+        self.deadline = NEVER
+        self.phase = IDLE
+        self.pid = 0
+        self.status = 0
+        self.stdin = self.stdout = self.stderr = -1
+
+    # Starting
+
+    def start(self, environment: Mapping[str, str], keep_stderr: bool) -> None:
+        """Ask for the process; `on_application_started` or `_failed` is the answer."""
+        self.phase = STARTING
+        self._starter.start(self, environment, keep_stderr)
+
+    def on_started(self, pid: int, pipes: tuple[int, int, int]) -> None:
+        """The starter's answer; a client that went meanwhile: the ladder begins."""
+        self.phase = RUNNING
+        self.pid = pid
+        self.stdin, self.stdout, self.stderr = pipes
+        self._watch_output()
+        if self._step:
+            self._loop.arm(self, self._loop.now + self._graces.stop_grace)
+        if self._input_ended:
+            self._close_input()
+        self._owner.on_application_started()
+
+    def on_start_failed(self, reason: str) -> None:
+        """The starter's other answer."""
+        self.phase = ENDED
+        self._owner.on_application_failed(reason)
+
+    # Input
+
+    @property
+    def backlog(self) -> int:
+        """Bytes that wait for the application to read."""
+        return self._inbox.size if self._inbox else 0
+
+    def write(self, chunks: list[bytes]) -> None:
+        """Give it input; what it can no longer read is dropped."""
+        if self.stdin < 0:
+            return
+        if self._inbox is not None:
+            self._inbox.push(chunks)
+            return
+        try:
+            rest = write_now(self.stdin, chunks)
+        except OSError:
+            self._close_input()
+            return
+        if rest:
+            self._inbox = Outbox(rest)
+            self._loop.watch(self.stdin, self, WRITE)
+
+    def end_input(self) -> None:
+        """Close stdin once everything before is written."""
+        self._input_ended = True
+        if self._inbox is None:
+            self._close_input()
+
+    def _flush_input(self) -> None:
+        inbox = self._inbox
+        if inbox is None:
+            return
+        before = inbox.size
+        try:
+            empty = inbox.flush(self.stdin)
+        except OSError:
+            self._close_input()
+            return
+        if self._step == END_OF_INPUT and inbox.size < before:
+            # It still reads what was sent before the end: the grace begins anew.
+            self._loop.arm(self, self._loop.now + self._graces.stop_grace)
+        if empty:
+            self._inbox = None
+            self._loop.watch(self.stdin, self, 0)
+            if self._input_ended:
+                self._close_input()
+        if inbox.size <= LOW:
+            self._owner.on_input_room()
+
+    def _close_input(self) -> None:
+        """Forget stdin: it has ended, or nobody reads it any more."""
+        if self.stdin < 0:
+            return
+        self._loop.close(self.stdin)
+        self.stdin = -1
+        if self._inbox is not None:
+            self._inbox = None
+            self._owner.on_input_room()
+
+    # Output
+
+    def pause_output(self) -> None:
+        """Read no output until `resume_output`: the pipe fills and the writer waits."""
+        if self._paused or self._step:
+            return
+        self._paused = True
+        self._watch_output()
+        if self.phase == EXITED:
+            self._linger_left = self.deadline - self._loop.now
+            self._loop.disarm(self)
+
+    def resume_output(self) -> None:
+        """Read again."""
+        if not self._paused:
+            return
+        self._paused = False
+        self._watch_output()
+        if self.phase == EXITED:
+            self._loop.arm(self, self._loop.now + self._linger_left)
+
+    def _watch_output(self) -> None:
+        mask = 0 if self._paused else READ
+        for fd in (self.stdout, self.stderr):
+            if fd >= 0:
+                self._loop.watch(fd, self, mask)
+
+    def _read(self, fd: int) -> bool:
+        """Read once; whether there was anything."""
+        try:
+            chunk = os.read(fd, READ_SIZE)
+        except BlockingIOError:
+            return False
+        if not chunk:
+            self._output_ended(fd)
+            return False
+        if not self._step:
+            self._owner.on_output("stdout" if fd == self.stdout else "stderr", chunk)
+        return True
+
+    def _output_ended(self, fd: int) -> None:
+        self._loop.close(fd)
+        if fd == self.stdout:
+            self.stdout = -1
+        else:
+            self.stderr = -1
+        if self.phase == EXITED and self.stdout < 0 and self.stderr < 0:
+            self._end()
+
+    # Signals and the end
+
+    def signal(self, name: str) -> None:
+        """Send a signal (`INT`) to its process group."""
+        self._starter.signal(self.pid, SIGNALS[name])
+
+    def stop(self) -> None:
+        """Begin the stop ladder; output is read and discarded from now on."""
+        if self._step or self.phase in (IDLE, ENDED):
+            return
+        self.resume_output()
+        self._step = END_OF_INPUT
+        if self.phase == EXITED:
+            self._end()
+        elif self.phase == RUNNING:
+            self._loop.arm(self, self._loop.now + self._graces.stop_grace)
+
+    def kill(self) -> None:
+        """Go to the ladder's last step at once."""
+        self.stop()
+        if self.phase == RUNNING:
+            self._step = KILLED
+            self._loop.disarm(self)
+            self._starter.signal(self.pid, _signal.SIGKILL)
+
+    def on_timer(self, now: float) -> None:
+        """A grace is over."""
+        if self.phase == EXITED:
+            self._drain()
+        elif self._step == END_OF_INPUT:
+            self._step = TERMINATED
+            self._starter.signal(self.pid, _signal.SIGTERM)
+            self._starter.signal(self.pid, _signal.SIGCONT)
+            self._loop.arm(self, now + self._graces.kill_grace)
+        elif self._step == TERMINATED:
+            self.kill()
+
+    def on_exit(self, status: int, survivors: bool) -> None:
+        """The process has ended and is reaped; what it wrote is still drained.
+
+        Only a descendant can hold the pipes open now: it is given the linger timeout,
+        which stands still while we do not read.
+        """
+        self.phase = EXITED
+        self.status = status
+        self._survivors = survivors
+        self._close_input()
+        if self._step or (self.stdout < 0 and self.stderr < 0):
+            self._end()
+        elif self._paused:
+            self._linger_left = self._graces.linger_timeout
+            self._loop.disarm(self)
+        else:
+            self._loop.arm(self, self._loop.now + self._graces.linger_timeout)
+
+    def _drain(self) -> None:
+        """The linger is over: take what the pipes hold now, and no more."""
+        for fd in (self.stdout, self.stderr):
+            for _ in range(LAST_READS):
+                if fd < 0 or self.phase == ENDED or not self._read(fd):
+                    break
+        if self.phase != ENDED:
+            self._end()
+
+    def _end(self) -> None:
+        self.phase = ENDED
+        self._loop.disarm(self)
+        self._close_input()
+        for fd in (self.stdout, self.stderr):
+            if fd >= 0:
+                self._loop.close(fd)
+        self.stdout = self.stderr = -1
+        self._starter.finish(self.pid, self._session, self._survivors)
+        self._owner.on_application_end(self.status)
+
+    # The loop's side
+
+    def on_event(self, fd: int, events: int) -> None:
+        """One of the pipes is ready."""
+        if fd != self.stdin:
+            self._read(fd)
+        elif events & (ERROR | HANGUP):
+            self._close_input()
+        else:
+            self._flush_input()
+
+    def on_fault(self, error: Exception) -> None:
+        """A bug of ours while serving this process: the owner answers for it."""
+        self._owner.on_fault(error)

@@ -1,0 +1,98 @@
+"""How many sessions descriptors and process ids allow on this machine.
+
+getrlimit(2), proc(5) and the pids controller of both cgroup versions. Knows numbers
+only; what to do with them is the server's matter.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+
+PER_SESSION = 4  # descriptors: socket, stdin, stdout, stderr
+RESERVED = 96  # descriptors of a worker for everything else, and for starts
+OTHER_PROCESSES = 512  # of the process ids, left for the rest of the machine
+
+
+def raise_descriptor_limit() -> int:
+    """Raise the soft limit to the hard one; the soft limit as it was."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return soft
+
+
+def restore_descriptor_limit(pid: int, soft: int) -> None:
+    """Give an application the limit that we were given (select(2) breaks above)."""
+    try:
+        hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)[1]
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
+    except (AttributeError, OSError):
+        pass  # another system, or the application has ended already
+
+
+def sessions_per_worker() -> int:
+    """Sessions that one process may hold without coming near EMFILE."""
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if soft == resource.RLIM_INFINITY:
+        soft = 1 << 20
+    return max(1, (soft - RESERVED) // PER_SESSION)
+
+
+def processes() -> int:
+    """Applications that may run at once, one process each."""
+    limits = [_number("/proc/sys/kernel/pid_max"), _cgroup_pids_max()]
+    if os.getuid() != 0:
+        soft = resource.getrlimit(resource.RLIMIT_NPROC)[0]
+        limits.append(None if soft == resource.RLIM_INFINITY else soft)
+    known = [limit for limit in limits if limit is not None]
+    lowest = min(known, default=1 << 15)
+    return max(1, lowest - min(OTHER_PROCESSES, lowest // 8))
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def plan(workers: int | None, max_sessions: int | None) -> tuple[int, int, int]:
+    """The layout of a server: workers, sessions in all, sessions per worker.
+
+    Every worker may hold a few more than its share, so that at the limit there is
+    always one with room to say so.
+    """
+    room = sessions_per_worker()
+    if workers is None:
+        workers = cores()
+        if max_sessions is not None:
+            workers = max(workers, -(-(max_sessions + 1) // room))
+    most = workers * room - 1
+    if max_sessions is None:
+        max_sessions = min(most, processes())
+    return workers, max(1, min(max_sessions, most)), room
+
+
+def _cgroup_pids_max() -> int | None:
+    try:
+        with open("/proc/self/cgroup") as lines:
+            groups = [line.rstrip("\n").split(":", 2) for line in lines]
+    except OSError:
+        return None
+    found = []
+    for _, controllers, path in groups:
+        if controllers == "":
+            found.append(_number(f"/sys/fs/cgroup{path}/pids.max"))
+        elif "pids" in controllers.split(","):
+            found.append(_number(f"/sys/fs/cgroup/pids{path}/pids.max"))
+    return min((limit for limit in found if limit is not None), default=None)
+
+
+def _number(path: str) -> int | None:
+    """The number in a file; None for `max`, or where there is no such file."""
+    try:
+        with open(path) as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return None

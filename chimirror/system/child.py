@@ -1,0 +1,192 @@
+"""Starting applications, their exit status, and that nothing of them survives.
+
+Knows processes, no WebSocket and no session protocol. Each application is the leader
+of its own process group, with default signal dispositions, an empty mask and three
+pipes. posix_spawn(3) (vfork inside) costs 0.1 ms where fork costs 1 ms and more.
+
+Whoever starts applications is child subreaper (prctl(2)): descendants that outlive
+their parent become our children and are found by CHIMIRROR_SESSION in their
+environment. While a process is our unreaped child its number cannot be reused, so only
+such numbers are ever signalled.
+"""
+
+from __future__ import annotations
+
+import os
+from errno import errorcode
+
+
+from chimirror.system import children
+from chimirror.system.prctl import become_subreaper
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal as _signal
+    from collections.abc import Mapping
+    from typing import Protocol
+
+    from chimirror.system.loop import Loop
+
+    class Client(Protocol):
+        """Who asked for an application."""
+
+        def on_started(self, pid: int, pipes: tuple[int, int, int]) -> None: ...
+
+        def on_start_failed(self, reason: str) -> None: ...
+
+        def on_exit(self, status: int, survivors: bool) -> None: ...
+else:
+    import _signal
+
+
+SESSION_VARIABLE = "CHIMIRROR_SESSION"
+_DEFAULT_SIGNALS = _signal.valid_signals()
+
+
+class Starter:
+    """Starts one command, over and over, and tells each client of its end.
+
+    The answers are calls of the client's methods, so that a service of its own can
+    give them later just as well.
+    """
+
+    __slots__ = ("_argv", "_clients", "_descriptors", "_ended", "_loop", "_sweeping")
+
+    def __init__(
+        self, loop: Loop, argv: tuple[str, ...], descriptors: int | None = None
+    ) -> None:
+        """Become subreaper and watch for the end of children.
+
+        Args:
+            descriptors: a soft limit to give applications, where ours was raised.
+        """
+        self._loop = loop
+        self._argv = argv
+        self._descriptors = descriptors
+        self._clients: dict[int, Client] = {}
+        self._ended: set[bytes] = set()
+        self._sweeping = False
+        become_subreaper()
+        loop.on_signal(_signal.SIGCHLD, self.reap)
+
+    def start(
+        self, client: Client, environment: Mapping[str, str], keep_stderr: bool
+    ) -> None:
+        """Start the command; `client.on_started` or `on_start_failed` is the answer.
+
+        Args:
+            client: told of the start and of the exit.
+            environment: the whole environment of the application.
+            keep_stderr: a pipe for stderr (-1 in the answer and the null device if not).
+        """
+        ours: list[int] = []
+        theirs: list[int] = []
+        try:
+            pid = self._spawn(environment, keep_stderr, ours, theirs)
+        except (OSError, ValueError) as error:
+            for fd in ours:
+                os.close(fd)
+            client.on_start_failed(_explain(error, self._argv[0]))
+            return
+        finally:
+            for fd in theirs:
+                os.close(fd)
+        self._clients[pid] = client
+        if self._descriptors is not None:
+            from chimirror.system.capacity import restore_descriptor_limit
+
+            restore_descriptor_limit(pid, self._descriptors)
+        client.on_started(pid, (ours[0], ours[1], ours[2] if keep_stderr else -1))
+
+    def _spawn(
+        self,
+        environment: Mapping[str, str],
+        keep_stderr: bool,
+        ours: list[int],
+        theirs: list[int],
+    ) -> int:
+        actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = []
+        for number in (0, 1, 2) if keep_stderr else (0, 1):
+            reader, writer = os.pipe()
+            mine, other = (writer, reader) if number == 0 else (reader, writer)
+            ours.append(mine)
+            theirs.append(other)
+            os.set_blocking(mine, False)
+            actions.append((os.POSIX_SPAWN_DUP2, other, number))
+        if not keep_stderr:
+            actions.append((os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_RDWR, 0))
+        return os.posix_spawnp(
+            self._argv[0],
+            self._argv,
+            environment,
+            file_actions=actions,
+            setpgroup=0,
+            setsigmask=(),
+            setsigdef=_DEFAULT_SIGNALS,
+        )
+
+    def signal(self, pid: int, number: int) -> None:
+        """Signal the process group of an application that has not been reaped."""
+        if pid in self._clients:
+            children.kill_group(pid, number)
+
+    def reap(self) -> None:
+        """Collect every child that has ended (SIGCHLD)."""
+        while True:
+            try:
+                found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if found is None:
+                return
+            self._reap_one(found.si_pid)
+
+    def _reap_one(self, pid: int) -> None:
+        client = self._clients.pop(pid, None)
+        _, status = os.waitpid(pid, 0)
+        if client is None:  # a stray: its own children are ours from now on
+            if self._ended:
+                self._sweep_soon()
+            return
+        client.on_exit(os.waitstatus_to_exitcode(status), children.group_exists(pid))
+
+    def finish(self, pid: int, session: str, survivors: bool) -> None:
+        """End whatever an application has left behind.
+
+        Args:
+            pid: the application, already reaped; its group, if `survivors`.
+            session: the CHIMIRROR_SESSION that strays carry.
+            survivors: whether its process group outlived it.
+        """
+        if survivors and any(
+            children.group_of(child) == pid for child in children.listing()
+        ):
+            children.kill_group(
+                pid
+            )  # a child of ours is in it: the number is still its own
+        self._ended.add(session.encode())
+        self._sweep_soon()
+
+    def _sweep_soon(self) -> None:
+        if not self._sweeping:
+            self._sweeping = True
+            self._loop.after_turn(self._sweep)
+
+    def _sweep(self) -> None:
+        """Kill every stray of an ended session; its children come with its SIGCHLD."""
+        self._sweeping = False
+        strays = [pid for pid in children.listing() if pid not in self._clients]
+        killed: set[bytes] = set()
+        for pid in strays:
+            session = children.variable(pid, SESSION_VARIABLE.encode())
+            if session in self._ended:
+                children.kill(pid)
+                killed.add(session)
+        self._ended = killed
+
+
+def _explain(error: OSError | ValueError, program: str) -> str:
+    """One line for the log; a client only ever reads that it could not be started."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return f"{program}: {error.strerror} ({errorcode.get(error.errno, '?')})"
+    return f"{program}: {error}"

@@ -1,0 +1,119 @@
+"""Children, adopted ones too: who they are, that they end, how they ended.
+
+Knows processes only (proc(5), waitpid(2), kill(2)). While a process is our unreaped
+child its number cannot be reused, so only such numbers are signalled.
+"""
+
+from __future__ import annotations
+
+import os
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal as _signal
+    from collections.abc import Container
+else:
+    import _signal
+
+SIGNAL_NAMES: dict[int, str] = {
+    int(getattr(_signal, name)): name[3:]
+    for name in sorted(dir(_signal), reverse=True)
+    if name.startswith("SIG") and name[3:].isalnum()
+}
+SIGNALS = {name: number for number, name in SIGNAL_NAMES.items()}
+
+
+def describe(status: int) -> str:
+    """How a process ended: `exit 3`, `signal KILL`."""
+    if status >= 0:
+        return f"exit {status}"
+    return f"signal {signal_name(-status)}"
+
+
+def signal_name(number: int) -> str:
+    """`KILL` for 9; the number itself where it has no name (real-time signals)."""
+    return SIGNAL_NAMES.get(number, str(number))
+
+
+def listing() -> list[int]:
+    """Our children (proc(5), /proc/PID/task/TID/children); none where that is not."""
+    me = os.getpid()
+    try:
+        with open(f"/proc/{me}/task/{me}/children", "rb", buffering=0) as children:
+            return [int(word) for word in children.read().split()]
+    except FileNotFoundError:
+        return []
+
+
+def next_ended() -> tuple[int, int] | None:
+    """Reap one child that has ended; its pid and status (negative: a signal)."""
+    try:
+        pid, status = os.waitpid(-1, os.WNOHANG)
+    except ChildProcessError:
+        return None
+    return (pid, os.waitstatus_to_exitcode(status)) if pid else None
+
+
+def end_all(keep: Container[int] = ()) -> None:
+    """Kill and reap every child but those to `keep`, with their process groups."""
+    while pids := [pid for pid in listing() if pid not in keep]:
+        ended = [pid for pid in pids if _kill_with_group(pid)]
+        if not ended:
+            return  # what we may not signal is the cgroup's to end
+        for pid in ended:
+            os.waitpid(pid, 0)
+
+
+def variable(pid: int, name: bytes) -> bytes:
+    """A variable of a process's environment; empty: none, or not ours to read."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb", buffering=0) as block:
+            environment = block.read()
+    except OSError:
+        return b""
+    _, _, rest = (b"\0" + environment).partition(b"\0" + name + b"=")
+    return rest.partition(b"\0")[0]
+
+
+def group_of(pid: int) -> int:
+    """The process group; -1 if there is no such process."""
+    try:
+        return os.getpgid(pid)
+    except ProcessLookupError:
+        return -1
+
+
+def group_exists(group: int) -> bool:
+    """Whether a process group has any member."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def kill(pid: int, number: int = _signal.SIGKILL) -> bool:
+    """Signal a process; whether it was there and ours to signal."""
+    try:
+        os.kill(pid, number)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
+
+
+def kill_group(group: int, number: int = _signal.SIGKILL) -> bool:
+    """Signal a process group; whether it was there and ours to signal."""
+    try:
+        os.killpg(group, number)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
+
+
+def _kill_with_group(pid: int) -> bool:
+    if group_of(pid) == pid:
+        kill_group(pid)
+    return kill(pid)

@@ -1,0 +1,327 @@
+"""The loop: readiness, time and signals, for one session or for fifty thousand.
+
+It moves no bytes and knows no protocol: an *owner* registers a descriptor and is told
+when it is ready, or arms its one timer and is told when it is due. epoll(7) where there
+is one, the standard selectors (kqueue) elsewhere.
+
+Two rules keep descriptor numbers honest: a descriptor leaves the poller before it is
+closed, and it is closed at the end of the turn, so that a number that is reused cannot
+receive an event of its former owner.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+from _heapq import heappop, heappush
+from time import monotonic
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal as _signal
+    from collections.abc import Callable
+    from typing import Protocol
+
+    class Owner(Protocol):
+        """Who is told of a descriptor's readiness."""
+
+        def on_event(self, fd: int, events: int) -> None: ...
+
+        def on_fault(self, error: Exception) -> None: ...
+
+    class Timed(Owner, Protocol):
+        """An owner with a timer; the loop keeps its books in the two fields."""
+
+        deadline: float
+        armed: int
+
+        def on_timer(self, now: float) -> None: ...
+
+    class Poller(Protocol):
+        """The verbs of select.epoll."""
+
+        def register(self, fd: int, eventmask: int) -> None: ...
+
+        def modify(self, fd: int, eventmask: int) -> None: ...
+
+        def unregister(self, fd: int) -> None: ...
+
+        def poll(self, timeout: float, maxevents: int) -> list[tuple[int, int]]: ...
+
+        def close(self) -> None: ...
+else:
+    import _signal
+
+
+# The values of epoll_ctl(2), so that the fallback needs no translation of ours.
+READ = 0x1
+WRITE = 0x4
+ERROR = 0x8
+HANGUP = 0x10
+PEER_CLOSED = 0x2000
+EXCLUSIVE = 1 << 28
+
+NEVER = float("inf")
+TICKS = 32  # timer buckets per second
+HORIZON = 30.0  # seconds; a dead owner is forgotten after this at the latest
+BATCH = 256  # events per turn
+
+
+class Loop:
+    """Readiness, timers and signals of one process.
+
+    Args:
+        clock: monotonic seconds; injected by tests.
+        poller: the verbs of select.epoll; by default the best there is.
+    """
+
+    __slots__ = (
+        "_after",
+        "_buckets",
+        "_closing",
+        "_handlers",
+        "_masks",
+        "_owners",
+        "_poller",
+        "_ticks",
+        "_wake",
+        "clock",
+        "now",
+        "running",
+    )
+
+    def __init__(
+        self, clock: Callable[[], float] = monotonic, poller: Poller | None = None
+    ) -> None:
+        self.clock = clock
+        self.now = clock()
+        self.running = True
+        self._poller = poller or best_poller()
+        self._owners: list[Owner | None] = []
+        self._masks: list[int] = []
+        self._closing: list[int] = []
+        self._buckets: dict[int, list[Timed]] = {}
+        self._ticks: list[int] = []
+        self._handlers: dict[int, tuple[Callable[[], None], object]] = {}
+        self._wake: tuple[int, int] | None = None
+        self._after: list[Callable[[], None]] = []
+
+    # Descriptors
+
+    def watch(self, fd: int, owner: Owner, mask: int) -> None:
+        """Report `mask` of `fd` to `owner`; 0 stops all reports, errors included."""
+        masks = self._masks
+        if fd >= len(masks):
+            missing = fd + 64 - len(masks)
+            masks.extend([0] * missing)
+            self._owners.extend([None] * missing)
+        old = masks[fd]
+        if mask == old:
+            return
+        if old and (not mask or old & EXCLUSIVE):
+            self._poller.unregister(fd)
+            old = 0
+        if not mask:
+            pass
+        elif not old:
+            self._poller.register(fd, mask)
+        else:
+            self._poller.modify(fd, mask)
+        masks[fd] = mask
+        self._owners[fd] = owner if mask else None
+
+    def close(self, fd: int) -> None:
+        """Take `fd` out of the poller now and close it when this turn ends."""
+        if fd < len(self._masks) and self._masks[fd]:
+            self._poller.unregister(fd)
+            self._masks[fd] = 0
+            self._owners[fd] = None
+        self._closing.append(fd)
+
+    # Time
+
+    def arm(self, owner: Timed, deadline: float) -> None:
+        """Call `owner.on_timer` once `deadline` has passed; replaces its earlier one.
+
+        A later deadline costs nothing: the bucket that holds the owner moves it on
+        when it comes up.
+        """
+        owner.deadline = deadline
+        tick = int(min(deadline, self.now + HORIZON) * TICKS) + 1
+        if owner.armed and owner.armed <= tick:
+            return
+        owner.armed = tick
+        bucket = self._buckets.get(tick)
+        if bucket is None:
+            self._buckets[tick] = [owner]
+            heappush(self._ticks, tick)
+        else:
+            bucket.append(owner)
+
+    def disarm(self, owner: Timed) -> None:
+        """Forget the owner's timer."""
+        owner.deadline = NEVER
+
+    def after_turn(self, call: Callable[[], None]) -> None:
+        """Call once, when the events of this turn have been served."""
+        self._after.append(call)
+
+    # Signals
+
+    def on_signal(self, number: int, handler: Callable[[], None]) -> None:
+        """Call `handler` from the loop, never from the signal's context."""
+        if self._wake is None:
+            self._wake = os.pipe()
+            for fd in self._wake:
+                os.set_blocking(fd, False)
+            _signal.set_wakeup_fd(self._wake[1], warn_on_full_buffer=False)
+            self.watch(self._wake[0], self, READ)
+        previous = _signal.signal(number, _wake_only)
+        if number in self._handlers:
+            previous = self._handlers[number][1]
+        self._handlers[number] = (handler, previous)
+
+    def on_event(self, fd: int, events: int) -> None:
+        """The wake-up pipe is readable: serve the signals whose numbers it holds."""
+        for number in sorted(set(os.read(fd, 4096))):
+            if number in self._handlers:
+                self._handlers[number][0]()
+
+    def on_fault(self, error: Exception) -> None:
+        """A signal's handler failed: a bug that no owner could answer for."""
+        raise error
+
+    # Turns
+
+    def run(self) -> None:
+        """Serve until `running` is false."""
+        while self.running:
+            self.turn()
+
+    def turn(self) -> None:
+        """Wait for the next events or timer and serve them."""
+        events = self._poller.poll(self._patience(), BATCH)
+        self.now = self.clock()
+        owners = self._owners
+        for fd, mask in events:
+            owner = owners[fd]
+            if owner is not None:
+                try:
+                    owner.on_event(fd, mask)
+                except Exception as error:
+                    owner.on_fault(error)
+        if self._ticks and self._ticks[0] <= self.now * TICKS:
+            self._expire()
+        while self._after:
+            self._after.pop()()
+        if self._closing:
+            self._close_now()
+
+    def close_all(self) -> None:
+        """Close the poller and the wake-up pipe; restore signal handlers."""
+        for number, (_, previous) in self._handlers.items():
+            _signal.signal(number, previous)
+        self._handlers.clear()
+        if self._wake is not None:
+            _signal.set_wakeup_fd(-1)
+            for fd in self._wake:
+                self.close(fd)
+            self._wake = None
+        self._close_now()
+        self._poller.close()
+
+    def abandon(self) -> None:
+        """In a forked child: let go of the parent's loop without touching it.
+
+        The poller is one object in both processes: nothing may be unregistered.
+        """
+        for number, (_, previous) in self._handlers.items():
+            _signal.signal(number, previous)
+        self._handlers.clear()
+        _signal.set_wakeup_fd(-1)
+        for fd in self._wake or ():
+            os.close(fd)
+        self._wake = None
+        self._poller.close()
+
+    def _patience(self) -> float:
+        if self._after or self._closing:
+            return 0
+        if not self._ticks:
+            return -1
+        return max(0.0, self._ticks[0] / TICKS - self.clock())
+
+    def _expire(self) -> None:
+        now = self.now
+        while self._ticks and self._ticks[0] <= now * TICKS:
+            tick = heappop(self._ticks)
+            for owner in self._buckets.pop(tick):
+                if owner.armed != tick:
+                    continue  # it has moved to an earlier bucket
+                owner.armed = 0
+                if owner.deadline > now:
+                    if owner.deadline != NEVER:
+                        self.arm(owner, owner.deadline)
+                    continue
+                try:
+                    owner.on_timer(now)
+                except Exception as error:
+                    owner.on_fault(error)
+
+    def _close_now(self) -> None:
+        closing, self._closing = self._closing, []
+        for fd in closing:
+            os.close(fd)
+
+
+class SelectorPoller:
+    """The verbs of select.epoll over the standard selectors, for other systems."""
+
+    def __init__(self) -> None:
+        import selectors
+
+        self._selector = selectors.DefaultSelector()
+
+    def register(self, fd: int, eventmask: int) -> None:
+        """See select.epoll; PEER_CLOSED alone cannot be expressed and waits."""
+        if events := _interest(eventmask):
+            self._selector.register(fd, events)
+
+    def modify(self, fd: int, eventmask: int) -> None:
+        """See select.epoll."""
+        self.unregister(fd)
+        self.register(fd, eventmask)
+
+    def unregister(self, fd: int) -> None:
+        """See select.epoll."""
+        if fd in self._selector.get_map():
+            self._selector.unregister(fd)
+
+    def poll(self, timeout: float, maxevents: int) -> list[tuple[int, int]]:
+        """See select.epoll."""
+        ready = self._selector.select(None if timeout < 0 else timeout)
+        return [
+            (key.fd, (READ if events & 1 else 0) | (WRITE if events & 2 else 0))
+            for key, events in ready[:maxevents]
+        ]
+
+    def close(self) -> None:
+        """See select.epoll."""
+        self._selector.close()
+
+
+def best_poller() -> Poller:
+    """epoll where there is one, else the standard selectors' choice."""
+    if hasattr(select, "epoll"):
+        return select.epoll()
+    return SelectorPoller()
+
+
+def _interest(mask: int) -> int:
+    """epoll's mask as the selectors' (EVENT_READ 1, EVENT_WRITE 2)."""
+    return (1 if mask & READ else 0) | (2 if mask & WRITE else 0)
+
+
+def _wake_only(number: int, frame: object) -> None:
+    """The handler of every signal: the wake-up descriptor does the rest."""

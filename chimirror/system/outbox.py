@@ -1,0 +1,102 @@
+"""Bytes on their way out of a non-blocking descriptor.
+
+Knows buffers and write(2), no protocol. What the kernel takes at once is never kept;
+the box exists only while something waits. Each entry is one unit (a frame, a batch):
+`push_front` puts a unit before all others, but never inside one that is half written.
+"""
+
+from __future__ import annotations
+
+import os
+from itertools import islice
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections import deque
+else:
+    from _collections import deque  # the package costs 4.5 ms
+
+IOV_MAX = 1024
+LOW = 64 * 1024
+HIGH = 256 * 1024
+
+
+def write_now(fd: int, buffers: list[bytes]) -> bytes:
+    """Write what the kernel takes and return the rest (empty: everything is out).
+
+    Raises:
+        OSError: the descriptor is broken (EPIPE, ECONNRESET, …).
+    """
+    try:
+        if len(buffers) == 1:
+            written = os.write(fd, buffers[0])
+        else:
+            written = os.writev(fd, buffers[:IOV_MAX])
+    except BlockingIOError:
+        written = 0
+    if not written:
+        return b"".join(buffers)
+    for index, buffer in enumerate(buffers):
+        if written < len(buffer):
+            return b"".join([buffer[written:], *buffers[index + 1 :]])
+        written -= len(buffer)
+    return b""
+
+
+class Outbox:
+    """What one descriptor could not take yet, in order."""
+
+    __slots__ = ("_offset", "_partial", "_units", "size")
+
+    def __init__(self, rest: bytes) -> None:
+        """Start with the rest of a unit of which some may have been written."""
+        self._units: deque[bytes] = deque((rest,))
+        self._partial = True
+        self._offset = 0  # what of the first unit is written: nothing is copied
+        self.size = len(rest)
+
+    def push(self, buffers: list[bytes]) -> None:
+        """Append one unit."""
+        unit = buffers[0] if len(buffers) == 1 else b"".join(buffers)
+        self._units.append(unit)
+        self.size += len(unit)
+
+    def push_front(self, unit: bytes) -> None:
+        """Put a unit before all that have not begun."""
+        self._units.insert(1 if self._partial and self._units else 0, unit)
+        self.size += len(unit)
+
+    def drop_unsent(self) -> None:
+        """Forget every unit that has not begun."""
+        while len(self._units) > (1 if self._partial else 0):
+            self.size -= len(self._units.pop())
+
+    def flush(self, fd: int) -> bool:
+        """Write until the box is empty (True) or the kernel takes no more.
+
+        Raises:
+            OSError: the descriptor is broken.
+        """
+        units = self._units
+        while units:
+            batch: list[bytes | memoryview] = list(islice(units, 64))
+            if self._offset:
+                batch[0] = memoryview(units[0])[self._offset :]
+            try:
+                written = os.writev(fd, batch)
+            except BlockingIOError:
+                return False
+            self.size -= written
+            self._advance(written)
+            if self._partial:
+                return False
+        return True
+
+    def _advance(self, written: int) -> None:
+        """Drop what has been written; what is left of a unit stays in front."""
+        units = self._units
+        written += self._offset
+        while units and written >= len(units[0]):
+            written -= len(units.popleft())
+        self._offset = written
+        self._partial = written > 0

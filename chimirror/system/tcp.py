@@ -1,0 +1,75 @@
+"""What the kernel knows of a connection: acknowledged, on its way, unanswered.
+
+tcp(7) and unix(7), through the plain C modules; no `socket` module is loaded. Where the
+descriptor is no TCP socket, the answer is that of a peer that is fine.
+"""
+
+from __future__ import annotations
+
+import os
+
+import _socket
+
+TCP_INFO = 11
+SIOCOUTQ = 0x5411  # bytes sent or queued that the peer has not acknowledged or read
+_RETRANSMITS, _PROBES, _LAST_ACK = 2, 3, 56  # offsets in struct tcp_info
+_INFO_SIZE = 60
+
+
+def shutdown_write(fd: int) -> None:
+    """End our half of the connection; a connection that is already gone is fine."""
+    handle = _handle(fd)
+    try:
+        handle.shutdown(_socket.SHUT_WR)
+    except OSError:
+        pass
+    finally:
+        handle.detach()
+
+
+def unsent(fd: int) -> int:
+    """Bytes that the peer's side has not acknowledged (TCP) or read (Unix)."""
+    import fcntl
+
+    try:
+        answer = fcntl.ioctl(fd, SIOCOUTQ, b"\0\0\0\0")
+    except OSError:
+        return 0
+    return int.from_bytes(answer, "little")
+
+
+def stalled(fd: int) -> bool:
+    """Whether TCP has sent something again, or probed, without an answer so far.
+
+    A peer that lives answers probes of its closed window, which resets both counts.
+    """
+    info = _info(fd)
+    return bool(info and (info[_RETRANSMITS] or info[_PROBES]))
+
+
+def unanswered_for(fd: int) -> float:
+    """Seconds without an acknowledgement while TCP repeats itself; 0 if it does not."""
+    info = _info(fd)
+    if not info or not info[_RETRANSMITS]:
+        return 0.0
+    return int.from_bytes(info[_LAST_ACK : _LAST_ACK + 4], "little") / 1000
+
+
+def _info(fd: int) -> bytes:
+    try:
+        handle = _handle(fd)
+    except OSError:
+        return b""
+    try:
+        info = handle.getsockopt(_socket.IPPROTO_TCP, TCP_INFO, _INFO_SIZE)
+    except OSError:
+        return b""
+    finally:
+        handle.detach()
+    return info if len(info) == _INFO_SIZE else b""
+
+
+def _handle(fd: int) -> _socket.socket:
+    """A socket object over a descriptor that stays its owner's: detach it again."""
+    os.fstat(fd)
+    return _socket.socket(-1, -1, -1, fd)

@@ -1,0 +1,270 @@
+"""One worker of the server: it accepts, and drives its sessions in one loop.
+
+All workers share the listeners and one table of limits; nothing else is shared, so a
+worker that dies takes only its own sessions with it.
+"""
+
+from __future__ import annotations
+
+import os
+from errno import EMFILE, ENFILE, ENOBUFS, ENOMEM
+
+import _socket
+
+from chimirror.service import Peer, Service, new_identity
+from chimirror.session import Session
+from chimirror.system import children
+from chimirror.system.activation import peer_uid, plain_address
+from chimirror.system.admission import source_key
+from chimirror.system.child import Starter
+from chimirror.system.loop import EXCLUSIVE, NEVER, READ, Loop
+from chimirror.wire import jsontext
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal as _signal
+    from chimirror.options import Config
+    from chimirror.system.admission import Table
+    from chimirror.system.listen import Listener
+    from chimirror.system.records import Records
+else:
+    import _signal
+
+HANDSHAKES = 512  # in flight; more wait in the listener's queue
+ACCEPTS = 16  # per listener and turn, so that sessions are served in between
+SHORTAGE = (EMFILE, ENFILE, ENOBUFS, ENOMEM)
+SHORTAGE_PAUSE = 0.25  # seconds without accepting, when the kernel has no room
+
+
+_accept = _socket.socket._accept  # type: ignore[attr-defined]  # not in the stubs
+
+
+class Seats:
+    """The limits over all workers, as one worker sees them."""
+
+    __slots__ = ("_number", "_table")
+
+    def __init__(self, table: Table, number: int) -> None:
+        self._table = table
+        self._number = number
+
+    def enter(self, peer: Peer) -> str | None:
+        """See admission.Table.enter."""
+        return self._table.enter(self._number, source_key(peer.address, peer.uid))
+
+    def leave(self, peer: Peer) -> None:
+        """See admission.Table.leave."""
+        self._table.leave(self._number, source_key(peer.address, peer.uid))
+
+    def retry_after(self, cause: str) -> int:
+        """See admission.Table.retry_after."""
+        return self._table.retry_after(cause)
+
+
+class Door:
+    """One listener: hands each new connection to the worker."""
+
+    __slots__ = ("_handle", "_listener", "_worker", "fd")
+
+    def __init__(self, worker: Worker, listener: Listener) -> None:
+        self._worker = worker
+        self._listener = listener
+        self.fd = listener.fd
+        self._handle = _socket.socket(-1, -1, -1, listener.fd)
+        self._handle.setblocking(False)
+
+    def on_event(self, fd: int, events: int) -> None:
+        """Connections wait."""
+        for _ in range(ACCEPTS):
+            if not self._worker.open:
+                return
+            try:
+                connection, address = _accept(self._handle)
+            except (BlockingIOError, ConnectionAbortedError, PermissionError):
+                return
+            except OSError as error:
+                if error.errno not in SHORTAGE:
+                    raise
+                self._worker.on_shortage(error)
+                return
+            self._worker.on_connection(connection, address)
+
+    def on_fault(self, error: Exception) -> None:
+        """A bug of ours, or a listener that is broken: never a dead accept loop."""
+        self._worker.on_shortage(error)
+
+    def close(self) -> None:
+        """Let go of the listener."""
+        self._handle.detach()
+        self._listener.close()
+
+
+class Worker(Service):
+    """See the module.
+
+    Args:
+        table, number: the shared limits, and which of the workers we are.
+        capacity: sessions that our descriptors allow.
+        lifeline: closed by the kernel when the supervisor is gone.
+    """
+
+    __slots__ = (
+        "_capacity",
+        "_doors",
+        "_draining",
+        "_lifeline",
+        "_short",
+        "armed",
+        "deadline",
+        "open",
+    )
+
+    def __init__(
+        self,
+        config: Config,
+        loop: Loop,
+        starter: Starter,
+        records: Records,
+        table: Table,
+        number: int,
+        capacity: int,
+        lifeline: int,
+    ) -> None:
+        seats = Seats(table, number)
+        super().__init__(config, loop, starter, records, os.environ, seats)
+        self._capacity = capacity
+        self._doors: list[Door] = []
+        self._lifeline = lifeline
+        self._draining = False
+        self._short = False
+        self.armed = 0
+        self.deadline = NEVER
+        self.open = False
+        loop.watch(lifeline, self, READ)
+        loop.on_signal(_signal.SIGTERM, self.drain)
+        loop.on_signal(_signal.SIGINT, lambda: None)  # the supervisor's to act on
+        loop.on_signal(_signal.SIGHUP, lambda: None)
+        jsontext.prepare()
+
+    def serve(self, listeners: list[Listener]) -> None:
+        """Accept and serve until drained."""
+        self._doors = [Door(self, listener) for listener in listeners]
+        self._admit()
+        while self.loop.running:
+            self.loop.turn()
+
+    # Accepting
+
+    def on_connection(self, fd: int, address: object) -> None:
+        """A client has connected."""
+        os.set_blocking(fd, False)
+        Session(self, self._peer_of(fd, address), fd, fd, new_identity())
+        self._admit()
+
+    def _peer_of(self, fd: int, address: object) -> Peer:
+        if isinstance(address, tuple):
+            return Peer(plain_address(address[0]), address[1])
+        handle = _socket.socket(-1, -1, -1, fd)
+        try:
+            return Peer("", 0, peer_uid(handle))
+        finally:
+            handle.detach()
+
+    def _admit(self) -> None:
+        """Poll the listeners if, and only if, there is room for one more."""
+        room = (
+            not self._draining
+            and not self._short
+            and self.connecting < HANDSHAKES
+            and len(self.sessions) < self._capacity
+        )
+        if room != self.open:
+            self.open = room
+            for door in self._doors:
+                self.loop.watch(door.fd, door, READ | EXCLUSIVE if room else 0)
+
+    def on_decided(self) -> None:
+        """A handshake is over."""
+        super().on_decided()
+        self._admit()
+
+    def on_shortage(self, error: Exception) -> None:
+        """accept(2) failed for want of something: try again in a moment."""
+        self.records.note(4, f"cannot accept connections just now: {error}")
+        self._short = True
+        self._admit()
+        self.loop.arm(self, self.loop.now + SHORTAGE_PAUSE)
+
+    # Draining
+
+    def drain(self) -> None:
+        """Stop accepting, let sessions end; the second call ends them at once."""
+        if self._draining:
+            self._abort()
+            return
+        self._draining = True
+        self._admit()
+        for door in self._doors:
+            door.close()
+        self._doors = []
+        self.loop.arm(self, self.loop.now + self.config.drain_timeout)
+        self._leave_if_empty()
+
+    def _abort(self) -> None:
+        for session in list(self.sessions):
+            session.abort()
+        self.loop.running = False
+
+    def on_timer(self, now: float) -> None:
+        """The drain timeout is over, or the shortage may be."""
+        if self._draining:
+            for session in list(self.sessions):
+                session.close(1001, "drain")
+        else:
+            self._short = False
+            self._admit()
+
+    def on_session_end(self, session: Session) -> None:
+        """A session has ended: room for another."""
+        self._admit()
+        self._leave_if_empty()
+
+    def _leave_if_empty(self) -> None:
+        if self._draining and not self.sessions:
+            self.loop.running = False
+
+    # The supervisor's end
+
+    def on_event(self, fd: int, events: int) -> None:
+        """The supervisor is gone: no one could replace us, or stop us."""
+        self.loop.watch(self._lifeline, self, 0)
+        if not self._draining:
+            self.drain()
+
+    def on_fault(self, error: Exception) -> None:
+        """A bug of ours in the worker itself: the supervisor replaces us."""
+        raise error
+
+
+def run(
+    config: Config,
+    listeners: list[Listener],
+    records: Records,
+    table: Table,
+    number: int,
+    capacity: int,
+    lifeline: int,
+    descriptors: int,
+) -> None:
+    """Be worker `number` until drained; nothing that it started survives it.
+
+    Args:
+        descriptors: the soft limit that applications get back.
+    """
+    loop = Loop()
+    starter = Starter(loop, config.command, descriptors)
+    worker = Worker(config, loop, starter, records, table, number, capacity, lifeline)
+    try:
+        worker.serve(listeners)
+    finally:
+        children.end_all()
