@@ -2,9 +2,8 @@
 
 Everything that decides what a client's frame means is here; sockets, JSON and the
 session are not known.  What clients send all day (whole text messages, pings, pongs,
-closes) is read by this file alone.  Fragments and everything that looks wrong go to
-wsproto's `FrameProtocol`, frame by frame, which is imported when the first one comes
-(50 ms) and dropped at the end of the message.
+closes) is read by this file alone.  Fragments and everything that looks wrong go,
+frame by frame, to wsproto in `judge`, which is imported when the first one comes.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from . import masking
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from wsproto.frame_protocol import FrameProtocol
+    from .judge import Judge
 
     Bytes = bytes | bytearray
 
@@ -94,41 +93,6 @@ if TYPE_CHECKING:
     Event = bytes | Ping | Pong | Close | Failure
 
 
-class _Judge:
-    """wsproto, for the frames of one message that are not plain."""
-
-    __slots__ = ("_protocol", "_text", "done", "fed")
-
-    def __init__(self) -> None:
-        from wsproto.frame_protocol import FrameProtocol
-
-        self._protocol: FrameProtocol = FrameProtocol(client=False, extensions=[])
-        self._text = bytearray()
-        self.fed = 0  # how much of the current frame wsproto has seen
-        self.done: Close | bytes | None = None
-
-    def size(self) -> int:
-        """Returns how many bytes the fragments so far hold."""
-        return len(self._text)
-
-    def feed(self, data: Bytes) -> None:
-        """Passes on the next bytes of the frame. Raises Failure."""
-        from wsproto.frame_protocol import ParseFailed
-
-        self._protocol.receive_bytes(bytes(data))
-        try:
-            for frame in self._protocol.received_frames():
-                if isinstance(frame.payload, tuple):
-                    code, reason = frame.payload
-                    self.done = Close(int(code), reason)
-                    continue
-                self._text += str(frame.payload).encode()
-                if frame.message_finished:
-                    self.done = bytes(self._text)
-        except ParseFailed as failed:
-            raise Failure(int(failed.code)) from None
-
-
 class FrameReader:
     """Makes messages of what a client sends, however it is cut into pieces."""
 
@@ -138,7 +102,7 @@ class FrameReader:
         self._max_message = max_message
         self._buffer: bytearray | None = None  # the beginning of a frame
         self._need = 2  # how long that must be to go on; 0: nothing more is read
-        self._judge: _Judge | None = None  # there from first fragment to last
+        self._judge: Judge | None = None  # there from first fragment to last
 
     def receive(self, data: bytes) -> list[Event]:
         """Takes what came from the socket, any piece of it.
@@ -245,12 +209,12 @@ class FrameReader:
 
     def _judged(self, data: Bytes, position: int, events: list[Event]) -> int:
         """Does the work of `_frame` with the help of wsproto."""
-        judge = self._judge = self._judge or _Judge()
+        judge = self._judge = self._judge or _new_judge()
         first, second = data[position], data[position + 1]
         extra = _EXTRA.get(second & ~_MASKED, 0)
         start = position + 2 + extra + (4 if second >= _MASKED else 0)
         # It fails on the first byte that decides, so it gets each as it comes.
-        judge.feed(data[position + judge.fed : start])
+        _feed(judge, data[position + judge.fed : start])
         if len(data) < start:
             judge.fed = len(data) - position
             return self._wait(start - position)
@@ -261,14 +225,27 @@ class FrameReader:
         if len(data) < end:
             judge.fed = start - position
             return self._wait(end - position)
-        judge.feed(data[start:end])
+        _feed(judge, data[start:end])
         judge.fed = 0
-        if judge.done is not None:
+        if isinstance(judge.done, tuple):
+            events.append(Close(*judge.done))
+            self._end()
+        elif judge.done is not None:
             events.append(judge.done)
             self._judge = None
-            if isinstance(judge.done, Close):
-                self._end()
         return end
+
+
+def _new_judge() -> Judge:
+    from .judge import Judge  # imports wsproto
+
+    return Judge()
+
+
+def _feed(judge: Judge, data: Bytes) -> None:
+    code = judge.feed(data)
+    if code:
+        raise Failure(code)
 
 
 def _length(data: Bytes, position: int, extra: int) -> int:
@@ -299,13 +276,28 @@ def _closed(payload: bytes) -> Close | None:
         raise Failure(NOT_UTF8) from None
 
 
+_SHORT_HEADERS = [bytes((_TEXT, length)) for length in range(_SHORT + 1)]
+
+
 def text_header(length: int) -> bytes:
     """Returns what comes before a text message of so many bytes."""
     if length <= _SHORT:
-        return bytes((_TEXT, length))
+        return _SHORT_HEADERS[length]
     if length < _SHORTEST[8]:
         return b"\x81\x7e" + length.to_bytes(2)
     return b"\x81\x7f" + length.to_bytes(8)
+
+
+def text_frames(messages: list[bytes]) -> bytes:
+    """Returns the frames of many text messages, one after the other."""
+    # A call for each short message would take twice the time.
+    short = _SHORT_HEADERS
+    return b"".join(
+        [
+            (short[len(text)] if len(text) <= _SHORT else text_header(len(text))) + text
+            for text in messages
+        ]
+    )
 
 
 def ping(payload: bytes) -> bytes:

@@ -61,7 +61,7 @@ def native(path: list[str]) -> Unmask:
         (a pure Python build of websockets, a Python without shared libraries).
     """
     spec = _frozen_importlib_external.PathFinder.find_spec(
-        "websockets.speedups", [f"{entry}/websockets" for entry in path]
+        "speedups", [f"{entry}/websockets" for entry in path]
     )
     if spec is None or spec.loader is None:
         return by_stripes
@@ -70,7 +70,7 @@ def native(path: list[str]) -> Unmask:
         spec.loader.exec_module(module)
     except ImportError:
         return by_stripes
-    apply_mask: Unmask = module.apply_mask
+    apply_mask: Unmask = getattr(module, "apply_mask", by_stripes)
     return apply_mask
 
 
