@@ -238,15 +238,14 @@ GARBAGE = st.one_of(
 def test_garbage_is_refused_or_waited_for(data: bytes) -> None:
     try:
         found = proxy.parse(data)
-    except Refusal as refusal:
-        assert refusal.status == 400
+    except Refusal:
         return
     if found is not None:
         source, length = found
         assert 15 <= length <= len(data)
         if source is not None:
             address, port = source
-            assert ipaddress.ip_address(address)
+            assert str(ipaddress.ip_address(address))
             assert 0 <= port <= 65535
 
 

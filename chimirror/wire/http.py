@@ -275,7 +275,8 @@ def response(
 
 def switching_protocols(key: bytes, subprotocol: bytes | None) -> bytes:
     """Write the 101 that opens a WebSocket (RFC 6455 4.2.2)."""
-    accept = binascii.b2a_base64(sha1(key + _GUID).digest(), newline=False)
+    digest = sha1(key + _GUID).digest()  # noqa: S324 - RFC 6455 prescribes it
+    accept = binascii.b2a_base64(digest, newline=False)
     answer = (
         b"HTTP/1.1 101 Switching Protocols\r\n"
         b"Upgrade: websocket\r\n"
