@@ -18,6 +18,9 @@ from settling import descendants, name_of, slay
 Descriptors = dict[int, str]
 
 
+FAILED = pytest.StashKey[bool]()
+
+
 def children() -> dict[int, str]:
     """The processes below this one, by pid, with their state and command line."""
     found = descendants(os.getpid())
@@ -39,7 +42,7 @@ def dispositions() -> dict[str, object]:
     """How this process takes each signal, which it blocks, what it wakes."""
     found: dict[str, object] = {
         signal.strsignal(number) or str(number): signal.getsignal(number)
-        for number in signal.valid_signals()
+        for number in signal.valid_signals() - {signal.SIGALRM}  # pytest-timeout's
     }
     found["blocked"] = sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
     found["wake-up"] = wakeup = signal.set_wakeup_fd(-1)
@@ -48,7 +51,7 @@ def dispositions() -> dict[str, object]:
 
 
 @pytest.fixture(autouse=True)
-def settled() -> Iterator[None]:
+def settled(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fails a test that leaves a child, a descriptor or a signal handler behind."""
     held, handled, born = descriptors(), dispositions(), children()
     yield
@@ -60,7 +63,11 @@ def settled() -> Iterator[None]:
         except ChildProcessError:
             pass  # somebody else's, and already somebody else's to reap
     opened = dict(descriptors().items() - held.items())
-    changed = {name: how for name, how in dispositions().items() if handled[name] != how}
+    changed = {
+        name: how for name, how in dispositions().items() if handled[name] != how
+    }
+    if request.node.stash.get(FAILED, False):
+        return  # and its traceback holds on to things
     assert not left, f"left children: {left}"
     assert not opened, f"left descriptors open: {opened}"
     assert not changed, f"left signals changed: {changed}"
@@ -75,8 +82,13 @@ def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
+    item.stash[FAILED] = report.failed
     # (An expected failure is reported as skipped too, and has `wasxfail`.)
-    if report.skipped and not hasattr(report, "wasxfail") and item.config.option.no_skips:
+    if (
+        report.skipped
+        and not hasattr(report, "wasxfail")
+        and item.config.option.no_skips
+    ):
         report.outcome = "failed"
         report.longrepr = f"skipped, which this run forbids: {report.longrepr}"
     return report
