@@ -181,7 +181,7 @@ def _field(text: str) -> tuple[str, str]:
     token = name and all(c.isascii() and (c.isalnum() or c in TOKEN) for c in name)
     if not colon or not token:
         raise ValueError("--header: write NAME:VALUE, such as Authorization:Bearer-X")
-    if any(ord(c) < 32 and c != "\t" or ord(c) == 127 for c in value):
+    if any((ord(c) < 32 and c != "\t") or ord(c) == 127 for c in value):
         raise ValueError(f"--header {name}: a value holds no control characters")
     reserved = RESERVED.get(name.lower())
     if name.lower().startswith("sec-websocket-"):
@@ -208,3 +208,7 @@ def _die(number: int) -> int:
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
     return 128 + number
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -14,7 +14,6 @@ import os
 import socket
 import ssl
 import time
-from collections.abc import Sequence
 
 from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidMessage, InvalidStatus, SecurityError
@@ -23,7 +22,12 @@ from websockets.typing import Origin, Subprotocol
 
 from .channel import Channel
 from .texts import Failure, printable, safe
-from .url import Target
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .url import Target
 
 # A server's longest message; ours sends 88 KB at most, others may be less careful.
 MAX_MESSAGE = 4 * 1024 * 1024

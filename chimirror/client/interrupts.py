@@ -28,13 +28,13 @@ class Interrupts:
         self._asked = 0
         self._answered = 0
 
-    def ends(self, number: int, now: float, *, open: bool) -> bool:
+    def ends(self, number: int, now: float, *, running: bool) -> bool:
         """Whether this signal ends the client; if not, it is to be sent on."""
         if number not in ENDING:
             return False
         again = now - self._times.get(number, -AGAIN) < AGAIN
         self._times[number] = now
-        return again or not open or self._asked != self._answered
+        return again or not running or self._asked != self._answered
 
     def ping(self) -> bytes:
         """The payload of the ping that goes out with a signal."""

@@ -14,9 +14,12 @@ import os
 import select
 import signal
 import threading
-from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from queue import SimpleQueue
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 # Small enough in base64 for a server that was told --max-message 64K, large enough
 # that the cost per message does not show (measured: 64 KiB is no faster).

@@ -132,7 +132,7 @@ class Session:
                 self._poll.unregister(self._channel.fileno())
             self._polled = events
         # What is at hand already will not wake us once more.
-        if self._channel.buffered() and not self._paused or self._fed():
+        if (self._channel.buffered() and not self._paused) or self._fed():
             return 0
         now = time.monotonic()
         due = [self._pinged + self._interval, self._heard + self._patience]
@@ -140,7 +140,7 @@ class Session:
             due.append(self._deadline)
         # A time that has passed is one that does not apply now (see _keep_alive).
         left = [at - now for at in due if at > now]
-        return int(min(left + [60.0]) * 1000) + 1
+        return int(min([*left, 60.0]) * 1000) + 1
 
     def _late(self) -> bool:
         return self._deadline is not None and time.monotonic() >= self._deadline
@@ -249,7 +249,7 @@ class Session:
 
     def _signalled(self, number: int) -> None:
         running = self._deadline is None and self._lost is None
-        if self._interrupts.ends(number, time.monotonic(), open=running):
+        if self._interrupts.ends(number, time.monotonic(), running=running):
             self._channel.close(1001)
             self._fault = Killed(number)
             self._deadline = 0.0  # at once: flush what goes, wait for nothing
