@@ -180,6 +180,7 @@ def test_no_levels_left_for_the_scanner() -> None:
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda values: st.lists(values) | st.dictionaries(st.text(), values),
+    max_leaves=12,
 )
 TOKENS = st.lists(
     st.sampled_from(

@@ -109,7 +109,7 @@ def _scan_all(text: str) -> object:
 
 
 def _depth_left(loads: Callable[[bytes], object]) -> int:
-    """Returns how many levels more than ours orjson allows (1.x to 3.x: 24)."""
+    """Returns how many levels more than ours orjson allows: 24, so far."""
     left = 0
     while True:
         depth = MAX_DEPTH + left + 1
