@@ -1,8 +1,8 @@
 """The socket half of a session: frames in, frames out, liveness and an orderly end.
 
-Knows the loop and RFC 6455 frames; it does not know what a message means, nor that
-there is a process. Its owner is told of bytes of the request head, of events, of room
-for output and of the end.
+Knows RFC 6455 frames over a byte stream; it does not know what a message means, nor
+that there is a process. Its owner is told of the request head, of events, of room for
+output and of the end.
 
 Every end is: what is queued, a close frame or the last byte of an answer,
 shutdown(SHUT_WR), then input read and discarded to its end or two seconds, then close.
@@ -11,18 +11,15 @@ A close with unread input would reset the connection and lose what was sent.
 
 from __future__ import annotations
 
-import os
-
-from chimirror.liveness import DEAD, PING, Liveness
-from chimirror.system import tcp
-from chimirror.system.loop import ERROR, HANGUP, NEVER, PEER_CLOSED, READ, WRITE
-from chimirror.system.outbox import LOW, Outbox, write_now
+from chimirror.system.loop import NEVER
+from chimirror.system.stream import Stream
 from chimirror.wire import frames
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Protocol
 
+    from chimirror.liveness import Liveness
     from chimirror.options import Config
     from chimirror.system.loop import Loop
     from chimirror.wire.frames import Event
@@ -51,242 +48,125 @@ if TYPE_CHECKING:
 
 CONNECTING, OPEN, CLOSING, LINGERING, CLOSED = range(5)
 
-READ_SIZE = 64 * 1024
 CLOSE_TIMEOUT = (
     2.0  # seconds: for a close frame to leave, and for the peer's last words
 )
 
 
-class Connection:
+class Connection(Stream):
     """One client's connection, from its first byte to the closed descriptor.
 
     Args:
         owner: told of everything that happens.
+        loop, config: of this process.
         source, sink: where to read and to write; one descriptor, or two pipes.
     """
 
     __slots__ = (
         "_config",
-        "_eof",
         "_guarded",
-        "_leaving",
         "_liveness",
-        "_loop",
-        "_outbox",
         "_owner",
-        "_paused",
         "_pong",
         "_reader",
         "_unsent",
         "armed",
         "deadline",
-        "sink",
-        "source",
         "state",
     )
 
     def __init__(
         self, owner: Owner, loop: Loop, config: Config, source: int, sink: int
     ) -> None:
+        super().__init__(loop, source, sink)
         self._owner = owner
-        self._loop = loop
         self._config = config
-        self.source = source
-        self.sink = sink
         self.state = CONNECTING
         self._reader: frames.FrameReader | None = None
-        self._outbox: Outbox | None = None
-        self._paused = False
-        self._leaving = False  # its end is seen, its last input perhaps not yet read
-        self._eof = False
         self._guarded = False  # CLOSE_TIMEOUT bounds the rest of the output
+        self._liveness: Liveness | None = None  # there from the first check on
         self._pong: bytes | None = None
         self._unsent = 0
-        self._liveness = Liveness(loop.now)
         self.armed = 0
         self.deadline = NEVER
         loop.arm(self, loop.now + config.handshake_timeout)
-        loop.watch(source, self, READ)
 
     # From the request to the open connection
 
     def hold(self) -> None:
         """The request is read: read no more until it is answered."""
-        self._paused = True
         self._loop.disarm(self)
-        self._watch()
+        self.pause()
 
     def answer(self, response: bytes) -> None:
         """Send a final HTTP response and end."""
         if self.state == CONNECTING:
-            self.state = CLOSING
-            self._guarded = True
-            self._paused = False
-            self._loop.arm(self, self._loop.now + CLOSE_TIMEOUT)
-            self._put([response])
-            self._end_when_sent()
+            self._begin_close([response], guarded=True)
 
     def open(self, response: bytes, early: bytes) -> None:
         """Send the 101 and what belongs to it; serve what came with the request."""
         self.state = OPEN
         self._reader = frames.FrameReader(self._config.max_message)
-        self._put([response])
+        self.put([response])
         self.resume()
-        self._keep_alive(self._loop.now)
+        self._loop.arm(self, self._loop.now)
         if early and self.state == OPEN:
             self._owner.on_events(self._reader.receive(early), len(early))
 
     # Output
 
-    @property
-    def backlog(self) -> int:
-        """Bytes that wait for the client to read."""
-        return self._outbox.size if self._outbox else 0
-
     def send(self, buffers: list[bytes]) -> None:
         """Send complete data frames; dropped once the connection is not open."""
         if self.state == OPEN:
-            self._put(buffers)
+            self.put(buffers)
 
     def send_pong(self, payload: bytes) -> None:
-        """Answer a ping, before queued data; only the latest one if output waits."""
+        """Answer a ping, before queued data."""
         if self.state != OPEN:
             return
         if self._outbox is None:
-            self._put([frames.pong(payload)])
+            self.put([frames.pong(payload)])
         else:
             self._pong = payload  # RFC 6455 5.5.3: the most recent ping is enough
 
-    def _put(self, buffers: list[bytes]) -> None:
-        if self.sink < 0:
-            return
-        if self._outbox is not None:
-            self._outbox.push(buffers)
-            return
-        try:
-            rest = write_now(self.sink, buffers)
-        except OSError:
-            self._sink_broken()
-            return
-        if rest:
-            self._outbox = Outbox(rest)
-            self._watch()
-
-    def _put_first(self, unit: bytes) -> None:
-        if self._outbox is None:
-            self._put([unit])
-        else:
-            self._outbox.push_front(unit)
-
-    def _flush(self) -> None:
-        outbox = self._outbox
-        if outbox is None:
-            return
+    def flush(self) -> None:
+        """See Stream; an answer to a ping goes first."""
         if self._pong is not None:
-            outbox.push_front(frames.pong(self._pong))
+            self.put_first(frames.pong(self._pong))
             self._pong = None
-        try:
-            empty = outbox.flush(self.sink)
-        except OSError:
-            self._sink_broken()
-            return
-        if empty:
-            self._outbox = None
-            self._watch()
-            self._end_when_sent()
-        if outbox.size <= LOW and self.state == OPEN:
-            self._owner.on_output_room()
+        super().flush()
 
-    def _sink_broken(self) -> None:
-        """Nobody reads us any more; what was sent to us may still wait to be read."""
-        if self.sink != self.source:
-            self._loop.close(self.sink)
-        self.sink = -1
-        self._outbox = None
-        if self.state in (CLOSING, LINGERING):
-            self.finish()
-            return
-        self._leave()
-        if self.state != CLOSED:
-            self._watch()
+    def on_room(self) -> None:
+        """The client has read on."""
+        if self.state == OPEN:
             self._owner.on_output_room()
 
     # Input
 
-    def pause(self) -> None:
-        """Read no messages until `resume`: the client's TCP window fills."""
-        if not self._paused:
-            self._paused = True
-            self._watch()
-
     def resume(self) -> None:
         """Read again; the time in between does not count as silence."""
-        if self._paused:
-            self._paused = False
+        if self._paused and self._liveness is not None:
             self._liveness.hear(self._loop.now)
-            self._watch()
+        super().resume()
 
-    @property
-    def paused(self) -> bool:
-        """Whether we have stopped reading."""
-        return self._paused
-
-    def _watch(self) -> None:
-        """Poll for what this state wants: this is the whole back-pressure."""
-        mask = READ
-        if self._eof:
-            mask = 0
-        elif self._paused:
-            mask = 0 if self._leaving else PEER_CLOSED
-        if self.sink != self.source:
-            self._loop.watch(self.source, self, mask)
-            if self.sink >= 0:
-                self._loop.watch(self.sink, self, WRITE if self._outbox else 0)
-        else:
-            self._loop.watch(self.source, self, mask | (WRITE if self._outbox else 0))
-
-    def on_event(self, fd: int, events: int) -> None:
-        """The descriptor is ready."""
-        if events & WRITE or (events & ERROR and fd != self.source):
-            self._flush()
-        if self.state == CLOSED or fd != self.source:
-            return
-        if self._paused:
-            if events & (ERROR | HANGUP | PEER_CLOSED):
-                self._leave()
-                if self.state != CLOSED:
-                    self._watch()
-        elif events & (READ | ERROR | HANGUP):
-            self._read()
-
-    def _read(self) -> None:
-        try:
-            data = os.read(self.source, READ_SIZE)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if not data:
-            self._ended()
-            return
-        self._liveness.hear(self._loop.now)
+    def on_data(self, data: bytes) -> None:
+        """Any byte is a sign of life; in a closing connection it is nothing more."""
+        if self._liveness is not None:
+            self._liveness.hear(self._loop.now)
         if self.state == OPEN and self._reader is not None:
             self._owner.on_events(self._reader.receive(data), len(data))
         elif self.state == CONNECTING:
             self._owner.on_head(data)
 
-    def _leave(self) -> None:
-        """The peer has gone, or goes, while its last input may still be unread."""
-        if not self._leaving:
-            self._leaving = True
+    def on_leaving(self) -> None:
+        """The client goes."""
+        if self.state in (CONNECTING, OPEN):
             self._owner.on_peer_leaving()
 
-    def _ended(self) -> None:
-        """End of input: nothing more will come."""
+    def on_input_end(self) -> None:
+        """Nothing more will come; what is queued for a half-closed peer is owed."""
         if self.state == CLOSING and self._outbox is not None:
-            # Half-closed, as by `nc -N`: what is queued is still owed.
-            self._eof = True
-            self._watch()
+            self.end_input()
             return
         gone = self.state == OPEN
         self.finish()
@@ -306,30 +186,30 @@ class Connection:
         """
         if self.state != OPEN:
             return
+        if discard:
+            self.drop_unsent()
+        self._begin_close([frames.close(code, reason)], guarded=discard)
+
+    def _begin_close(self, last: list[bytes], *, guarded: bool) -> None:
         self.state = CLOSING
         self._reader = None
-        self._guarded = discard
-        if discard and self._outbox is not None:
-            self._outbox.drop_unsent()
-        self._paused = False
-        self._put([frames.close(code, reason)])
-        if self.state == CLOSING:
-            self._watch()
-            self._loop.arm(self, self._loop.now + CLOSE_TIMEOUT)
-            self._end_when_sent()
+        self._pong = None
+        self._guarded = guarded
+        self._loop.arm(self, self._loop.now + CLOSE_TIMEOUT)
+        self.put(last)
+        self.resume()
+        if self._outbox is None:
+            self.on_sent()
 
-    def _end_when_sent(self) -> None:
-        if self.state != CLOSING or self._outbox is not None:
+    def on_sent(self) -> None:
+        """Everything is out: if that was the end, close our direction and linger."""
+        if self.state != CLOSING:
             return
-        if self.sink < 0 or self._eof:
+        if self.sink < 0 or self.ended:
             self.finish()
             return
         self.state = LINGERING
-        if self.sink == self.source:
-            tcp.shutdown_write(self.sink)
-        else:
-            self._loop.close(self.sink)
-            self.sink = -1
+        self.end_output()
         self._loop.arm(self, self._loop.now + CLOSE_TIMEOUT)
 
     def finish(self) -> None:
@@ -338,11 +218,8 @@ class Connection:
             return
         self.state = CLOSED
         self._loop.disarm(self)
-        self._outbox = self._reader = None
-        if self.sink >= 0 and self.sink != self.source:
-            self._loop.close(self.sink)
-        self._loop.close(self.source)
-        self.source = self.sink = -1
+        self._reader = None
+        super().finish()
         self._owner.on_connection_closed()
 
     # Time
@@ -351,9 +228,7 @@ class Connection:
         """The guard of the present state is up."""
         if self.state == CONNECTING:
             self._owner.on_head_timeout()
-        elif self.state == OPEN:
-            self._keep_alive(now)
-        elif self.state == CLOSING and not self._guarded:
+        elif self.state == OPEN or (self.state == CLOSING and not self._guarded):
             self._keep_alive(now)
         elif self.state == LINGERING and self._still_leaving():
             self._loop.arm(self, now + CLOSE_TIMEOUT)
@@ -365,24 +240,30 @@ class Connection:
         deadline = self._owner.next_timeout(now)
         if self.state not in (OPEN, CLOSING) or self._guarded:
             return
-        interval = self._config.ping_interval
-        if interval is not None:
-            timings = (interval, self._config.ping_timeout)
-            blocked, reading = self._outbox is not None, not self._paused
-            verdict = self._liveness.judge(
-                now, timings, self, reading=reading, blocked=blocked
-            )
-            if verdict == DEAD:
-                self._abandon()
-                return
-            if verdict == PING and self.state == OPEN:
-                self._put_first(frames.ping(b""))
-            by_transport = blocked or not reading
-            check = self._liveness.next_check(timings, by_transport=by_transport)
+        if self._config.ping_interval is not None:
+            check = self._check_life(now, self._config.ping_interval)
             deadline = min(deadline, check)
-        self._loop.arm(self, deadline)
+        if self.state in (OPEN, CLOSING):
+            self._loop.arm(self, deadline)
 
-    def _abandon(self) -> None:
+    def _check_life(self, now: float, interval: float) -> float:
+        """Ping the client or give it up, as is due; when to check again."""
+        from chimirror.liveness import DEAD, PING, Liveness
+
+        if self._liveness is None:
+            self._liveness = Liveness(now)
+        timings = (interval, self._config.ping_timeout)
+        blocked, reading = self._outbox is not None, not self._paused
+        verdict = self._liveness.judge(
+            now, timings, self, reading=reading, blocked=blocked
+        )
+        if verdict == DEAD:
+            self._give_up()
+        elif verdict == PING and self.state == OPEN:
+            self.put_first(frames.ping(b""))
+        return self._liveness.next_check(timings, by_transport=blocked or not reading)
+
+    def _give_up(self) -> None:
         """The peer is dead: nothing can be told it any more."""
         was_open = self.state == OPEN
         self.finish()
@@ -393,22 +274,6 @@ class Connection:
         """Whether what we sent is still being taken: then closing would cut it off."""
         before, self._unsent = self._unsent, self.unsent()
         return self._unsent > 0 and (not before or self._unsent < before)
-
-    # What the judgement asks of the transport
-
-    def stalled(self) -> bool:
-        """See tcp.stalled."""
-        return self.sink >= 0 and tcp.stalled(self.sink)
-
-    def unanswered_for(self) -> float:
-        """See tcp.unanswered_for."""
-        return tcp.unanswered_for(self.sink) if self.sink >= 0 else 0.0
-
-    def unsent(self) -> int:
-        """See tcp.unsent."""
-        return tcp.unsent(self.sink) if self.sink >= 0 else 0
-
-    # Faults
 
     def on_fault(self, error: Exception) -> None:
         """A bug of ours while serving this connection: the owner answers for it."""

@@ -7,8 +7,8 @@ dies, passes the signals on and cleans up. It serves no session itself.
 from __future__ import annotations
 
 import os
+import signal
 import sys
-
 
 from chimirror import options, worker
 from chimirror.system import capacity, children, fds, listen
@@ -19,11 +19,8 @@ from chimirror.system.records import Records
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import signal as _signal
     from chimirror.options import Config
     from chimirror.system.listen import Listener
-else:
-    import _signal
 
 SOON = 1.0  # seconds: a worker that dies sooner is replaced after a pause
 GIVE_UP = 5  # workers that die soon, in a row, before any has lasted
@@ -65,9 +62,9 @@ class Supervisor:
     def run(self) -> int:
         """Serve until told to stop; the exit status."""
         become_subreaper()
-        self._loop.on_signal(_signal.SIGCHLD, self._reap)
-        for number in (_signal.SIGTERM, _signal.SIGINT, _signal.SIGHUP):
-            self._loop.on_signal(number, self._stop)
+        self._loop.on_signal(signal.SIGCHLD, self._reap)
+        for ending in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            self._loop.on_signal(ending, self._stop)
         for number in range(self._count):
             self._fork(number)
         self._announce()
@@ -171,7 +168,7 @@ class Supervisor:
             self._waiting = []
             _notify("STOPPING=1")
         for pid in self._workers:
-            os.kill(pid, _signal.SIGTERM)
+            os.kill(pid, signal.SIGTERM)
 
 
 def _notify(state: str) -> None:

@@ -6,10 +6,8 @@ that is not its own through it. Knows no descriptor.
 
 from __future__ import annotations
 
-import os
-
 from chimirror import __version__
-from chimirror.wire import proxy
+from chimirror.system.lean import os
 from chimirror.wire.handshake import Policy
 from chimirror.wire.http import Refusal
 
@@ -165,7 +163,11 @@ def allowed(environment: Mapping[str, str], config: Config) -> dict[str, str]:
 
 def make_policy(config: Config) -> Policy:
     """The endpoint's policy from its options."""
-    trusted = proxy.trusted(config.trusted_proxies) if config.trusted_proxies else None
+    trusted = None
+    if config.trusted_proxies:
+        from chimirror.wire import proxy
+
+        trusted = proxy.trusted(config.trusted_proxies)
     return Policy(
         config.framings, config.subprotocols, config.hosts, config.origins, trusted
     )

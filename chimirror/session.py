@@ -18,7 +18,7 @@ from chimirror.system.child import SESSION_VARIABLE
 from chimirror.system.children import describe, signal_name
 from chimirror.system.loop import NEVER
 from chimirror.system.outbox import HIGH
-from chimirror.wire import cgi, framing, handshake, http, proxy
+from chimirror.wire import cgi, framing, handshake, http
 from chimirror.wire.frames import Close, Failure, Ping
 from chimirror.wire.framing import EOF, Mistake, Signal, Violation
 
@@ -117,6 +117,8 @@ class Session:
 
     def _read_proxy_header(self) -> bool:
         """Take the peer from the PROXY header; whether it is complete."""
+        from chimirror.wire import proxy
+
         parsed = proxy.parse(self._head)
         if parsed is None:
             return False

@@ -6,10 +6,7 @@ worker that dies takes only its own sessions with it.
 
 from __future__ import annotations
 
-import os
 from errno import EMFILE, ENFILE, ENOBUFS, ENOMEM
-
-import _socket
 
 from chimirror.service import Peer, Service, new_identity
 from chimirror.session import Session
@@ -17,18 +14,16 @@ from chimirror.system import children
 from chimirror.system.activation import peer_uid, plain_address
 from chimirror.system.admission import source_key
 from chimirror.system.child import Starter
+from chimirror.system.lean import environment, os, signal, socket
 from chimirror.system.loop import EXCLUSIVE, NEVER, READ, Loop
 from chimirror.wire import jsontext
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import signal as _signal
     from chimirror.options import Config
     from chimirror.system.admission import Table
     from chimirror.system.listen import Listener
     from chimirror.system.records import Records
-else:
-    import _signal
 
 HANDSHAKES = 512  # in flight; more wait in the listener's queue
 ACCEPTS = 16  # per listener and turn, so that sessions are served in between
@@ -36,7 +31,7 @@ SHORTAGE = (EMFILE, ENFILE, ENOBUFS, ENOMEM)
 SHORTAGE_PAUSE = 0.25  # seconds without accepting, when the kernel has no room
 
 
-_accept = _socket.socket._accept  # type: ignore[attr-defined]  # not in the stubs
+_accept = socket.socket._accept  # type: ignore[attr-defined]  # not in the stubs
 
 
 class Seats:
@@ -70,7 +65,7 @@ class Door:
         self._worker = worker
         self._listener = listener
         self.fd = listener.fd
-        self._handle = _socket.socket(-1, -1, -1, listener.fd)
+        self._handle = socket.socket(-1, -1, -1, listener.fd)
         self._handle.setblocking(False)
 
     def on_event(self, fd: int, events: int) -> None:
@@ -131,7 +126,7 @@ class Worker(Service):
         lifeline: int,
     ) -> None:
         seats = Seats(table, number)
-        super().__init__(config, loop, starter, records, os.environ, seats)
+        super().__init__(config, loop, starter, records, environment(), seats)
         self._capacity = capacity
         self._doors: list[Door] = []
         self._lifeline = lifeline
@@ -141,9 +136,9 @@ class Worker(Service):
         self.deadline = NEVER
         self.open = False
         loop.watch(lifeline, self, READ)
-        loop.on_signal(_signal.SIGTERM, self.drain)
-        loop.on_signal(_signal.SIGINT, lambda: None)  # the supervisor's to act on
-        loop.on_signal(_signal.SIGHUP, lambda: None)
+        loop.on_signal(signal.SIGTERM, self.drain)
+        loop.on_signal(signal.SIGINT, lambda: None)  # the supervisor's to act on
+        loop.on_signal(signal.SIGHUP, lambda: None)
         jsontext.prepare()
 
     def serve(self, listeners: list[Listener]) -> None:
@@ -164,7 +159,7 @@ class Worker(Service):
     def _peer_of(self, fd: int, address: object) -> Peer:
         if isinstance(address, tuple):
             return Peer(plain_address(address[0]), address[1])
-        handle = _socket.socket(-1, -1, -1, fd)
+        handle = socket.socket(-1, -1, -1, fd)
         try:
             return Peer("", 0, peer_uid(handle))
         finally:

@@ -7,12 +7,8 @@ that closing it once ends the connection, and nothing we print can reach the wir
 
 from __future__ import annotations
 
-import os
-import stat
-
-import _socket
-
 from chimirror.system import fds
+from chimirror.system.lean import os, socket, stat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -107,13 +103,13 @@ def _from_standard_input() -> Found:
 def _examine(found: Found, name: str) -> None:
     """Learn the peer; refuse what is no connected stream."""
     try:
-        handle = _socket.socket(-1, -1, -1, found.source)
+        handle = socket.socket(-1, -1, -1, found.source)
     except OSError:
         raise NoConnection(f"{name} is no socket; {HOW}") from None
     try:
-        if handle.type != _socket.SOCK_STREAM:
+        if handle.type != socket.SOCK_STREAM:
             raise NoConnection(f"{name} is a datagram socket, not a connection; {HOW}")
-        if handle.getsockopt(_socket.SOL_SOCKET, _socket.SO_ACCEPTCONN):
+        if handle.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
             raise NoConnection(
                 f"{name} is a listening socket: set Accept=yes (systemd), "
                 "wait=no (inetd), or use chimirror-server"
@@ -123,23 +119,23 @@ def _examine(found: Found, name: str) -> None:
         handle.detach()
 
 
-def _learn_peer(found: Found, handle: _socket.socket) -> None:
-    if handle.family == _socket.AF_UNIX:
+def _learn_peer(found: Found, handle: socket.socket) -> None:
+    if handle.family == socket.AF_UNIX:
         found.uid = peer_uid(handle)
         return
     try:
         found.address, found.port = handle.getpeername()[:2]
-        handle.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+        handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except OSError:
         return  # it has gone already: reading will tell
     found.address = plain_address(found.address)
 
 
-def peer_uid(handle: _socket.socket) -> int:
+def peer_uid(handle: socket.socket) -> int:
     """The uid of the process at the other end of a Unix socket; -1 if not known."""
-    if not hasattr(_socket, "SO_PEERCRED"):
+    if not hasattr(socket, "SO_PEERCRED"):
         return -1
-    credentials = handle.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)
+    credentials = handle.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
     return int.from_bytes(credentials[4:8], "little", signed=True)
 
 

@@ -10,16 +10,13 @@ stop grace TERM and CONT to the process group, after the kill grace KILL.
 
 from __future__ import annotations
 
-import os
-
-
 from chimirror.system.children import SIGNALS
+from chimirror.system.lean import os, signal
 from chimirror.system.loop import ERROR, HANGUP, NEVER, READ, WRITE
 from chimirror.system.outbox import LOW, Outbox, write_now
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import signal as _signal
     from collections.abc import Mapping
     from typing import Protocol
 
@@ -52,8 +49,6 @@ if TYPE_CHECKING:
         def on_application_end(self, status: int) -> None: ...
 
         def on_fault(self, error: Exception) -> None: ...
-else:
-    import _signal
 
 
 # phases
@@ -274,7 +269,7 @@ class Application:
         if self.phase == RUNNING:
             self._step = KILLED
             self._loop.disarm(self)
-            self._starter.signal(self.pid, _signal.SIGKILL)
+            self._starter.signal(self.pid, signal.SIGKILL)
 
     def on_timer(self, now: float) -> None:
         """A grace is over."""
@@ -282,8 +277,8 @@ class Application:
             self._drain()
         elif self._step == END_OF_INPUT:
             self._step = TERMINATED
-            self._starter.signal(self.pid, _signal.SIGTERM)
-            self._starter.signal(self.pid, _signal.SIGCONT)
+            self._starter.signal(self.pid, signal.SIGTERM)
+            self._starter.signal(self.pid, signal.SIGCONT)
             self._loop.arm(self, now + self._graces.kill_grace)
         elif self._step == TERMINATED:
             self.kill()

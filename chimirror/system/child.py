@@ -12,16 +12,12 @@ such numbers are ever signalled.
 
 from __future__ import annotations
 
-import os
-from errno import errorcode
-
-
 from chimirror.system import children
+from chimirror.system.lean import DEV_NULL, os, signal
 from chimirror.system.prctl import become_subreaper
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import signal as _signal
     from collections.abc import Mapping
     from typing import Protocol
 
@@ -35,12 +31,10 @@ if TYPE_CHECKING:
         def on_start_failed(self, reason: str) -> None: ...
 
         def on_exit(self, status: int, survivors: bool) -> None: ...
-else:
-    import _signal
 
 
 SESSION_VARIABLE = "CHIMIRROR_SESSION"
-_DEFAULT_SIGNALS = _signal.valid_signals()
+_DEFAULT_SIGNALS = signal.valid_signals()
 
 
 class Starter:
@@ -67,7 +61,7 @@ class Starter:
         self._ended: set[bytes] = set()
         self._sweeping = False
         become_subreaper()
-        loop.on_signal(_signal.SIGCHLD, self.reap)
+        loop.on_signal(signal.SIGCHLD, self.reap)
 
     def start(
         self, client: Client, environment: Mapping[str, str], keep_stderr: bool
@@ -77,7 +71,7 @@ class Starter:
         Args:
             client: told of the start and of the exit.
             environment: the whole environment of the application.
-            keep_stderr: a pipe for stderr (-1 in the answer and the null device if not).
+            keep_stderr: a pipe for it; else -1 in the answer, and the null device.
         """
         ours: list[int] = []
         theirs: list[int] = []
@@ -114,7 +108,7 @@ class Starter:
             os.set_blocking(mine, False)
             actions.append((os.POSIX_SPAWN_DUP2, other, number))
         if not keep_stderr:
-            actions.append((os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_RDWR, 0))
+            actions.append((os.POSIX_SPAWN_OPEN, 2, DEV_NULL, os.O_RDWR, 0))
         return os.posix_spawnp(
             self._argv[0],
             self._argv,
@@ -188,5 +182,7 @@ class Starter:
 def _explain(error: OSError | ValueError, program: str) -> str:
     """One line for the log; a client only ever reads that it could not be started."""
     if isinstance(error, OSError) and error.errno is not None:
+        from errno import errorcode
+
         return f"{program}: {error.strerror} ({errorcode.get(error.errno, '?')})"
     return f"{program}: {error}"

@@ -6,19 +6,15 @@ child its number cannot be reused, so only such numbers are signalled.
 
 from __future__ import annotations
 
-import os
-
+from chimirror.system.lean import os, signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import signal as _signal
     from collections.abc import Container
-else:
-    import _signal
 
 SIGNAL_NAMES: dict[int, str] = {
-    int(getattr(_signal, name)): name[3:]
-    for name in sorted(dir(_signal), reverse=True)
+    int(getattr(signal, name)): name[3:]
+    for name in sorted(dir(signal), reverse=True)
     if name.startswith("SIG") and name[3:].isalnum()
 }
 SIGNALS = {name: number for number, name in SIGNAL_NAMES.items()}
@@ -95,7 +91,7 @@ def group_exists(group: int) -> bool:
     return True
 
 
-def kill(pid: int, number: int = _signal.SIGKILL) -> bool:
+def kill(pid: int, number: int = signal.SIGKILL) -> bool:
     """Signal a process; whether it was there and ours to signal."""
     try:
         os.kill(pid, number)
@@ -104,7 +100,7 @@ def kill(pid: int, number: int = _signal.SIGKILL) -> bool:
     return True
 
 
-def kill_group(group: int, number: int = _signal.SIGKILL) -> bool:
+def kill_group(group: int, number: int = signal.SIGKILL) -> bool:
     """Signal a process group; whether it was there and ours to signal."""
     try:
         os.killpg(group, number)

@@ -6,7 +6,7 @@ else of what was inherited reaches a program that we start.
 
 from __future__ import annotations
 
-import os
+from chimirror.system.lean import DEV_NULL, os
 
 
 def same_file(first: int, second: int) -> bool:
@@ -20,7 +20,7 @@ def same_file(first: int, second: int) -> bool:
 
 def silence(fd: int) -> None:
     """Make `fd` the null device."""
-    null = os.open(os.devnull, os.O_RDWR)
+    null = os.open(DEV_NULL, os.O_RDWR)
     if null == fd:
         os.set_inheritable(fd, True)
     else:

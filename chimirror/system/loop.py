@@ -11,17 +11,18 @@ receive an event of its former owner.
 
 from __future__ import annotations
 
-import os
 import select
-from _heapq import heappop, heappush
 from time import monotonic
 
+from chimirror.system.lean import os, signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import signal as _signal
     from collections.abc import Callable
+    from types import FrameType
     from typing import Protocol
+
+    Disposition = Callable[[int, FrameType | None], object] | int | None
 
     class Owner(Protocol):
         """Who is told of a descriptor's readiness."""
@@ -50,8 +51,6 @@ if TYPE_CHECKING:
         def poll(self, timeout: float, maxevents: int) -> list[tuple[int, int]]: ...
 
         def close(self) -> None: ...
-else:
-    import _signal
 
 
 # The values of epoll_ctl(2), so that the fallback needs no translation of ours.
@@ -63,6 +62,7 @@ PEER_CLOSED = 0x2000
 EXCLUSIVE = 1 << 28
 
 NEVER = float("inf")
+NO_TICK = 1 << 62
 TICKS = 32  # timer buckets per second
 HORIZON = 30.0  # seconds; a dead owner is forgotten after this at the latest
 BATCH = 256  # events per turn
@@ -80,11 +80,11 @@ class Loop:
         "_after",
         "_buckets",
         "_closing",
+        "_first",
         "_handlers",
         "_masks",
         "_owners",
         "_poller",
-        "_ticks",
         "_wake",
         "clock",
         "now",
@@ -102,8 +102,8 @@ class Loop:
         self._masks: list[int] = []
         self._closing: list[int] = []
         self._buckets: dict[int, list[Timed]] = {}
-        self._ticks: list[int] = []
-        self._handlers: dict[int, tuple[Callable[[], None], object]] = {}
+        self._first = NO_TICK  # the earliest of the buckets
+        self._handlers: dict[int, tuple[Callable[[], None], Disposition]] = {}
         self._wake: tuple[int, int] | None = None
         self._after: list[Callable[[], None]] = []
 
@@ -155,7 +155,8 @@ class Loop:
         bucket = self._buckets.get(tick)
         if bucket is None:
             self._buckets[tick] = [owner]
-            heappush(self._ticks, tick)
+            if tick < self._first:
+                self._first = tick
         else:
             bucket.append(owner)
 
@@ -175,9 +176,9 @@ class Loop:
             self._wake = os.pipe()
             for fd in self._wake:
                 os.set_blocking(fd, False)
-            _signal.set_wakeup_fd(self._wake[1], warn_on_full_buffer=False)
+            signal.set_wakeup_fd(self._wake[1], warn_on_full_buffer=False)
             self.watch(self._wake[0], self, READ)
-        previous = _signal.signal(number, _wake_only)
+        previous = signal.signal(number, _wake_only)
         if number in self._handlers:
             previous = self._handlers[number][1]
         self._handlers[number] = (handler, previous)
@@ -211,7 +212,7 @@ class Loop:
                     owner.on_event(fd, mask)
                 except Exception as error:
                     owner.on_fault(error)
-        if self._ticks and self._ticks[0] <= self.now * TICKS:
+        if self._first <= self.now * TICKS:
             self._expire()
         while self._after:
             self._after.pop()()
@@ -221,10 +222,10 @@ class Loop:
     def close_all(self) -> None:
         """Close the poller and the wake-up pipe; restore signal handlers."""
         for number, (_, previous) in self._handlers.items():
-            _signal.signal(number, previous)
+            signal.signal(number, previous)
         self._handlers.clear()
         if self._wake is not None:
-            _signal.set_wakeup_fd(-1)
+            signal.set_wakeup_fd(-1)
             for fd in self._wake:
                 self.close(fd)
             self._wake = None
@@ -237,9 +238,9 @@ class Loop:
         The poller is one object in both processes: nothing may be unregistered.
         """
         for number, (_, previous) in self._handlers.items():
-            _signal.signal(number, previous)
+            signal.signal(number, previous)
         self._handlers.clear()
-        _signal.set_wakeup_fd(-1)
+        signal.set_wakeup_fd(-1)
         for fd in self._wake or ():
             os.close(fd)
         self._wake = None
@@ -248,26 +249,32 @@ class Loop:
     def _patience(self) -> float:
         if self._after or self._closing:
             return 0
-        if not self._ticks:
+        if self._first == NO_TICK:
             return -1
-        return max(0.0, self._ticks[0] / TICKS - self.clock())
+        return max(0.0, self._first / TICKS - self.clock())
 
     def _expire(self) -> None:
+        """Serve the buckets that are due; there are never more than HORIZON's."""
         now = self.now
-        while self._ticks and self._ticks[0] <= now * TICKS:
-            tick = heappop(self._ticks)
-            for owner in self._buckets.pop(tick):
-                if owner.armed != tick:
-                    continue  # it has moved to an earlier bucket
-                owner.armed = 0
-                if owner.deadline > now:
-                    if owner.deadline != NEVER:
-                        self.arm(owner, owner.deadline)
-                    continue
-                try:
-                    owner.on_timer(now)
-                except Exception as error:
-                    owner.on_fault(error)
+        while self._first <= now * TICKS:
+            tick = self._first
+            bucket = self._buckets.pop(tick)
+            self._first = min(self._buckets, default=NO_TICK)
+            for owner in bucket:
+                self._expire_one(owner, tick)
+
+    def _expire_one(self, owner: Timed, tick: int) -> None:
+        if owner.armed != tick:
+            return  # it has moved to an earlier bucket
+        owner.armed = 0
+        if owner.deadline > self.now:
+            if owner.deadline != NEVER:
+                self.arm(owner, owner.deadline)
+            return
+        try:
+            owner.on_timer(self.now)
+        except Exception as error:
+            owner.on_fault(error)
 
     def _close_now(self) -> None:
         closing, self._closing = self._closing, []

@@ -7,16 +7,10 @@ the box exists only while something waits. Each entry is one unit (a frame, a ba
 
 from __future__ import annotations
 
-import os
-from itertools import islice
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections import deque
-else:
-    from _collections import deque  # the package costs 4.5 ms
+from chimirror.system.lean import deque, os
 
 IOV_MAX = 1024
+BATCH = 64  # units per call
 LOW = 64 * 1024
 HIGH = 256 * 1024
 
@@ -79,7 +73,8 @@ class Outbox:
         """
         units = self._units
         while units:
-            batch: list[bytes | memoryview] = list(islice(units, 64))
+            batch: list[bytes | memoryview]
+            batch = [units[index] for index in range(min(len(units), BATCH))]
             if self._offset:
                 batch[0] = memoryview(units[0])[self._offset :]
             try:

@@ -6,9 +6,7 @@ descriptor is no TCP socket, the answer is that of a peer that is fine.
 
 from __future__ import annotations
 
-import os
-
-import _socket
+from chimirror.system.lean import os, socket
 
 TCP_INFO = 11
 SIOCOUTQ = 0x5411  # bytes sent or queued that the peer has not acknowledged or read
@@ -20,7 +18,7 @@ def shutdown_write(fd: int) -> None:
     """End our half of the connection; a connection that is already gone is fine."""
     handle = _handle(fd)
     try:
-        handle.shutdown(_socket.SHUT_WR)
+        handle.shutdown(socket.SHUT_WR)
     except OSError:
         pass
     finally:
@@ -61,7 +59,7 @@ def _info(fd: int) -> bytes:
     except OSError:
         return b""
     try:
-        info = handle.getsockopt(_socket.IPPROTO_TCP, TCP_INFO, _INFO_SIZE)
+        info = handle.getsockopt(socket.IPPROTO_TCP, TCP_INFO, _INFO_SIZE)
     except OSError:
         return b""
     finally:
@@ -69,7 +67,7 @@ def _info(fd: int) -> bytes:
     return info if len(info) == _INFO_SIZE else b""
 
 
-def _handle(fd: int) -> _socket.socket:
+def _handle(fd: int) -> socket.socket:
     """A socket object over a descriptor that stays its owner's: detach it again."""
     os.fstat(fd)
-    return _socket.socket(-1, -1, -1, fd)
+    return socket.socket(-1, -1, -1, fd)
