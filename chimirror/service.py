@@ -61,6 +61,11 @@ class Peer:
         self.uid = uid
 
     @property
+    def endpoint(self) -> tuple[str, int]:
+        """Address and port."""
+        return self.address, self.port
+
+    @property
     def text(self) -> str:
         """As records show it: `127.0.0.1:4711`, `[::1]:4711`, `unix:1000`."""
         if not self.address:

@@ -137,7 +137,7 @@ class Session:
     def _accept(self, request: handshake.Accept) -> None:
         """The request is in order: ask the limits, then start the application."""
         service = self._service
-        if request.peer_address != self.peer.address:
+        if (request.peer_address, request.peer_port) != self.peer.endpoint:
             self.peer = Peer(request.peer_address, request.peer_port)
         variables = cgi.variables(
             request, server_software=service.server_software, keep=service.kept_fields
