@@ -1,0 +1,312 @@
+"""The wheel, and `chimirror-bridge` as each way of installing it leaves it.
+
+Law: the wheel is built once; each way of installing it ends in a whole session, started
+from a directory whose own `chimirror` would betray that it was used.
+Ignorance: no package index; the libraries are those that run the tests, lent.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import subprocess
+import sys
+import zipfile
+from email.message import Message
+from email.parser import BytesParser
+from importlib.metadata import EntryPoint, distribution
+from pathlib import Path
+
+import pytest
+
+import chimirror
+from peers import CONTINUATION, TEXT, Closed, Peer, frame
+
+ROOT = Path(__file__).parent.parent
+LIBRARIES = ("docopt", "h11", "orjson", "pybase64", "sdnotify", "websockets", "wsproto")
+DIRECTORY = Path(str(distribution("wsproto").locate_file("")))  # theirs
+BASE = getattr(sys, "_base_executable", sys.executable)  # what a venv stands on
+VERSION = f"python{sys.version_info.major}.{sys.version_info.minor}"
+
+
+LINES = ("--framing", "lines")
+FAST, ISOLATED, BARE = "-IS", "-I", "-E"  # what the launcher gives the interpreter
+
+
+def run(*argv: str | Path, **env: str) -> None:
+    """Runs one step of an installation; its output is the message of its failure."""
+    done = subprocess.run(
+        argv,
+        cwd=ROOT,
+        env=os.environ | env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def install(python: str | Path, *argv: str | Path, **env: str) -> None:
+    """Installs by the pip of the tests; Debian's python asks for the last word."""
+    pip = (sys.executable, "-m", "pip", "--python", python, "install", *argv)
+    run(
+        *pip,
+        "--no-deps",
+        "--no-index",
+        "--no-compile",
+        PIP_BREAK_SYSTEM_PACKAGES="1",
+        **env,
+    )
+
+
+def lend(site: Path) -> None:
+    """Puts the libraries where pip would have put them."""
+    for name in LIBRARIES:
+        (site / name).symlink_to(DIRECTORY / name)
+
+
+def environment(directory: Path) -> Path:
+    """A virtual environment; returns its site-packages."""
+    run(sys.executable, "-m", "venv", "--without-pip", directory)
+    return directory / "lib" / VERSION / "site-packages"
+
+
+def script_below(directory: Path) -> Path:
+    """Finds the launcher; Debian puts what `--prefix` asks for into `local` below."""
+    (found,) = directory.rglob("bin/chimirror-bridge")
+    return found
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("wheel")
+    run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", directory)
+    (built,) = directory.iterdir()
+    return built
+
+
+@pytest.fixture(scope="session")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The launcher in a virtual environment, as most will have it."""
+    directory = tmp_path_factory.mktemp("with space") / "it's a venv"
+    site = environment(directory)
+    install(directory / "bin" / "python", wheel)
+    lend(site)
+    return script_below(directory)
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory, and a PYTHONPATH, that must not be imported from."""
+    directory = tmp_path / "decoy"
+    (directory / "chimirror").mkdir(parents=True)
+    (directory / "chimirror" / "__init__.py").write_text("raise SystemExit(99)")
+    monkeypatch.chdir(directory)
+    monkeypatch.setenv("PYTHONPATH", str(directory))
+    return directory
+
+
+def session(*argv: str | Path) -> list[str]:
+    """One session with `cat`; returns the command line that the launcher ended in.
+
+    The fragmented message needs wsproto, so that the libraries are found late as well.
+    """
+    ours, theirs = socket.socketpair()
+    command = [*map(str, argv), "--", "cat"]
+    with theirs:
+        end = theirs.fileno()
+        bridge = subprocess.Popen(command, stdin=end, stdout=end)
+    with bridge, Peer(ours) as peer:
+        peer.open(framing="lines")
+        words = Path(f"/proc/{bridge.pid}/cmdline").read_text().split("\0")
+        peer.send_raw(
+            frame(TEXT, b"in two ", fin=False) + frame(CONTINUATION, b"parts")
+        )
+        assert peer.receive() == b"in two parts"
+        peer.send_close()
+        assert isinstance(peer.receive(), Closed)
+        peer.close()
+        assert bridge.wait(30) == 0
+    return words
+
+
+# What the wheel holds
+
+
+def metadata(wheel: zipfile.ZipFile) -> Message:
+    (name,) = (n for n in wheel.namelist() if n.endswith(".dist-info/METADATA"))
+    return BytesParser().parsebytes(wheel.read(name))
+
+
+def test_wheel_holds_every_module_and_nothing_else(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = {
+            n for n in archive.namelist() if "-info/" not in n and ".data/" not in n
+        }
+    modules = {str(f.relative_to(ROOT)) for f in (ROOT / "chimirror").rglob("*.py")}
+    assert names == modules | {"chimirror/py.typed"}
+
+
+def test_wheel_holds_every_page(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = [n.partition(".data/data/")[2] for n in archive.namelist()]
+    pages = {f"share/man/man{f.suffix[1]}/{f.name}" for f in (ROOT / "man").iterdir()}
+    assert {name for name in names if name} == pages
+    assert pages
+
+
+def test_wheel_holds_the_launcher_as_it_is(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        (info,) = (i for i in archive.infolist() if ".data/scripts/" in i.filename)
+        assert info.filename.endswith("/chimirror-bridge")
+        assert stat.S_IMODE(info.external_attr >> 16) == 0o755
+        assert archive.read(info) == (ROOT / "chimirror" / "launcher.sh").read_bytes()
+
+
+def test_metadata(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        fields = metadata(archive)
+        assert [n for n in archive.namelist() if n.endswith("/licenses/LICENSE")]
+    assert fields["Version"] == chimirror.__version__
+    assert fields["Requires-Python"] == ">=3.11"
+    assert fields["License-Expression"] == "MIT"
+    required = [text for text in fields.get_all("Requires-Dist", ()) if ";" not in text]
+    assert {text.partition(">")[0] for text in required} == {
+        "docopt-ng",
+        "orjson",
+        "pybase64",
+        "sdnotify",
+        "websockets",
+        "wsproto",
+    }
+
+
+@pytest.mark.parametrize("program", ["server", "client.connect"])
+def test_programs_are_there(program: str) -> None:
+    name = f"chimirror-{program.rpartition('.')[2]}"
+    assert callable(EntryPoint(name, f"chimirror.{program}:main", "").load())
+    declared = f'{name} = "chimirror.{program}:main"'
+    assert declared in (ROOT / "pyproject.toml").read_text()
+
+
+# The ways to install it
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_virtual_environment(installed: Path) -> None:
+    words = session(installed, *LINES)
+    assert words[0] == str(installed.parent / VERSION)
+    assert words[1] == FAST
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_arguments_arrive_as_they_are(installed: Path) -> None:
+    words = session(installed, *LINES, "--env", "A= b  *\n'\"$(c)", "--env", "B=")
+    assert words[-9:] == [
+        *LINES,
+        "--env",
+        "A= b  *\n'\"$(c)",
+        "--env",
+        "B=",
+        "--",
+        "cat",
+        "",
+    ]
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_symbolic_links(installed: Path, tmp_path: Path) -> None:
+    """As pipx makes them; one may lead to the next, and be relative."""
+    (tmp_path / "app").symlink_to(installed.parent)
+    (tmp_path / "first").symlink_to("app/chimirror-bridge")
+    (tmp_path / "second").symlink_to("first")
+    words = session(tmp_path / "second", *LINES)
+    assert words[:2] == [str(installed.parent / VERSION), FAST]
+
+
+@pytest.mark.parametrize(
+    "how", ["./chimirror-bridge", "chimirror-bridge", "../bin/{}", "sh"]
+)
+def test_relative_paths(
+    installed: Path, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The package is still found after the bridge has changed its directory."""
+    monkeypatch.chdir(installed.parent)
+    monkeypatch.setenv("PATH", f".:{os.environ['PATH']}")
+    argv = (
+        ["sh", "chimirror-bridge"] if how == "sh" else [how.format("chimirror-bridge")]
+    )
+    assert session(*argv, *LINES, "--directory", "/")[1] == FAST
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_target(wheel: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "a target"
+    install(sys.executable, "--target", directory, wheel)
+    lend(directory)
+    assert session(directory / "bin" / "chimirror-bridge", *LINES)[1] == FAST
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_prefix(wheel: Path, tmp_path: Path) -> None:
+    install(BASE, "--prefix", tmp_path / "prefix", wheel)
+    script = script_below(tmp_path / "prefix")
+    (package,) = (tmp_path / "prefix").rglob("*-packages")
+    lend(package)
+    python, mode, *_ = session(script, *LINES)
+    assert (Path(python).name, mode) == (VERSION, FAST)
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_user(wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONUSERBASE", str(tmp_path))
+    install(BASE, "--user", wheel)
+    (package,) = (tmp_path / "lib").rglob("site-packages")
+    lend(package)
+    python, mode, *_ = session(script_below(tmp_path), *LINES)
+    assert (Path(python).name, mode) == (VERSION, FAST)
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_several_versions_in_one_prefix(
+    wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The interpreter is the one whose directory the package is in."""
+    monkeypatch.setenv("PYTHONUSERBASE", str(tmp_path))
+    install(BASE, "--user", wheel)
+    for other in ("python3.1", "python3.99"):
+        (tmp_path / "lib" / other / "site-packages" / "chimirror").mkdir(parents=True)
+    (package,) = (tmp_path / "lib" / VERSION).rglob("site-packages")
+    lend(package)
+    python, mode, *_ = session(script_below(tmp_path), *LINES)
+    assert (Path(python).name, mode) == (VERSION, FAST)
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_libraries_in_another_directory(wheel: Path, tmp_path: Path) -> None:
+    """As with `--system-site-packages`: only site knows where they are."""
+    site = environment(tmp_path / "venv")
+    (site / "others.pth").write_text(str(DIRECTORY))
+    install(tmp_path / "venv" / "bin" / "python", wheel)
+    words = session(script_below(tmp_path / "venv"), *LINES)
+    assert words[:2] == [str(tmp_path / "venv" / "bin" / VERSION), ISOLATED]
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_editable(tmp_path: Path) -> None:
+    site = environment(tmp_path)
+    (site / "others.pth").write_text(str(DIRECTORY))  # hatchling among them
+    install(tmp_path / "bin" / "python", "--no-build-isolation", "--editable", ROOT)
+    words = session(tmp_path / "bin" / "chimirror-bridge", *LINES)
+    assert words[:2] == [str(tmp_path / "bin" / "python3"), BARE]
+
+
+def test_no_interpreter(installed: Path, tmp_path: Path) -> None:
+    script = tmp_path / "chimirror-bridge"
+    script.write_bytes(installed.read_bytes())
+    done = subprocess.run(
+        ["/bin/sh", script, "cat"], env={"PATH": "/nowhere"}, capture_output=True
+    )
+    assert done.returncode == os.EX_UNAVAILABLE
+    assert done.stderr.startswith(b"chimirror-bridge: no python3 in PATH")
