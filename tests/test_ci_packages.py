@@ -1,0 +1,74 @@
+""".ci/packages, with a dpkg and an apt of our own: it installs only what is missing."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parent.parent / ".ci" / "packages"
+FAKES = {
+    # Prints the status of its last argument, as dpkg-query does.
+    "dpkg-query": """\
+for name; do :; done
+case $name in
+    socat) printf installed ;;
+    xinetd) printf config-files ;;
+    *) exit 1 ;;
+esac""",
+    "apt-get": 'echo "apt-get $*" >>"$LOG"',
+}
+
+
+@pytest.fixture
+def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name, text in FAKES.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setenv("LOG", str(tmp_path / "log"))
+    return tmp_path / "log"
+
+
+def be(user: int, log: Path) -> None:
+    """Makes the script believe that this user runs it."""
+    (log.parent / "id").write_text(f"#!/bin/sh\necho {user}\n")
+    (log.parent / "id").chmod(0o755)
+
+
+def packages(*names: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([SCRIPT, *names], capture_output=True, text=True)
+
+
+def test_nothing_missing(log: Path) -> None:
+    be(0, log)
+    done = packages("socat")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert not log.exists()
+
+
+def test_root_gets_what_is_missing(log: Path) -> None:
+    be(0, log)
+    assert packages("socat", "xinetd", "mandoc").returncode == 0
+    assert log.read_text().splitlines() == [
+        "apt-get -qq update",
+        "apt-get -qq install --no-install-recommends xinetd mandoc",
+    ]
+
+
+def test_anybody_else_is_told(log: Path) -> None:
+    be(1000, log)
+    done = packages("socat", "xinetd", "mandoc")
+    assert done.returncode == 1
+    assert done.stderr == (
+        "missing Debian packages; as root: apt-get install xinetd mandoc\n"
+    )
+    assert not log.exists()
+
+
+def test_no_dpkg(log: Path) -> None:
+    (log.parent / "dpkg-query").unlink()
+    (log.parent / "sh").symlink_to("/bin/sh")
+    done = subprocess.run(["/bin/sh", SCRIPT, "mandoc"], env={"PATH": str(log.parent)})
+    assert done.returncode == 0
