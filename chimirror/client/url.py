@@ -54,7 +54,7 @@ def parse(url: str) -> Target:
         return _unix(url, rest)
     if scheme in ("http", "https"):
         better = "ws" + url[4:]
-        raise _wrong(url, f"a session is at a WebSocket URL: {safe(better)}")
+        raise _wrong(url, f"a session is at a WebSocket URL: {safe(_hidden(better))}")
     if scheme not in ("ws", "wss") or not rest.startswith("//"):
         raise _wrong(url, "it must begin with ws://, wss:// or ws+unix:")
     try:
