@@ -230,6 +230,14 @@ def test_orjson_comes_when_it_pays(monkeypatch: pytest.MonkeyPatch) -> None:
     assert jsontext._quick is not None
 
 
+def test_an_orjson_that_knows_no_depth(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orjson.loads", lambda _message: "no limit")
+    jsontext.prepare()
+    assert jsontext.load(b"[]") == "no limit"
+    assert jsontext.load(b" " * 3000 + b"[]") == []
+    assert not jsontext.valid(b"[" * 1001 + b"]" * 1001)
+
+
 def test_line_breaks() -> None:
     assert jsontext.fold(b'[1,\r\n"\\n"\r]\n') == b'[1,  "\\n" ] '
     assert jsontext.fold(b"[]") == b"[]"

@@ -29,6 +29,8 @@ _LONGEST_INTEGER = 19
 _BUDGET = 1 << 20
 # An interpreter allows 1,000 levels of its own, of which the callers took some.
 _SAFE_DEPTH = 500
+# How many levels more than ours are tried on orjson before it counts as unlimited.
+_LEVELS = 100
 _NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 
 _spent = 0
@@ -108,16 +110,15 @@ def _scan_all(text: str) -> object:
     return value
 
 
-def _depth_left(loads: Callable[[bytes], object]) -> int:
-    """Returns how many levels more than ours orjson allows: 24, so far."""
-    left = 0
-    while True:
+def _depth_left(loads: Callable[[bytes], object]) -> int | None:
+    """Returns how many levels more than ours orjson allows: 24, or None before 3.9.15."""
+    for left in range(_LEVELS):
         depth = MAX_DEPTH + left + 1
         try:
             loads(b"[" * depth + b"]" * depth)
         except ValueError:
             return left
-        left += 1
+    return None
 
 
 def prepare() -> None:
@@ -126,11 +127,13 @@ def prepare() -> None:
     from orjson import loads
 
     left = _depth_left(loads)
-    opening, closing = b"[" * left, b"]" * left
+    opening, closing = b"[" * (left or 0), b"]" * (left or 0)
 
     def quick(message: bytes) -> object:
         if len(message) <= 2 * MAX_DEPTH:  # too short to nest deeper
             return loads(message)
+        if left is None:
+            return scan(message)
         # Inside as many lists as orjson has levels to spare, its limit is ours.  A
         # message that breaks out of them cannot leave one element in each.
         value = loads(b"%b%b%b" % (opening, message, closing))
