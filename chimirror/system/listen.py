@@ -147,10 +147,11 @@ def _open_tcp(text: str) -> list[Listener]:
     opened: list[Listener] = []
     missing: ListenError | None = None
     try:
-        for family, address in found:
+        for family, name in found:
+            address = name
             if port == 0 and opened:  # one port for all addresses of a name
                 chosen = int(opened[0].address.rpartition(":")[2])
-                address = (address[0], chosen, *address[2:])
+                address = (name[0], chosen, *name[2:])
             try:
                 opened.append(_bind_tcp(family, address, text))
             except ListenError as error:

@@ -107,7 +107,7 @@ class Records:
         bytes_out: int,
         messages_in: int,
         messages_out: int,
-        exit: str,
+        exit: str,  # noqa: A002  # the name of its field
         reason: str,
         duration_usec: int,
     ) -> None:

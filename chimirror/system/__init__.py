@@ -1,0 +1,1 @@
+"""The operating system: descriptors, processes, time; knows no WebSocket."""
