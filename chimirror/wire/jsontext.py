@@ -111,7 +111,7 @@ def _scan_all(text: str) -> object:
 
 
 def _depth_left(loads: Callable[[bytes], object]) -> int | None:
-    """Returns how many levels more than ours orjson allows: 24, or None before 3.9.15."""
+    """Returns how many levels more orjson allows: 24, or None before 3.9.15."""
     for left in range(_LEVELS):
         depth = MAX_DEPTH + left + 1
         try:
