@@ -21,7 +21,10 @@ from chimirror.session import Session  # noqa: E402
 from chimirror.system import children  # noqa: E402
 from chimirror.system.child import Starter  # noqa: E402
 from chimirror.system.loop import Loop  # noqa: E402
-from chimirror.system.records import Records  # noqa: E402
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from chimirror.system.records import Records
 
 EX_UNAVAILABLE = 69
 
@@ -36,12 +39,18 @@ def identity() -> str:
     return new_identity()
 
 
+def make_records() -> Records:
+    """The records, whose import the application's first byte need not wait for."""
+    from chimirror.system.records import Records
+
+    return Records(stderr_was_wire=WIRE_WAS_STDERR)
+
+
 def serve(config: options.Config, found: activation.Found) -> None:
     """Serve the one session to its end, and leave nothing behind."""
     loop = Loop()
     starter = Starter(loop, config.command)
-    records = Records(stderr_was_wire=WIRE_WAS_STDERR)
-    service = Service(config, loop, starter, records, environment())
+    service = Service(config, loop, starter, make_records, environment())
     peer = Peer(found.address, found.port, found.uid)
     session = Session(service, peer, found.source, found.sink, identity())
 

@@ -10,8 +10,6 @@ Nothing here opens, starts or connects anything, files of ``--env-file`` apart.
 
 from __future__ import annotations
 
-from chimirror import names, units
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -41,20 +39,32 @@ class UsageError(Exception):
 class Option:
     """One row of the table.
 
-    ``field`` names the attribute of Config, ``parse`` turns the text (or the list of
-    texts, where the option may be repeated) into its value.  An option without a
+    ``field`` names the attribute of Config, ``parse`` the function (module.name) that
+    turns the text (or the list of texts, where the option may be repeated) into its
+    value, and ``default`` is the text that stands for ``value`` where none is given:
+    a bridge without options loads no parser.  An option without a
     metavar is a flag.  A default in parentheses in the text is no text to parse.
     """
 
-    __slots__ = ("default", "field", "metavar", "name", "parse", "repeats", "text")
+    __slots__ = (
+        "_parse",
+        "default",
+        "field",
+        "metavar",
+        "name",
+        "repeats",
+        "text",
+        "value",
+    )
 
     def __init__(
         self,
         name: str,
         metavar: str,
         default: str | None,
+        value: object,
         field: str,
-        parse: Callable[[Any], object],
+        parse: str,
         text: str,
         repeats: bool = False,
     ) -> None:
@@ -62,78 +72,93 @@ class Option:
         self.metavar = metavar
         self.default = default
         self.field = field
-        self.parse = parse
+        self._parse = parse
+        self.value = value
         self.text = text
         self.repeats = repeats
+
+    @property
+    def parse(self) -> Callable[[Any], object]:
+        """The function that reads the text."""
+        from chimirror import names, units
+
+        module, _, name = self._parse.partition(".")
+        function: Callable[[Any], object]
+        function = getattr({"names": names, "units": units}[module], name)
+        return function
 
 
 # A table reads best as a table.
 # fmt: off
 SHARED = (
-    Option("--framing", "NAMES", "json,stdio", "framings", names.framings,
+    Option("--framing", "NAMES", "json,stdio", ("json", "stdio"),
+           "framings", "names.framings",
            "Framings that are allowed, the preferred first; of json, stdio, lines."),
-    Option("--stderr", "WHERE", None, "stderr", names.stderr,
+    Option("--stderr", "WHERE", None, None, "stderr", "names.stderr",
            "What becomes of standard error: client, log or discard "
            "(by framing: log with lines, else client)."),
-    Option("--subprotocol", "NAME=FRAMING", None, "subprotocols", names.subprotocols,
+    Option("--subprotocol", "NAME=FRAMING", None, {},
+           "subprotocols", "names.subprotocols",
            "Answer to a foreign subprotocol too, such as mcp=lines; repeatable.", True),
-    Option("--host", "NAME", None, "hosts", names.hosts,
+    Option("--host", "NAME", None, (), "hosts", "names.hosts",
            "Serve this host name too, not only localhost and IP addresses; "
            "repeatable.", True),
-    Option("--origin", "ORIGIN", None, "origins", names.origins,
+    Option("--origin", "ORIGIN", None, (), "origins", "names.origins",
            "Serve pages of this origin, beside those of the host itself; repeatable.",
            True),
-    Option("--trusted-proxy", "CIDR", None, "trusted_proxies", names.networks,
+    Option("--trusted-proxy", "CIDR", None, (), "trusted_proxies", "names.networks",
            "Believe X-Forwarded-* from this network, or unix; repeatable.", True),
-    Option("--proxy-protocol", "", None, "proxy_protocol", bool,
+    Option("--proxy-protocol", "", None, False, "proxy_protocol", "",
            "Expect a PROXY protocol header (v1 or v2) on each connection."),
-    Option("--max-message", "SIZE", "1M", "max_message", units.message_size,
+    Option("--max-message", "SIZE", "1M", 1 << 20, "max_message", "units.message_size",
            "Largest message, and largest line with lines."),
-    Option("--handshake-timeout", "TIME", "10", "handshake_timeout", units.deadline,
+    Option("--handshake-timeout", "TIME", "10", 10.0,
+           "handshake_timeout", "units.deadline",
            "Time for the request head to arrive."),
-    Option("--idle-timeout", "TIME", "off", "idle_timeout", units.timeout,
+    Option("--idle-timeout", "TIME", "off", None, "idle_timeout", "units.timeout",
            "End a session in which nothing was said for this long."),
-    Option("--session-timeout", "TIME", "off", "session_timeout", units.timeout,
+    Option("--session-timeout", "TIME", "off", None, "session_timeout", "units.timeout",
            "End every session after this long."),
-    Option("--ping-interval", "TIME", "20", "ping_interval", units.timeout,
+    Option("--ping-interval", "TIME", "20", 20.0, "ping_interval", "units.timeout",
            "Ask a silent client for a sign of life this often."),
-    Option("--ping-timeout", "TIME", "20", "ping_timeout", units.deadline,
+    Option("--ping-timeout", "TIME", "20", 20.0, "ping_timeout", "units.deadline",
            "Time for that sign to arrive."),
-    Option("--linger-timeout", "TIME", "1", "linger_timeout", units.grace,
+    Option("--linger-timeout", "TIME", "1", 1.0, "linger_timeout", "units.grace",
            "After the exit, time for output that a child of the application holds."),
-    Option("--stop-grace", "TIME", "1", "stop_grace", units.grace,
+    Option("--stop-grace", "TIME", "1", 1.0, "stop_grace", "units.grace",
            "From end of input to SIGTERM, when the client has gone."),
-    Option("--kill-grace", "TIME", "5", "kill_grace", units.grace,
+    Option("--kill-grace", "TIME", "5", 5.0, "kill_grace", "units.grace",
            "From SIGTERM to SIGKILL."),
-    Option("--pass-env", "NAMES", None, "pass_env", names.pass_env,
+    Option("--pass-env", "NAMES", None, (), "pass_env", "names.pass_env",
            "Pass these variables on to the application; repeatable.", True),
-    Option("--env", "NAME=VALUE", None, "env", names.variables,
+    Option("--env", "NAME=VALUE", None, {}, "env", "names.variables",
            "Set a variable of the application; repeatable.", True),
-    Option("--env-file", "FILE", None, "env_file", names.variable_files,
+    Option("--env-file", "FILE", None, {}, "env_file", "names.variable_files",
            "Set variables from a file of NAME=VALUE lines; repeatable.", True),
-    Option("--directory", "PATH", None, "directory", names.directory,
+    Option("--directory", "PATH", None, None, "directory", "names.directory",
            "Start the application in this directory (where we were started)."),
 )
 SERVER_ONLY = (
-    Option("--listen", "ADDR", None, "listen", names.listen,
+    Option("--listen", "ADDR", None, (), "listen", "names.listen",
            "Listen on ADDRESS:PORT, [IPV6]:PORT or unix:PATH; repeatable "
            f"({DEFAULT_LISTEN}, or what systemd hands over).", True),
-    Option("--socket-mode", "MODE", "0600", "socket_mode", units.mode,
+    Option("--socket-mode", "MODE", "0600", 0o600, "socket_mode", "units.mode",
            "Permissions of Unix sockets."),
-    Option("--workers", "N", None, "workers", units.workers,
+    Option("--workers", "N", None, None, "workers", "units.workers",
            "Worker processes (one per core, more where the descriptor limit asks)."),
-    Option("--drain-timeout", "TIME", "30", "drain_timeout", units.grace,
+    Option("--drain-timeout", "TIME", "30", 30.0, "drain_timeout", "units.grace",
            "After SIGTERM, time for sessions to end by themselves."),
-    Option("--max-sessions", "N", None, "max_sessions", units.count,
+    Option("--max-sessions", "N", None, None, "max_sessions", "units.count",
            "Sessions at once (what descriptors and processes allow)."),
-    Option("--max-sessions-per-source", "N", "off", "max_sessions_per_source",
-           units.limit, "Sessions at once from one address."),
-    Option("--max-rate", "RATE", "off", "max_rate", units.rate,
+    Option("--max-sessions-per-source", "N", "off", None,
+           "max_sessions_per_source", "units.limit",
+           "Sessions at once from one address."),
+    Option("--max-rate", "RATE", "off", None, "max_rate", "units.rate",
            "New sessions per time: 10, 10/s, 90/min or 500/h."),
 )
 HELP = (
-    Option("--help", "", None, "", bool, "Print this text and exit."),
-    Option("--version", "", None, "", bool, "Print the version and exit."),
+    Option("--help", "", None, False, "", "", "Print this text and exit."),
+    Option("--version", "", None, False, "", "", "Print the version and exit."),
 )
 # fmt: on
 BRIDGE = SHARED + HELP
@@ -280,13 +305,12 @@ def _judge(
 
 
 def _value(option: Option, texts: list[str] | None) -> object:
+    if texts is None:
+        return option.value
     if not option.metavar:
-        return texts is not None
+        return True
     try:
-        if option.repeats:
-            return option.parse(texts or [])
-        text = texts[0] if texts else option.default
-        return None if text is None else option.parse(text)
+        return option.parse(texts if option.repeats else texts[0])
     except ValueError as error:
         raise ValueError(f"{option.name}: {error}") from None
 

@@ -111,7 +111,7 @@ class Supervisor:
                 self._descriptors,
             )
             status = os.EX_OK
-        except BaseException:
+        except BaseException:  # noqa: BLE001 (told, and the process ends)
             sys.excepthook(*sys.exc_info())
         finally:
             os._exit(status)

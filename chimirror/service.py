@@ -13,7 +13,7 @@ from chimirror.wire.http import Refusal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Protocol
 
     from chimirror.options import Config
@@ -94,11 +94,13 @@ class Service:
     """See the module; one per process.
 
     Args:
+        make_records: called once, with the first record.
         environment: of this process, from which the allow-list takes.
-        on_session_end: called with each session that has been recorded and forgotten.
     """
 
     __slots__ = (
+        "_make_records",
+        "_records",
         "admission",
         "command",
         "config",
@@ -107,7 +109,6 @@ class Service:
         "kept_fields",
         "loop",
         "policy",
-        "records",
         "server_software",
         "sessions",
         "starter",
@@ -118,14 +119,15 @@ class Service:
         config: Config,
         loop: Loop,
         starter: Starter,
-        records: Records,
+        make_records: Callable[[], Records],
         environment: Mapping[str, str],
         admission: Admission | None = None,
     ) -> None:
         self.config = config
         self.loop = loop
         self.starter = starter
-        self.records = records
+        self._make_records = make_records
+        self._records: Records | None = None
         self.admission: Admission = admission or Unlimited()
         self.command = " ".join(config.command)
         self.server_software = f"chimirror/{__version__}"
@@ -134,6 +136,13 @@ class Service:
         self.policy = make_policy(config)
         self.sessions: set[Session] = set()
         self.connecting = 0  # handshakes in flight
+
+    @property
+    def records(self) -> Records:
+        """Where sessions are recorded; made when there is something to record."""
+        if self._records is None:
+            self._records = self._make_records()
+        return self._records
 
     def no_room(self, cause: str) -> Refusal:
         """The refusal for a limit, or for a service that goes down."""

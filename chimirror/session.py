@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from chimirror.wire.frames import Event
 
 LOG_LINE = 4096  # bytes of the application's stderr in one record
-PLAIN = (1000, "exit 0")
+FAULT = "error internal"  # all that a client learns of a bug of ours
 
 
 class Session:
@@ -45,6 +45,7 @@ class Session:
         "_active",
         "_admitted",
         "_deciding",
+        "_faulty",
         "_head",
         "_log",
         "_opened",
@@ -76,6 +77,7 @@ class Session:
         self._proxied = not service.config.proxy_protocol
         self._admitted = False
         self._deciding = True
+        self._faulty = False
         self._request: handshake.Accept | None = None
         self._stderr = "client"
         self._opened = self._active = 0.0
@@ -86,34 +88,20 @@ class Session:
         self.framing: framing.Framing | None = None
         loop, config = service.loop, service.config
         self.application = Application(self, loop, service.starter, config, identity)
+        self.connection = Connection(self, loop, config, source, sink)
         service.sessions.add(self)
         service.connecting += 1
-        self.connection = Connection(self, loop, config, source, sink)
 
     # The request
 
     def on_head(self, data: bytes) -> None:
         """More of the request head, or of the PROXY header before it."""
         self._head += data
-        head = False
         try:
-            if not self._proxied and not self._read_proxy_header():
-                return
-            parsed = http.parse(self._head)
-            if parsed is None:
-                return
-            request, length = parsed
-            head = request.method == "HEAD"
-            self._head = self._head[length:]
-            verdict = handshake.judge(
-                request, self._service.policy, self.peer.address, self.peer.port
-            )
-            if isinstance(verdict, handshake.Page):
-                self._answer(verdict.response(head=head))
-            else:
-                self._accept(verdict)
+            if self._proxied or self._read_proxy_header():
+                self._read_request()
         except http.Refusal as refusal:
-            self._refuse(refusal, head=head)
+            self._refuse(refusal)
 
     def _read_proxy_header(self) -> bool:
         """Take the peer from the PROXY header; whether it is complete."""
@@ -129,12 +117,25 @@ class Session:
         self._proxied = True
         return True
 
+    def _read_request(self) -> None:
+        parsed = http.parse(self._head)
+        if parsed is None:
+            return
+        request, length = parsed
+        verdict = handshake.judge(
+            request, self._service.policy, self.peer.address, self.peer.port
+        )
+        if isinstance(verdict, handshake.Page):
+            self._answer(verdict)
+        else:
+            self._accept(verdict, length)
+
     def on_head_timeout(self) -> None:
         """The request head did not come in time."""
         text = "the request did not arrive in time"
         self._refuse(http.Refusal(408, text, cause="slow-head"))
 
-    def _accept(self, request: handshake.Accept) -> None:
+    def _accept(self, request: handshake.Accept, length: int) -> None:
         """The request is in order: ask the limits, then start the application."""
         service = self._service
         if (request.peer_address, request.peer_port) != self.peer.endpoint:
@@ -147,6 +148,7 @@ class Session:
             raise service.no_room(cause)
         self._admitted = True
         self._request = request
+        self._head = self._head[length:]
         self.framing = framing.create(request.framing, service.config.max_message)
         self._stderr = service.config.stderr or self.framing.default_stderr
         self.connection.hold()
@@ -159,14 +161,16 @@ class Session:
         self._service.records.note(3, f"cannot start the application: {reason}")
         text = "the application could not be started"
         self._refuse(http.Refusal(500, text, cause="start"))
+        self._settle()
 
-    def _refuse(self, refusal: http.Refusal, *, head: bool = False) -> None:
+    def _refuse(self, refusal: http.Refusal) -> None:
         self._service.records.refused(
             self.peer.text, refusal.status, refusal.cause, refusal.text
         )
-        self._answer(refusal.response(head=head))
+        self._answer(refusal)
 
-    def _answer(self, response: bytes) -> None:
+    def _answer(self, answer: http.Refusal | handshake.Page) -> None:
+        response = answer.response(head=self._head.startswith(b"HEAD "))
         self._head = b""
         self._decided()
         self.connection.answer(response)
@@ -186,29 +190,23 @@ class Session:
             self._end_application()
             return
         self._opened = self._active = self._service.loop.now
-        self._service.records.start(
-            session=self.identity,
-            peer=self.peer.text,
-            command=self._service.command,
-            path=request.request.target,
-            origin=(request.request.get(b"origin") or b"").decode("latin-1"),
-            framing=request.framing,
-        )
         response = request.response()
         if self.framing is not None:
             response += self._count(self.framing.opened(self.identity))
-        early, self._head, self._request = self._head, b"", None
+        early, self._head = self._head, b""
         self._decided()
         self.connection.open(response, early)
 
     def on_events(self, events: list[Event], size: int) -> None:
         """Messages and control frames, in the order in which they came."""
         self.bytes_in += size
-        self._active = self._service.loop.now
+        if not events:  # a piece of a message
+            self._active = self._service.loop.now
         lines: list[bytes] = []
         for event in events:
             if type(event) is bytes:
                 self.messages_in += 1
+                self._active = self._service.loop.now
                 self._on_message(event, lines)
             elif isinstance(event, Ping):
                 self.connection.send_pong(event.payload)
@@ -248,6 +246,7 @@ class Session:
 
     def on_input_room(self) -> None:
         """The application has read on: so may we."""
+        self._active = self._service.loop.now
         if self.connection.state == OPEN and self.connection.backlog <= 2 * HIGH:
             self.connection.resume()
 
@@ -286,6 +285,7 @@ class Session:
 
     def on_output_room(self) -> None:
         """The client has read on: so may we."""
+        self._active = self._service.loop.now
         self.application.resume_output()
         if self.application.backlog <= HIGH:
             self.connection.resume()
@@ -302,6 +302,7 @@ class Session:
 
     def next_timeout(self, now: float) -> float:
         """Close a session that is over its time; else, when to ask again."""
+        self._record_start()
         config = self._service.config
         deadline = NEVER
         if config.session_timeout is not None:
@@ -309,7 +310,7 @@ class Session:
             if now >= deadline:
                 self.close(1001, "time")
                 return NEVER
-        if config.idle_timeout is not None:
+        if config.idle_timeout is not None and self.connection.state == OPEN:
             deadline = min(deadline, self._active + config.idle_timeout)
             if now >= self._active + config.idle_timeout:
                 self.close(1001, "idle")
@@ -358,11 +359,10 @@ class Session:
 
     def close(self, code: int, reason: str) -> None:
         """End the session from our side, whatever it is doing."""
-        self.reason = self.reason or reason
-        if self.connection.state == OPEN:
-            self.connection.close(code, reason, discard=True)
-        elif self.connection.state == CONNECTING:
-            self._refuse(self._service.no_room(reason))
+        if self.connection.state == CONNECTING:
+            self._refuse(self._service.interruption(reason))
+        elif self.connection.close(code, reason, discard=True):
+            self.reason = reason
         self._end_application()
 
     def abort(self) -> None:
@@ -390,11 +390,26 @@ class Session:
         service.sessions.discard(self)
         if self._admitted:
             service.admission.leave(self.peer)
+        service.on_session_end(self)
         if self._opened:
             self._record_end()
-        service.on_session_end(self)
+
+    def _record_start(self) -> None:
+        """Write the first record: at the first tick, after the 101 has left."""
+        accepted, self._request = self._request, None
+        if accepted is not None:
+            origin = accepted.request.get(b"origin") or b""
+            self._service.records.start(
+                session=self.identity,
+                peer=self.peer.text,
+                command=self._service.command,
+                path=accepted.request.target,
+                origin=origin.decode("latin-1"),
+                framing=accepted.framing,
+            )
 
     def _record_end(self) -> None:
+        self._record_start()
         service = self._service
         service.records.end(
             session=self.identity,
@@ -414,9 +429,12 @@ class Session:
     def on_fault(self, error: Exception) -> None:
         """A bug of ours: this session ends and is told so; no other is touched."""
         self._service.fault(error, self.identity)
-        if self.reason == "error internal":
+        if self._faulty:  # so is the way in which such a session ends
             self.connection.finish()
             self.application.kill()
-        else:
-            self.reason = "error internal"
-            self.close(1011, "error internal")
+            return
+        self._faulty = True
+        try:
+            self.close(1011, FAULT)
+        except Exception as another:
+            self.on_fault(another)

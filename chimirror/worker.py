@@ -31,7 +31,7 @@ SHORTAGE = (EMFILE, ENFILE, ENOBUFS, ENOMEM)
 SHORTAGE_PAUSE = 0.25  # seconds without accepting, when the kernel has no room
 
 
-_accept = socket.socket._accept  # type: ignore[attr-defined]  # not in the stubs
+_accept = socket.socket._accept  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 class Seats:
@@ -126,7 +126,7 @@ class Worker(Service):
         lifeline: int,
     ) -> None:
         seats = Seats(table, number)
-        super().__init__(config, loop, starter, records, environment(), seats)
+        super().__init__(config, loop, starter, lambda: records, environment(), seats)
         self._capacity = capacity
         self._doors: list[Door] = []
         self._lifeline = lifeline

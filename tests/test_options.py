@@ -313,3 +313,13 @@ def test_good_command_line_imports_next_to_nothing() -> None:
         "chimirror.options",
         "chimirror.units",
     ]
+
+
+@pytest.mark.parametrize("option", {*options.BRIDGE, *options.SERVER}, ids=str)
+def test_a_default_is_what_its_text_stands_for(option: options.Option) -> None:
+    if option.repeats:
+        assert option.value == option.parse([])
+    elif option.default is not None:
+        assert option.value == option.parse(option.default)
+    else:
+        assert not option.value
