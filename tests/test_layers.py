@@ -50,28 +50,18 @@ PURE = {
     "_frozen_importlib_external",
 }
 WEBSOCKET = {"h11", "websockets", "wsproto"}
-# What a bridge may load on the way to its first byte, beyond a bare interpreter; each
-# of these is built in, or costs less than a millisecond.
+# What a bridge may load on the way to its first byte, beyond a bare interpreter: what is
+# built into it, and one file of constants.
 CHEAP = {
+    "__future__",
     "_collections",
-    "_collections_abc",
-    "_ctypes",
-    "_heapq",
     "_json",
     "_sha1",
-    "_signal",
     "_socket",
     "_stat",
     "binascii",
-    "errno",
-    "fcntl",
-    "genericpath",
-    "itertools",
-    "os",
-    "os.path",
-    "posixpath",
+    "gc",
     "select",
-    "stat",
 }
 
 

@@ -55,6 +55,7 @@ def install(python: str | Path, *argv: str | Path, **env: str) -> None:
         "--no-deps",
         "--no-index",
         "--no-compile",
+        "--ignore-installed",
         PIP_BREAK_SYSTEM_PACKAGES="1",
         **env,
     )
