@@ -34,7 +34,7 @@ from settling import (
 )
 
 ROOT = str(Path(chimirror.__file__).parent.parent)
-LAUNCH = (sys.executable, "-m")
+LAUNCH = (sys.executable, "-P", "-m")
 OURS = re.compile(r"chimirror[.](bridge|server)")
 
 

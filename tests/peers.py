@@ -244,15 +244,12 @@ class Peer:
         return Closed(NO_CLOSE, "")
 
     def closed(self, payload: bytes) -> Closed:
-        """Echoes the close and holds the server to silence after it."""
+        """Echoes the close."""
         self.hush()
         try:
             self.send_raw(frame(CLOSE, payload[:2]))
         except (BrokenPipeError, ConnectionResetError):
             pass  # it need not wait for the echo of a close that it began
-        rest = self.stream.read()
-        if rest:
-            raise Garbage(f"after the close frame: {rest[:200]!r}")
         if not payload:
             return Closed(1005, "")
         return Closed(struct.unpack("!H", payload[:2])[0], payload[2:].decode())
@@ -275,8 +272,14 @@ class Peer:
                 size -= len(parts[-1])
         return b"".join(parts)
 
-    def story(self) -> Story:
-        """Reads to the end of the session."""
+    def end(self) -> None:
+        """The end of the stream has to be the next thing."""
+        rest = self.stream.read()
+        if rest:
+            raise Garbage(f"after the close frame: {rest[:200]!r}")
+
+    def story(self, *, wait: bool = True) -> Story:
+        """Reads to the end of the session; `wait`: to the end of the stream."""
         said: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
         others: list[dict[str, Any]] = []
         while not isinstance(got := self.receive(), Closed):
@@ -285,6 +288,8 @@ class Peer:
                 said[found["type"]].append(payload_of(found))
             else:
                 others.append(found)
+        if wait:
+            self.end()
         return Story(b"".join(said["stdout"]), b"".join(said["stderr"]), others, got)
 
 

@@ -110,10 +110,15 @@ def test_anything_that_a_client_sends_is_life(*, tcp: bool) -> None:
 
 @PAIRS
 def test_a_client_that_answers_no_ping_is_dead(*, tcp: bool) -> None:
-    with Bridge(["cat"], *PINGS, *GRACES, tcp=tcp) as bridge, opened(bridge):
+    with Bridge(["cat"], *PINGS, *GRACES, tcp=tcp) as bridge, opened(bridge) as peer:
+        peer.message()
         began = time.monotonic()
+        seen = []
+        while (got := peer.read_frame()) is not None:
+            seen.append(got[0])
+        assert seen == [PING]
+        assert time.monotonic() - began > TIMEOUT
         assert ended(bridge.pid, 10)
-        assert time.monotonic() - began > INTERVAL
         assert marked(bridge.mark) == []
 
 

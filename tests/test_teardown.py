@@ -209,7 +209,7 @@ def test_an_application_without_output_still_hears_and_is_heard_of() -> None:
 def test_term_comes_before_kill_and_is_heeded(tmp_path: Path) -> None:
     said = tmp_path / "said"
     program = f"trap 'echo term >{said}; exit' TERM; echo up; while :; do sleep 1; done"
-    options = (*GRACES, "--kill-grace", "20")
+    options = ("--stop-grace=50ms", "--kill-grace=20")
     with Bridge(["sh", "-c", program], *options) as bridge, Peer(bridge.socket) as peer:
         assert peer.open().status == 101
         assert peer.output(3) == b"up\n"

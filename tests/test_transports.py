@@ -10,7 +10,7 @@ import hashlib
 import os
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -192,6 +192,7 @@ ENDINGS: dict[str, tuple[str, bytes, bytes, Closed]] = {
     "last": ("printf e >&2; printf f", b"f", b"e", Closed(1000, "exit 0")),
     "killed": ("printf g; kill -KILL $$", b"g", b"", Closed(1011, "signal KILL")),
     "term": ("printf h; kill -TERM $$", b"h", b"", Closed(1011, "signal TERM")),
+    "real-time": ("kill -40 $$", b"", b"", Closed(1011, "signal 40")),
     "lines": ("cat lines >&2; exit 4", b"", LINES, Closed(1011, "exit 4")),
     "much": ("cat lines; cat lines; exit 5", LINES * 2, b"", Closed(1011, "exit 5")),
     "both": ("cat lines & cat lines >&2; wait", LINES, LINES, Closed(1000, "exit 0")),
@@ -213,17 +214,18 @@ def chooser(directory: Path) -> str:
 
 @pytest.mark.parametrize("flood", [False, True], ids=["quiet", "flood"])
 @pytest.mark.parametrize("framing", ["json", "stdio"])
-def test_endings(way: Way, tmp_path: Path, framing: str, flood: bool) -> None:
+def test_endings(way: Way, tmp_path: Path, framing: str, *, flood: bool) -> None:
     """Close code and reason come after all output, whatever the client does."""
-    with way(tmp_path, shell(chooser(tmp_path))) as service:
-        for name, (_, stdout, stderr, closed) in ENDINGS.items():
-            with Peer(service.connect()) as peer:
-                assert peer.open(f"/?{name}", framing=framing).status == 101
-                with Sender(peer, [text(stdin(b"flood\n")) * 64], endless=flood):
-                    story = peer.story()
-            assert (story.stdout, story.stderr) == (stdout, stderr), name
-            assert story.closed == closed, name
+    with way(tmp_path, shell(chooser(tmp_path))) as service, ExitStack() as stack:
+        peers = [stack.enter_context(Peer(service.connect())) for _ in ENDINGS]
+        for peer, (name, (_, *said, closed)) in zip(peers, ENDINGS.items(), strict=True):
+            assert peer.open(f"/?{name}", framing=framing).status == 101
+            with Sender(peer, [text(stdin(b"flood\n")) * 64], endless=flood):
+                story = peer.story(wait=False)
+            assert ([story.stdout, story.stderr], story.closed) == (said, closed), name
             check_messages(story.messages, framing, closed)
+        for peer in peers:
+            peer.end()
 
 
 def check_messages(
