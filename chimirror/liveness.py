@@ -31,10 +31,11 @@ ALIVE, PING, DEAD = range(3)
 class Liveness:
     """The books of one connection; times are the loop's, in seconds."""
 
-    __slots__ = ("_ping_sent", "_stalled_since", "heard")
+    __slots__ = ("_judged", "_ping_sent", "_stalled_since", "heard")
 
     def __init__(self, now: float) -> None:
         self.heard = now
+        self._judged = now
         self._ping_sent = 0.0
         self._stalled_since = 0.0
 
@@ -42,6 +43,7 @@ class Liveness:
         """Something was received, or we begin to read again."""
         self.heard = now
         self._ping_sent = 0.0
+        self._stalled_since = 0.0
 
     def judge(
         self,
@@ -62,9 +64,9 @@ class Liveness:
             blocked: output waits in our own queue.
         """
         interval, timeout = timings
-        if blocked or not reading:
-            return self._by_transport(now, timings, transport, blocked)
-        self._stalled_since = 0.0
+        self._judged = now
+        if blocked or not reading or self._stalled_since:
+            return self._by_transport(now, timings, transport, blocked or reading)
         if not self._ping_sent:
             if now - self.heard < interval:
                 return ALIVE
@@ -73,7 +75,8 @@ class Liveness:
         if now - self._ping_sent < timeout:
             return ALIVE
         if transport.unsent() and transport.unanswered_for() < timeout:
-            # The ping waits in the kernel behind output that the client does not read.
+            # The ping waits in the kernel behind output that the client does not read,
+            # as long as it lives.
             return self._by_transport(now, timings, transport, True)
         return DEAD
 
@@ -91,7 +94,8 @@ class Liveness:
         elif now - self._stalled_since >= timings[1]:
             return DEAD
         if blocked:
-            self.hear(now)
+            self.heard = now
+            self._ping_sent = 0.0
             return ALIVE
         if now - self.heard < timings[0]:
             return ALIVE
@@ -103,6 +107,6 @@ class Liveness:
         interval, timeout = timings
         if self._ping_sent:
             return self._ping_sent + timeout
-        if by_transport:
-            return self.heard + min(interval, timeout / 4)
+        if by_transport or self._stalled_since:
+            return self._judged + min(interval, timeout / 4)
         return self.heard + interval

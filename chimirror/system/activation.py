@@ -7,6 +7,8 @@ that closing it once ends the connection, and nothing we print can reach the wir
 
 from __future__ import annotations
 
+from sys import byteorder
+
 from chimirror.system import fds
 from chimirror.system.lean import os, socket, stat
 
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 LISTEN_FDS_START = 3
+PIPE = stat.S_IFIFO
+WIRES = (stat.S_IFSOCK, PIPE)
+NOBODY_KNOWN = (1 << 32) - 1  # (uid_t) -1
 HOW = """\
 it serves one connection that it is handed as descriptor 0 or by systemd; to try it:
   socat TCP-LISTEN:30747,bind=127.0.0.1,reuseaddr,fork EXEC:"chimirror-bridge cat"
@@ -46,16 +51,24 @@ class Found:
 def protect_wire() -> bool:
     """Make sure that nothing we print is sent: before anything else.
 
-    Under inetd descriptor 2 is the connection too; whether it was is the answer.
+    Under inetd descriptor 2 is the connection too, and with two pipes it may be the one
+    that leads out (socat's `pipes,stderr`); whether it was is the answer.
     """
-    on_wire = fds.same_file(0, 2)
-    if on_wire:
-        mode = os.fstat(2).st_mode
-        on_wire = stat.S_ISSOCK(mode) or stat.S_ISFIFO(mode)
+    kinds = [_kind_of(fd) for fd in (0, 1, 2)]
+    on_wire = (kinds[2] in WIRES and fds.same_file(0, 2)) or (
+        kinds == [PIPE, PIPE, PIPE] and fds.same_file(1, 2)
+    )
     if on_wire:
         fds.silence(2)
     fds.fill_standard()
     return on_wire
+
+
+def _kind_of(fd: int) -> int:
+    try:
+        return stat.S_IFMT(os.fstat(fd).st_mode)
+    except OSError:
+        return 0  # closed
 
 
 def find(environment: Mapping[str, str]) -> Found:
@@ -84,17 +97,16 @@ def _from_systemd(count: str) -> Found:
 
 
 def _from_standard_input() -> Found:
-    mode = os.fstat(0).st_mode
-    if stat.S_ISSOCK(mode):
-        source = sink = os.dup(0)
-    elif stat.S_ISFIFO(mode) and stat.S_ISFIFO(os.fstat(1).st_mode):
-        source, sink = os.dup(0), os.dup(1)
-    else:
-        raise NoConnection(f"descriptor 0 is {_kind(mode)}, not a connection; {HOW}")
-    found = Found(source, sink)
-    if source == sink:
+    kind = _kind_of(0)
+    pipes = kind == PIPE == _kind_of(1)
+    found = Found(0, 1 if pipes else 0)
+    if kind == stat.S_IFSOCK:
         _examine(found, "descriptor 0")
-    if source != sink or fds.same_file(0, 1):
+    elif not pipes:
+        raise NoConnection(f"descriptor 0 is {_describe(kind)}, no connection; {HOW}")
+    found.source = os.dup(0)
+    found.sink = os.dup(1) if pipes else found.source
+    if pipes or fds.same_file(0, 1):
         fds.silence(1)
     fds.silence(0)
     return found
@@ -108,7 +120,7 @@ def _examine(found: Found, name: str) -> None:
         raise NoConnection(f"{name} is no socket; {HOW}") from None
     try:
         if handle.type != socket.SOCK_STREAM:
-            raise NoConnection(f"{name} is a datagram socket, not a connection; {HOW}")
+            raise NoConnection(f"{name} is a datagram socket, no connection; {HOW}")
         if handle.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
             raise NoConnection(
                 f"{name} is a listening socket: set Accept=yes (systemd), "
@@ -122,13 +134,14 @@ def _examine(found: Found, name: str) -> None:
 def _learn_peer(found: Found, handle: socket.socket) -> None:
     if handle.family == socket.AF_UNIX:
         found.uid = peer_uid(handle)
+    if handle.family not in (socket.AF_INET, socket.AF_INET6):
         return
     try:
-        found.address, found.port = handle.getpeername()[:2]
+        address, found.port = handle.getpeername()[:2]
+        found.address = plain_address(address)
         handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except OSError:
-        return  # it has gone already: reading will tell
-    found.address = plain_address(found.address)
+        pass  # it has gone already: reading will tell
 
 
 def peer_uid(handle: socket.socket) -> int:
@@ -136,17 +149,21 @@ def peer_uid(handle: socket.socket) -> int:
     if not hasattr(socket, "SO_PEERCRED"):
         return -1
     credentials = handle.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-    return int.from_bytes(credentials[4:8], "little", signed=True)
+    uid = int.from_bytes(credentials[4:8], byteorder)
+    return -1 if uid == NOBODY_KNOWN else uid
 
 
 def plain_address(address: str) -> str:
     """An IPv4 peer on an IPv6 socket is an IPv4 peer; scopes are dropped."""
-    return address.removeprefix("::ffff:").partition("%")[0]
+    mapped = address.removeprefix("::ffff:")
+    if ":" not in mapped:
+        return mapped
+    return address.partition("%")[0]
 
 
-def _kind(mode: int) -> str:
-    if stat.S_ISCHR(mode):
+def _describe(kind: int) -> str:
+    if kind == stat.S_IFCHR:
         return "a terminal" if os.isatty(0) else "a device (such as /dev/null)"
-    if stat.S_ISFIFO(mode):
+    if kind == PIPE:
         return "a pipe without a pipe as descriptor 1"
-    return "a file" if stat.S_ISREG(mode) else "something else"
+    return "a file" if kind == stat.S_IFREG else "nothing that can be one"

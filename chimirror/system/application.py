@@ -126,7 +126,9 @@ class Application:
         self.pid = pid
         self.stdin, self.stdout, self.stderr = pipes
         self._watch_output()
-        if self._step:
+        if self._step == KILLED:
+            self._starter.signal(pid, signal.SIGKILL)
+        elif self._step:
             self._loop.arm(self, self._loop.now + self._graces.stop_grace)
         if self._input_ended:
             self._close_input()
@@ -266,9 +268,10 @@ class Application:
     def kill(self) -> None:
         """Go to the ladder's last step at once."""
         self.stop()
-        if self.phase == RUNNING:
+        if self._step:
             self._step = KILLED
             self._loop.disarm(self)
+        if self.phase == RUNNING:
             self._starter.signal(self.pid, signal.SIGKILL)
 
     def on_timer(self, now: float) -> None:

@@ -22,13 +22,24 @@ def raise_descriptor_limit() -> int:
     return soft
 
 
-def restore_descriptor_limit(pid: int, soft: int) -> None:
-    """Give an application the limit that we were given (select(2) breaks above)."""
-    try:
-        hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)[1]
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
-    except (AttributeError, OSError):
-        pass  # another system, or the application has ended already
+def lower_descriptor_limit(soft: int) -> int:
+    """Lower the soft limit for what is started now, as far as it is above.
+
+    An application gets the limit that we were given (select(2) breaks above 1,024), and
+    gets it from the start: prlimit(2) would come late. Open descriptors stay open.
+
+    Returns:
+        The soft limit as it was, for `set_descriptor_limit`.
+    """
+    raised = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    set_descriptor_limit(soft)
+    return raised
+
+
+def set_descriptor_limit(soft: int) -> None:
+    """Set the soft limit."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def sessions_per_worker() -> int:
@@ -83,10 +94,20 @@ def _cgroup_pids_max() -> int | None:
     found = []
     for _, controllers, path in groups:
         if controllers == "":
-            found.append(_number(f"/sys/fs/cgroup{path}/pids.max"))
+            found += _limits("/sys/fs/cgroup", path)
         elif "pids" in controllers.split(","):
-            found.append(_number(f"/sys/fs/cgroup/pids{path}/pids.max"))
-    return min((limit for limit in found if limit is not None), default=None)
+            found += _limits("/sys/fs/cgroup/pids", path)
+    return min(found, default=None)
+
+
+def _limits(root: str, path: str) -> list[int]:
+    """The limits of a cgroup and of all above it: each of them binds."""
+    found = []
+    while path.strip("/"):
+        found.append(_number(f"{root}{path}/pids.max"))
+        path = path.rpartition("/")[0]
+    found.append(_number(f"{root}/pids.max"))  # a container's own root has one
+    return [limit for limit in found if limit is not None]
 
 
 def _number(path: str) -> int | None:

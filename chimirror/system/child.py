@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from chimirror.system import children
 from chimirror.system.lean import DEV_NULL, os, signal
+from chimirror.system.loop import NEVER
 from chimirror.system.prctl import become_subreaper
 
 TYPE_CHECKING = False
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from chimirror.system.loop import Loop
+
+    Action = tuple[int, ...] | tuple[int, int, str, int, int]
 
     class Client(Protocol):
         """Who asked for an application."""
@@ -32,8 +35,12 @@ if TYPE_CHECKING:
 
         def on_exit(self, status: int, survivors: bool) -> None: ...
 
+        def on_fault(self, error: Exception) -> None: ...
+
 
 SESSION_VARIABLE = "CHIMIRROR_SESSION"
+MEMORY = 1.0  # seconds for which strays of an ended session are looked for
+SWEEPS = 0.1  # seconds between two looks
 _DEFAULT_SIGNALS = signal.valid_signals()
 
 
@@ -44,7 +51,16 @@ class Starter:
     give them later just as well.
     """
 
-    __slots__ = ("_argv", "_clients", "_descriptors", "_ended", "_loop", "_sweeping")
+    __slots__ = (
+        "_argv",
+        "_clients",
+        "_descriptors",
+        "_ended",
+        "_groups",
+        "_loop",
+        "armed",
+        "deadline",
+    )
 
     def __init__(
         self, loop: Loop, argv: tuple[str, ...], descriptors: int | None = None
@@ -58,8 +74,10 @@ class Starter:
         self._argv = argv
         self._descriptors = descriptors
         self._clients: dict[int, Client] = {}
-        self._ended: set[bytes] = set()
-        self._sweeping = False
+        self._ended: dict[bytes, float] = {}  # sessions, and until when they matter
+        self._groups: set[int] = set()  # process groups that outlived their leaders
+        self.armed = 0
+        self.deadline = NEVER
         become_subreaper()
         loop.on_signal(signal.SIGCHLD, self.reap)
 
@@ -86,10 +104,6 @@ class Starter:
             for fd in theirs:
                 os.close(fd)
         self._clients[pid] = client
-        if self._descriptors is not None:
-            from chimirror.system.capacity import restore_descriptor_limit
-
-            restore_descriptor_limit(pid, self._descriptors)
         client.on_started(pid, (ours[0], ours[1], ours[2] if keep_stderr else -1))
 
     def _spawn(
@@ -99,7 +113,7 @@ class Starter:
         ours: list[int],
         theirs: list[int],
     ) -> int:
-        actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = []
+        actions: list[Action] = []
         for number in (0, 1, 2) if keep_stderr else (0, 1):
             reader, writer = os.pipe()
             mine, other = (writer, reader) if number == 0 else (reader, writer)
@@ -109,6 +123,17 @@ class Starter:
             actions.append((os.POSIX_SPAWN_DUP2, other, number))
         if not keep_stderr:
             actions.append((os.POSIX_SPAWN_OPEN, 2, DEV_NULL, os.O_RDWR, 0))
+        if self._descriptors is None:
+            return self._execute(environment, actions)
+        from chimirror.system import capacity
+
+        raised = capacity.lower_descriptor_limit(self._descriptors)
+        try:
+            return self._execute(environment, actions)
+        finally:
+            capacity.set_descriptor_limit(raised)
+
+    def _execute(self, environment: Mapping[str, str], actions: list[Action]) -> int:
         return os.posix_spawnp(
             self._argv[0],
             self._argv,
@@ -140,9 +165,13 @@ class Starter:
         _, status = os.waitpid(pid, 0)
         if client is None:  # a stray: its own children are ours from now on
             if self._ended:
-                self._sweep_soon()
+                self._loop.arm(self, self._loop.now)
             return
-        client.on_exit(os.waitstatus_to_exitcode(status), children.group_exists(pid))
+        survivors = children.group_exists(pid)
+        try:
+            client.on_exit(os.waitstatus_to_exitcode(status), survivors)
+        except Exception as error:  # noqa: BLE001 (its own client answers)
+            client.on_fault(error)
 
     def finish(self, pid: int, session: str, survivors: bool) -> None:
         """End whatever an application has left behind.
@@ -152,31 +181,49 @@ class Starter:
             session: the CHIMIRROR_SESSION that strays carry.
             survivors: whether its process group outlived it.
         """
-        if survivors and any(
-            children.group_of(child) == pid for child in children.listing()
-        ):
-            children.kill_group(
-                pid
-            )  # a child of ours is in it: the number is still its own
-        self._ended.add(session.encode())
-        self._sweep_soon()
+        if survivors:
+            self._groups.add(pid)
+        self._ended[session.encode()] = self._loop.now + MEMORY
+        self._loop.arm(self, self._loop.now)
 
-    def _sweep_soon(self) -> None:
-        if not self._sweeping:
-            self._sweeping = True
-            self._loop.after_turn(self._sweep)
+    def on_timer(self, now: float) -> None:
+        """Sweep: kill every stray of an ended session; at most once per tick.
 
-    def _sweep(self) -> None:
-        """Kill every stray of an ended session; its children come with its SIGCHLD."""
-        self._sweeping = False
-        strays = [pid for pid in children.listing() if pid not in self._clients]
-        killed: set[bytes] = set()
+        One look is not enough: a stray's children become ours when it dies, and a
+        process has no environment to be known by while it executes another program.
+        """
+        try:
+            strays = [pid for pid in children.listing() if pid not in self._clients]
+        except OSError:  # no descriptor left: later
+            self._loop.arm(self, now + SWEEPS)
+            return
         for pid in strays:
-            session = children.variable(pid, SESSION_VARIABLE.encode())
-            if session in self._ended:
-                children.kill(pid)
-                killed.add(session)
-        self._ended = killed
+            self._kill_stray(pid, now)
+        self._groups.clear()
+        self._ended = {
+            session: until
+            for session, until in self._ended.items()
+            if strays and until > now
+        }
+        if self._ended:
+            self._loop.arm(self, now + SWEEPS)
+
+    def _kill_stray(self, pid: int, now: float) -> None:
+        group = children.group_of(pid)
+        if group in self._groups:  # a child of ours is in it: the number is its own
+            self._groups.discard(group)
+            children.kill_group(group)
+        session = children.variable(pid, SESSION_VARIABLE.encode())
+        if session in self._ended:
+            children.kill(pid)
+            self._ended[session] = now + MEMORY
+
+    def on_event(self, fd: int, events: int) -> None:
+        """No descriptor is watched: SIGCHLD tells."""
+
+    def on_fault(self, error: Exception) -> None:
+        """A bug of ours that no client could answer for."""
+        raise error
 
 
 def _explain(error: OSError | ValueError, program: str) -> str:

@@ -33,13 +33,38 @@ def signal_name(number: int) -> str:
 
 
 def listing() -> list[int]:
-    """Our children (proc(5), /proc/PID/task/TID/children); none where that is not."""
+    """Our children (proc(5), /proc/PID/task/TID/children), zombies too.
+
+    Raises:
+        OSError: there is no descriptor left to look with.
+    """
     me = os.getpid()
     try:
-        with open(f"/proc/{me}/task/{me}/children", "rb", buffering=0) as children:
-            return [int(word) for word in children.read().split()]
+        return [int(word) for word in _read(f"/proc/{me}/task/{me}/children").split()]
+    except FileNotFoundError:  # a kernel without CONFIG_PROC_CHILDREN
+        return _listing_by_parent(me)
+
+
+def _listing_by_parent(parent: int) -> list[int]:
+    """The same by a look at every process; none where there is no proc(5)."""
+    try:
+        pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
     except FileNotFoundError:
         return []
+    return [pid for pid in pids if _parent_of(pid) == parent]
+
+
+def _parent_of(pid: int) -> int:
+    try:
+        state_and_on = _read(f"/proc/{pid}/stat").rpartition(b")")[2]
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return int(state_and_on.split()[1])
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb", buffering=0) as file:
+        return file.read()
 
 
 def next_ended() -> tuple[int, int] | None:
@@ -52,20 +77,31 @@ def next_ended() -> tuple[int, int] | None:
 
 
 def end_all(keep: Container[int] = ()) -> None:
-    """Kill and reap every child but those to `keep`, with their process groups."""
-    while pids := [pid for pid in listing() if pid not in keep]:
-        ended = [pid for pid in pids if _kill_with_group(pid)]
+    """Kill and reap every child but those to `keep`, with their process groups.
+
+    What we may not signal is the cgroup's to end; so is all without a descriptor left.
+    """
+    while True:
+        try:
+            ended = [
+                pid for pid in listing() if pid not in keep and _kill_with_group(pid)
+            ]
+        except OSError:
+            return
         if not ended:
-            return  # what we may not signal is the cgroup's to end
+            return
         for pid in ended:
             os.waitpid(pid, 0)
 
 
 def variable(pid: int, name: bytes) -> bytes:
-    """A variable of a process's environment; empty: none, or not ours to read."""
+    """A variable of a process's environment.
+
+    Empty: there is none, or it is not ours to read, or nobody's in this moment (a
+    zombie has no environment, nor has a process in the midst of execve(2)).
+    """
     try:
-        with open(f"/proc/{pid}/environ", "rb", buffering=0) as block:
-            environment = block.read()
+        environment = _read(f"/proc/{pid}/environ")
     except OSError:
         return b""
     _, _, rest = (b"\0" + environment).partition(b"\0" + name + b"=")

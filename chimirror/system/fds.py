@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from chimirror.system.lean import DEV_NULL, os
 
+UNLISTED = 4096  # descriptors to look at where none are listed (a bare chroot)
+
 
 def same_file(first: int, second: int) -> bool:
     """Whether two descriptors are one file (false if either is closed)."""
@@ -42,19 +44,18 @@ def fill_standard() -> None:
 
 def seal() -> None:
     """Mark every descriptor from 3 up close-on-exec: no foreign one is passed on."""
+    for fd in _open_ones():
+        if fd > 2:
+            try:
+                os.set_inheritable(fd, False)
+            except OSError:
+                pass  # not open, or the listing's own, which is closed again
+
+
+def _open_ones() -> list[int]:
     for directory in ("/proc/self/fd", "/dev/fd"):
         try:
-            names = os.listdir(directory)
+            return [int(name) for name in os.listdir(directory)]
         except OSError:
-            continue
-        for name in names:
-            if int(name) > 2:
-                _seal_one(int(name))
-        return
-
-
-def _seal_one(fd: int) -> None:
-    try:
-        os.set_inheritable(fd, False)
-    except OSError:
-        pass  # the listing's own descriptor, closed again
+            pass
+    return list(range(UNLISTED))

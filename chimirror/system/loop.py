@@ -77,7 +77,6 @@ class Loop:
     """
 
     __slots__ = (
-        "_after",
         "_buckets",
         "_closing",
         "_first",
@@ -105,7 +104,6 @@ class Loop:
         self._first = NO_TICK  # the earliest of the buckets
         self._handlers: dict[int, tuple[Callable[[], None], Disposition]] = {}
         self._wake: tuple[int, int] | None = None
-        self._after: list[Callable[[], None]] = []
 
     # Descriptors
 
@@ -116,20 +114,17 @@ class Loop:
             missing = fd + 64 - len(masks)
             masks.extend([0] * missing)
             self._owners.extend([None] * missing)
+        self._owners[fd] = owner if mask else None
         old = masks[fd]
         if mask == old:
             return
-        if old and (not mask or old & EXCLUSIVE):
+        # epoll_ctl(2): what is or becomes exclusive cannot be modified.
+        if old and (not mask or (old | mask) & EXCLUSIVE):
+            masks[fd] = old = 0
             self._poller.unregister(fd)
-            old = 0
-        if not mask:
-            pass
-        elif not old:
-            self._poller.register(fd, mask)
-        else:
-            self._poller.modify(fd, mask)
-        masks[fd] = mask
-        self._owners[fd] = owner if mask else None
+        if mask:
+            (self._poller.modify if old else self._poller.register)(fd, mask)
+            masks[fd] = mask
 
     def close(self, fd: int) -> None:
         """Take `fd` out of the poller now and close it when this turn ends."""
@@ -164,10 +159,6 @@ class Loop:
         """Forget the owner's timer."""
         owner.deadline = NEVER
 
-    def after_turn(self, call: Callable[[], None]) -> None:
-        """Call once, when the events of this turn have been served."""
-        self._after.append(call)
-
     # Signals
 
     def on_signal(self, number: int, handler: Callable[[], None]) -> None:
@@ -179,6 +170,8 @@ class Loop:
             signal.set_wakeup_fd(self._wake[1], warn_on_full_buffer=False)
             self.watch(self._wake[0], self, READ)
         previous = signal.signal(number, _wake_only)
+        # A blocked signal is inherited so, and would never come.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (number,))
         if number in self._handlers:
             previous = self._handlers[number][1]
         self._handlers[number] = (handler, previous)
@@ -210,25 +203,17 @@ class Loop:
             if owner is not None:
                 try:
                     owner.on_event(fd, mask)
-                except Exception as error:
+                except Exception as error:  # noqa: BLE001 (its own owner answers)
                     owner.on_fault(error)
         if self._first <= self.now * TICKS:
             self._expire()
-        while self._after:
-            self._after.pop()()
         if self._closing:
             self._close_now()
 
     def close_all(self) -> None:
         """Close the poller and the wake-up pipe; restore signal handlers."""
-        for number, (_, previous) in self._handlers.items():
-            signal.signal(number, previous)
-        self._handlers.clear()
-        if self._wake is not None:
-            signal.set_wakeup_fd(-1)
-            for fd in self._wake:
-                self.close(fd)
-            self._wake = None
+        for fd in self._restore_signals():
+            self.close(fd)
         self._close_now()
         self._poller.close()
 
@@ -237,17 +222,23 @@ class Loop:
 
         The poller is one object in both processes: nothing may be unregistered.
         """
+        self._closing += self._restore_signals()
+        self._close_now()
+        self._poller.close()
+
+    def _restore_signals(self) -> tuple[int, ...]:
+        """Give signals back to whoever had them; what is left of the wake-up pipe."""
         for number, (_, previous) in self._handlers.items():
             signal.signal(number, previous)
         self._handlers.clear()
+        if self._wake is None:
+            return ()
         signal.set_wakeup_fd(-1)
-        for fd in self._wake or ():
-            os.close(fd)
-        self._wake = None
-        self._poller.close()
+        wake, self._wake = self._wake, None
+        return wake
 
     def _patience(self) -> float:
-        if self._after or self._closing:
+        if self._closing:
             return 0
         if self._first == NO_TICK:
             return -1
@@ -273,7 +264,7 @@ class Loop:
             return
         try:
             owner.on_timer(self.now)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (its own owner answers)
             owner.on_fault(error)
 
     def _close_now(self) -> None:
@@ -306,11 +297,11 @@ class SelectorPoller:
             self._selector.unregister(fd)
 
     def poll(self, timeout: float, maxevents: int) -> list[tuple[int, int]]:
-        """See select.epoll."""
+        """See select.epoll; all that is ready, or the first would starve the rest."""
         ready = self._selector.select(None if timeout < 0 else timeout)
         return [
             (key.fd, (READ if events & 1 else 0) | (WRITE if events & 2 else 0))
-            for key, events in ready[:maxevents]
+            for key, events in ready
         ]
 
     def close(self) -> None:

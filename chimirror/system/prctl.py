@@ -11,8 +11,10 @@ def become_subreaper() -> bool:
     """Adopt orphaned descendants (Linux); False where the system has no such thing."""
     if sys.platform != "linux":
         return False
-    import _ctypes
-
+    try:
+        import _ctypes
+    except ImportError:  # a Python that was built without libffi
+        return False
     ourselves = _ctypes.dlopen(None, 0)  # type: ignore[arg-type]  # dlopen(3): NULL
     prctl = _ctypes.dlsym(ourselves, "prctl")
     status = _ctypes.call_function(prctl, (PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))

@@ -117,7 +117,7 @@ class Stream:
             self._watch()
         if outbox.size <= LOW:
             self.on_room()
-        if empty:
+        if empty and self._outbox is None:
             self.on_sent()
 
     def drop_unsent(self) -> None:

@@ -1,12 +1,15 @@
 """What the kernel knows of a connection: acknowledged, on its way, unanswered.
 
 tcp(7) and unix(7), through the plain C modules; no `socket` module is loaded. Where the
-descriptor is no TCP socket, the answer is that of a peer that is fine.
+descriptor is no TCP socket, the answer is that of a peer that is fine. Each socket
+object is detached again: the descriptor stays its owner's.
 """
 
 from __future__ import annotations
 
-from chimirror.system.lean import os, socket
+from sys import byteorder
+
+from chimirror.system.lean import socket
 
 TCP_INFO = 11
 SIOCOUTQ = 0x5411  # bytes sent or queued that the peer has not acknowledged or read
@@ -16,7 +19,7 @@ _INFO_SIZE = 60
 
 def shutdown_write(fd: int) -> None:
     """End our half of the connection; a connection that is already gone is fine."""
-    handle = _handle(fd)
+    handle = socket.socket(-1, -1, -1, fd)
     try:
         handle.shutdown(socket.SHUT_WR)
     except OSError:
@@ -33,7 +36,7 @@ def unsent(fd: int) -> int:
         answer = fcntl.ioctl(fd, SIOCOUTQ, b"\0\0\0\0")
     except OSError:
         return 0
-    return int.from_bytes(answer, "little")
+    return int.from_bytes(answer, byteorder)
 
 
 def stalled(fd: int) -> bool:
@@ -50,12 +53,12 @@ def unanswered_for(fd: int) -> float:
     info = _info(fd)
     if not info or not info[_RETRANSMITS]:
         return 0.0
-    return int.from_bytes(info[_LAST_ACK : _LAST_ACK + 4], "little") / 1000
+    return int.from_bytes(info[_LAST_ACK : _LAST_ACK + 4], byteorder) / 1000
 
 
 def _info(fd: int) -> bytes:
     try:
-        handle = _handle(fd)
+        handle = socket.socket(-1, -1, -1, fd)
     except OSError:
         return b""
     try:
@@ -65,9 +68,3 @@ def _info(fd: int) -> bytes:
     finally:
         handle.detach()
     return info if len(info) == _INFO_SIZE else b""
-
-
-def _handle(fd: int) -> socket.socket:
-    """A socket object over a descriptor that stays its owner's: detach it again."""
-    os.fstat(fd)
-    return socket.socket(-1, -1, -1, fd)
