@@ -84,6 +84,3 @@ class Cable:
 
     def pull(self) -> None:
         ip(f"-n {self.name} link set far down")
-
-    def plug(self) -> None:
-        ip(f"-n {self.name} link set far up")

@@ -218,7 +218,9 @@ def test_endings(way: Way, tmp_path: Path, framing: str, *, flood: bool) -> None
     """Close code and reason come after all output, whatever the client does."""
     with way(tmp_path, shell(chooser(tmp_path))) as service, ExitStack() as stack:
         peers = [stack.enter_context(Peer(service.connect())) for _ in ENDINGS]
-        for peer, (name, (_, *said, closed)) in zip(peers, ENDINGS.items(), strict=True):
+        for peer, (name, (_, *said, closed)) in zip(
+            peers, ENDINGS.items(), strict=True
+        ):
             assert peer.open(f"/?{name}", framing=framing).status == 101
             with Sender(peer, [text(stdin(b"flood\n")) * 64], endless=flood):
                 story = peer.story(wait=False)
