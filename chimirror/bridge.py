@@ -10,13 +10,19 @@ import gc
 import sys
 
 from chimirror.system import activation
-from chimirror.system.lean import environment, os, signal
+from chimirror.system.lean import environment, os
 
 gc.disable()  # until the session is open: it is 0.5 ms of the start
 WIRE_WAS_STDERR = activation.protect_wire()  # nothing may be printed before this
 
 from chimirror import options  # noqa: E402
-from chimirror.service import Peer, Service, new_identity  # noqa: E402
+from chimirror.service import (  # noqa: E402
+    Peer,
+    Service,
+    endings,
+    explain,
+    new_identity,
+)
 from chimirror.session import Session  # noqa: E402
 from chimirror.system import children  # noqa: E402
 from chimirror.system.child import Starter  # noqa: E402
@@ -25,8 +31,6 @@ from chimirror.system.loop import Loop  # noqa: E402
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from chimirror.system.records import Records
-
-EX_UNAVAILABLE = 69
 
 
 def identity() -> str:
@@ -57,19 +61,30 @@ def serve(config: options.Config, found: activation.Found) -> None:
     def drain() -> None:
         session.close(1001, "drain")
 
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in endings():
         loop.on_signal(number, drain)
-    while service.connecting:
-        loop.turn()
-    gc.enable()
-    while service.sessions:
-        loop.turn()
-    children.end_all()
+    try:
+        while service.connecting:
+            loop.turn()
+        gc.enable()
+        while service.sessions:
+            loop.turn()
+    finally:
+        children.end_all()
     loop.close_all()
 
 
 def main() -> None:
     """Run the program; exit statuses are sysexits."""
+    config, found = _prepare()
+    try:
+        serve(config, found)
+    except BaseException:  # noqa: BLE001 (told, and the process ends)
+        sys.excepthook(*sys.exc_info())
+        sys.exit(os.EX_SOFTWARE)
+
+
+def _prepare() -> tuple[options.Config, activation.Found]:
     try:
         config = options.bridge(sys.argv[1:])
         found = activation.find(environment())
@@ -80,9 +95,9 @@ def main() -> None:
     except activation.NoConnection as error:
         sys.exit(_complain(f"chimirror-bridge: {error}", os.EX_USAGE))
     except OSError as error:
-        text = f"chimirror-bridge: {error.filename}: {error.strerror}"
-        sys.exit(_complain(text, EX_UNAVAILABLE))
-    serve(config, found)
+        text, status = explain(error)
+        sys.exit(_complain(f"chimirror-bridge: {text}", status))
+    return config, found
 
 
 def _complain(text: str, status: int) -> int:

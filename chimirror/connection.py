@@ -168,27 +168,42 @@ class Connection(Stream):
         if self.state == CLOSING and self._outbox is not None:
             self.end_input()
             return
-        gone = self.state == OPEN
+        self._lose("client gone")
+
+    def _lose(self, reason: str) -> None:
+        """The peer is no more: nothing can be told it."""
+        if self.state == OPEN:
+            self.state = CLOSING
+            self._owner.on_peer_gone(reason)
         self.finish()
-        if gone:
-            self._owner.on_peer_gone("client gone")
 
     # The end
 
-    def close(self, code: int, reason: str, *, discard: bool) -> None:
+    def close(self, code: int, reason: str, *, discard: bool) -> bool:
         """Send a close frame and end the connection.
+
+        One that still waits behind output is replaced by one that drops that output.
 
         Args:
             code: RFC 6455 section 7.4; 1005 sends a frame without a code.
             reason: at most 123 bytes of it are sent.
             discard: drop queued output and bound the rest by CLOSE_TIMEOUT; else all
                 of it goes out first, however long a living client takes.
+
+        Returns:
+            Whether this is the close frame that the client gets.
         """
-        if self.state != OPEN:
-            return
+        late = self.state == CLOSING and not self._guarded and discard
+        if self.state != OPEN and not late:
+            return False
+        before = self.backlog
         if discard:
             self.drop_unsent()
-        self._begin_close([frames.close(code, reason)], guarded=discard)
+        # What was dropped had the earlier close frame at its end.
+        mine = not late or self.backlog < before
+        last = [frames.close(code, reason)] if mine else []
+        self._begin_close(last, guarded=discard)
+        return mine
 
     def _begin_close(self, last: list[bytes], *, guarded: bool) -> None:
         self.state = CLOSING
@@ -196,7 +211,8 @@ class Connection(Stream):
         self._pong = None
         self._guarded = guarded
         self._loop.arm(self, self._loop.now + CLOSE_TIMEOUT)
-        self.put(last)
+        if last:
+            self.put(last)
         self.resume()
         if self._outbox is None:
             self.on_sent()
@@ -258,17 +274,10 @@ class Connection(Stream):
             now, timings, self, reading=reading, blocked=blocked
         )
         if verdict == DEAD:
-            self._give_up()
+            self._lose("ping timeout")
         elif verdict == PING and self.state == OPEN:
             self.put_first(frames.ping(b""))
         return self._liveness.next_check(timings, by_transport=blocked or not reading)
-
-    def _give_up(self) -> None:
-        """The peer is dead: nothing can be told it any more."""
-        was_open = self.state == OPEN
-        self.finish()
-        if was_open:
-            self._owner.on_peer_gone("ping timeout")
 
     def _still_leaving(self) -> bool:
         """Whether what we sent is still being taken: then closing would cut it off."""

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 
-from chimirror import options, worker
+from chimirror import options, service, worker
 from chimirror.system import capacity, children, fds, listen
 from chimirror.system.admission import Table
 from chimirror.system.loop import NEVER, Loop
@@ -63,7 +63,7 @@ class Supervisor:
         """Serve until told to stop; the exit status."""
         become_subreaper()
         self._loop.on_signal(signal.SIGCHLD, self._reap)
-        for ending in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for ending in service.endings():
             self._loop.on_signal(ending, self._stop)
         for number in range(self._count):
             self._fork(number)
@@ -88,6 +88,18 @@ class Supervisor:
         os.write(2, f"{text}\n".encode())
 
     # Workers
+
+    def _replace(self, number: int) -> None:
+        """Fork a worker for one that has died, at the latest when there is room."""
+        try:
+            self._fork(number)
+        except OSError as error:
+            self._records.note(3, f"cannot start worker {number}: {error}")
+            self._replace_soon(number)
+
+    def _replace_soon(self, number: int) -> None:
+        self._waiting.append(number)
+        self._loop.arm(self, self._loop.now + SOON)
 
     def _fork(self, number: int) -> None:
         pid = os.fork()
@@ -127,7 +139,7 @@ class Supervisor:
     def _bury(self, pid: int, status: int) -> None:
         number, since = self._workers.pop(pid)
         self._table.forget(number)
-        if self._stopping and status == 0:
+        if self._stopping and status in (0, -signal.SIGTERM):
             return
         text = children.describe(status)
         self._records.note(3, f"worker {number} (pid {pid}) ended: {text}")
@@ -135,7 +147,7 @@ class Supervisor:
             return
         if self._loop.clock() - since >= SOON:
             self._early_deaths = 0
-            self._fork(number)
+            self._replace(number)
             return
         self._early_deaths += 1
         if self._early_deaths >= GIVE_UP * self._count:
@@ -143,14 +155,13 @@ class Supervisor:
             self.status = os.EX_SOFTWARE
             self._stop()
             return
-        self._waiting.append(number)
-        self._loop.arm(self, self._loop.now + SOON)
+        self._replace_soon(number)
 
     def on_timer(self, now: float) -> None:
         """The pause is over: fork the workers that wait."""
         waiting, self._waiting = self._waiting, []
         for number in waiting:
-            self._fork(number)
+            self._replace(number)
 
     def on_event(self, fd: int, events: int) -> None:
         """We watch no descriptor."""
@@ -163,12 +174,15 @@ class Supervisor:
 
     def _stop(self) -> None:
         """SIGTERM: workers drain; a second one makes them end at once."""
+        number = worker.ABORT if self._stopping else signal.SIGTERM
         if not self._stopping:
             self._stopping = True
             self._waiting = []
+            for listener in self._listeners:
+                listener.remove()  # else clients would wait in its queue for nobody
             _notify("STOPPING=1")
         for pid in self._workers:
-            os.kill(pid, signal.SIGTERM)
+            os.kill(pid, number)
 
 
 def _notify(state: str) -> None:
@@ -209,8 +223,8 @@ def main() -> None:
         descriptors = capacity.raise_descriptor_limit()
         sys.exit(Supervisor(config, listeners, Records(), descriptors).run())
     except OSError as error:
-        text = f"chimirror-server: {error.filename}: {error.strerror}"
-        sys.exit(_complain(text, os.EX_OSERR))
+        text, status = service.explain(error)
+        sys.exit(_complain(f"chimirror-server: {text}", status))
     finally:
         for listener in listeners:
             listener.remove()

@@ -7,7 +7,7 @@ that is not its own through it. Knows no descriptor.
 from __future__ import annotations
 
 from chimirror import __version__
-from chimirror.system.lean import os
+from chimirror.system.lean import os, signal
 from chimirror.wire.handshake import Policy
 from chimirror.wire.http import Refusal
 
@@ -150,6 +150,12 @@ class Service:
         text = f"{NO_ROOM[cause]}; try again later"
         return Refusal(503, text, (("Retry-After", seconds),), cause=cause)
 
+    def interruption(self, reason: str) -> Refusal:
+        """The answer to a request that our own end, or a bug of ours, overtook."""
+        if reason in NO_ROOM:
+            return self.no_room(reason)
+        return Refusal(500, "an internal error", cause="internal")
+
     def on_decided(self) -> None:
         """A handshake is over, one way or the other."""
         self.connecting -= 1
@@ -185,6 +191,20 @@ def make_policy(config: Config) -> Policy:
     return Policy(
         config.framings, config.subprotocols, config.hosts, config.origins, trusted
     )
+
+
+def endings() -> list[int]:
+    """The signals that end a program, but those that nohup(1) or `&` switched off."""
+    usual = (signal.SIGINT, signal.SIGHUP)
+    wanted = [number for number in usual if signal.getsignal(number) != signal.SIG_IGN]
+    return [signal.SIGTERM, *wanted]
+
+
+def explain(error: OSError) -> tuple[str, int]:
+    """A failed system call of the start as one line and an exit status."""
+    if error.filename is None:
+        return error.strerror or str(error), os.EX_OSERR
+    return f"{error.filename}: {error.strerror}", os.EX_UNAVAILABLE
 
 
 def new_identity() -> str:

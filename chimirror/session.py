@@ -436,5 +436,5 @@ class Session:
         self._faulty = True
         try:
             self.close(1011, FAULT)
-        except Exception as another:
+        except Exception as another:  # noqa: BLE001 (told, and answered for)
             self.on_fault(another)

@@ -29,7 +29,9 @@ HANDSHAKES = 512  # in flight; more wait in the listener's queue
 ACCEPTS = 16  # per listener and turn, so that sessions are served in between
 SHORTAGE = (EMFILE, ENFILE, ENOBUFS, ENOMEM)
 SHORTAGE_PAUSE = 0.25  # seconds without accepting, when the kernel has no room
-
+LAST_WORDS = 1.0  # seconds for close frames to be read, when all has to end at once
+ABORT = signal.SIGUSR1  # to a worker; SIGTERM may come from systemd too, to all of us
+MARGIN = 5.0  # seconds for sessions to end, beside the graces of their applications
 
 _accept = socket.socket._accept  # type: ignore[attr-defined]  # noqa: SLF001
 
@@ -104,11 +106,14 @@ class Worker(Service):
     """
 
     __slots__ = (
+        "_aborting",
         "_capacity",
         "_doors",
         "_draining",
+        "_expired",
         "_lifeline",
         "_short",
+        "_shortages",
         "armed",
         "deadline",
         "open",
@@ -130,13 +135,15 @@ class Worker(Service):
         self._capacity = capacity
         self._doors: list[Door] = []
         self._lifeline = lifeline
-        self._draining = False
+        self._draining = self._expired = self._aborting = False
         self._short = False
+        self._shortages = 0  # since a connection was last accepted
         self.armed = 0
         self.deadline = NEVER
         self.open = False
         loop.watch(lifeline, self, READ)
         loop.on_signal(signal.SIGTERM, self.drain)
+        loop.on_signal(ABORT, self.abort)
         loop.on_signal(signal.SIGINT, lambda: None)  # the supervisor's to act on
         loop.on_signal(signal.SIGHUP, lambda: None)
         jsontext.prepare()
@@ -152,8 +159,13 @@ class Worker(Service):
 
     def on_connection(self, fd: int, address: object) -> None:
         """A client has connected."""
-        os.set_blocking(fd, False)
-        Session(self, self._peer_of(fd, address), fd, fd, new_identity())
+        self._shortages = 0
+        try:
+            os.set_blocking(fd, False)
+            Session(self, self._peer_of(fd, address), fd, fd, new_identity())
+        except Exception:
+            os.close(fd)
+            raise
         self._admit()
 
     def _peer_of(self, fd: int, address: object) -> Peer:
@@ -185,7 +197,9 @@ class Worker(Service):
 
     def on_shortage(self, error: Exception) -> None:
         """accept(2) failed for want of something: try again in a moment."""
-        self.records.note(4, f"cannot accept connections just now: {error}")
+        if not self._shortages:
+            self.records.note(4, f"cannot accept connections just now: {error}")
+        self._shortages += 1
         self._short = True
         self._admit()
         self.loop.arm(self, self.loop.now + SHORTAGE_PAUSE)
@@ -193,9 +207,8 @@ class Worker(Service):
     # Draining
 
     def drain(self) -> None:
-        """Stop accepting, let sessions end; the second call ends them at once."""
+        """Stop accepting, let sessions end; 1001 for those that last too long."""
         if self._draining:
-            self._abort()
             return
         self._draining = True
         self._admit()
@@ -205,19 +218,35 @@ class Worker(Service):
         self.loop.arm(self, self.loop.now + self.config.drain_timeout)
         self._leave_if_empty()
 
-    def _abort(self) -> None:
+    def abort(self) -> None:
+        """End every session at once."""
+        self.drain()
+        self._aborting = True
         for session in list(self.sessions):
             session.abort()
-        self.loop.running = False
+        self.loop.arm(self, self.loop.now + LAST_WORDS)
 
     def on_timer(self, now: float) -> None:
         """The drain timeout is over, or the shortage may be."""
-        if self._draining:
+        if self._aborting:
             for session in list(self.sessions):
-                session.close(1001, "drain")
+                session.connection.finish()
+            self.loop.running = False
+        elif self._expired:
+            self.abort()
+        elif self._draining:
+            self._expire()
         else:
             self._short = False
             self._admit()
+
+    def _expire(self) -> None:
+        """Sessions did not end by themselves: close them."""
+        self._expired = True
+        for session in list(self.sessions):
+            session.close(1001, "drain")
+        graces = self.config.stop_grace + self.config.kill_grace
+        self.loop.arm(self, self.loop.now + graces + MARGIN)
 
     def on_session_end(self, session: Session) -> None:
         """A session has ended: room for another."""
@@ -233,8 +262,7 @@ class Worker(Service):
     def on_event(self, fd: int, events: int) -> None:
         """The supervisor is gone: no one could replace us, or stop us."""
         self.loop.watch(self._lifeline, self, 0)
-        if not self._draining:
-            self.drain()
+        self.drain()
 
     def on_fault(self, error: Exception) -> None:
         """A bug of ours in the worker itself: the supervisor replaces us."""
