@@ -51,7 +51,11 @@ class Service:
     def connect(self) -> socket.socket:
         unix = isinstance(self.address, str)
         connection = socket.socket(socket.AF_UNIX if unix else socket.AF_INET)
-        connection.connect(self.address)
+        try:
+            connection.connect(self.address)
+        except OSError:
+            connection.close()
+            raise
         return connection
 
     def find(self, pattern: str) -> str:
