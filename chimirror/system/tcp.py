@@ -42,10 +42,11 @@ def unsent(fd: int) -> int:
 def stalled(fd: int) -> bool:
     """Whether TCP has sent something again, or probed, without an answer so far.
 
-    A peer that lives answers probes of its closed window, which resets both counts.
+    A peer that lives answers probes of its closed window, which resets both counts; not
+    each of them: it limits the rate (tcp_invalid_ratelimit), and one may get lost.
     """
     info = _info(fd)
-    return bool(info and (info[_RETRANSMITS] or info[_PROBES]))
+    return bool(info and (info[_RETRANSMITS] or info[_PROBES] > 1))
 
 
 def unanswered_for(fd: int) -> float:
