@@ -1,4 +1,4 @@
-"""examples/animals.py as its players meet it: through pipes, as a real process."""
+"""examples/animals.py as its players meet it: through pipes, and through the server."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from launch import LAUNCH, ROOT, server
+from peers import Peer
 
 ANIMALS = Path(__file__).parent.parent / "examples" / "animals.py"
 # From the beginning to a lost round: it is not in water, does not bark, is no cat.
@@ -141,3 +144,30 @@ def test_usage() -> None:
     argv = [sys.executable, str(ANIMALS), "a", "b"]
     done = subprocess.run(argv, capture_output=True)
     assert (done.returncode, done.stderr) == (64, b"usage: animals.py [FILE]\n")
+
+
+def test_served_to_the_client_of_the_house(tmp_path: Path) -> None:
+    """What `make demo` shows."""
+    with server(tmp_path, [sys.executable, str(ANIMALS)]) as service:
+        url = "ws://{}:{}/".format(*service.address)
+        argv = [*LAUNCH, "chimirror.client.connect", url]
+        env = os.environ | {"PYTHONPATH": ROOT}
+        given = "\n".join([*LOST, "yes", "no", "no", "yes", "yes", "no", ""])
+        done = subprocess.run(
+            argv, input=given, env=env, capture_output=True, text=True
+        )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == play(*given.splitlines())
+
+
+def test_served_as_json(tmp_path: Path) -> None:
+    """What the wire was made for: JSON texts in, lines of output back."""
+    with (
+        server(tmp_path, [sys.executable, str(ANIMALS)]) as service,
+        Peer(service.connect()) as peer,
+    ):
+        peer.open(framing="json")
+        peer.send("yes", "yes", "no")
+        story = peer.story()
+    assert story.stdout.decode().splitlines() == play("yes", "yes", "no")
+    assert (story.stderr, story.closed) == (b"", (1000, "exit 0"))

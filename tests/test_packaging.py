@@ -36,10 +36,11 @@ FAST, ISOLATED, BARE = "-IS", "-I", "-E"  # what the launcher gives the interpre
 
 def run(*argv: str | Path, **env: str) -> None:
     """Runs one step of an installation; its output is the message of its failure."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
     done = subprocess.run(
         argv,
         cwd=ROOT,
-        env=os.environ | env,
+        env=clean | env,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -260,9 +261,8 @@ def test_prefix(wheel: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("elsewhere")
-def test_user(wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONUSERBASE", str(tmp_path))
-    install(BASE, "--user", wheel)
+def test_user(wheel: Path, tmp_path: Path) -> None:
+    install(BASE, "--user", wheel, PYTHONUSERBASE=str(tmp_path))
     (package,) = (tmp_path / "lib").rglob("site-packages")
     lend(package)
     python, mode, *_ = session(script_below(tmp_path), *LINES)
@@ -270,12 +270,9 @@ def test_user(wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.usefixtures("elsewhere")
-def test_several_versions_in_one_prefix(
-    wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_several_versions_in_one_prefix(wheel: Path, tmp_path: Path) -> None:
     """The interpreter is the one whose directory the package is in."""
-    monkeypatch.setenv("PYTHONUSERBASE", str(tmp_path))
-    install(BASE, "--user", wheel)
+    install(BASE, "--user", wheel, PYTHONUSERBASE=str(tmp_path))
     for other in ("python3.1", "python3.99"):
         (tmp_path / "lib" / other / "site-packages" / "chimirror").mkdir(parents=True)
     (package,) = (tmp_path / "lib" / VERSION).rglob("site-packages")
