@@ -10,16 +10,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-TOOLS := curl dbus gcc haproxy iproute2 libnss-systemd mandoc nginx-light openssl \
-	shellcheck socat systemd websocketd xinetd
+TOOLS := dbus haproxy iproute2 libnss-systemd mandoc nginx-light shellcheck socat systemd \
+	websocketd xinetd
 
 .PHONY: demo test bench clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo
-	@echo 'Listening on ws://127.0.0.1:30747/; to play, in another terminal:'
+	@echo 'The guessing game is at ws://127.0.0.1:30747/; to play it from another terminal:'
 	@echo
-	@echo '    $(BIN)/chimirror-connect ws://127.0.0.1:30747/'
+	@echo '    $(CURDIR)/$(BIN)/chimirror-connect ws://127.0.0.1:30747/'
 	@echo
 	@exec $(BIN)/chimirror-server -- python3 examples/animals.py
 
@@ -42,11 +42,12 @@ $(VENV)/.python:
 
 # The demo runs what stands in the tree, as it was when pip last saw it.
 $(VENV)/.demo: $(VENV)/.python pyproject.toml $(shell find chimirror -name '*.py' -o -name '*.sh')
-	@$(PIP) install --force-reinstall --no-deps .
+	@echo 'installing into $(VENV)'
 	@$(PIP) install .
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.python pyproject.toml
+	@echo 'installing into $(VENV)'
 	@$(PIP) install '.[test]'
 	@touch $@
 

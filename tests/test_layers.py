@@ -50,8 +50,8 @@ PURE = {
     "_frozen_importlib_external",
 }
 WEBSOCKET = {"h11", "websockets", "wsproto"}
-# What a bridge may load on the way to its first byte, beyond a bare interpreter: what is
-# built into it, and one file of constants.
+# What a bridge may load on the way to its first byte, beyond a bare interpreter: what
+# is built into it, and one file of constants.
 CHEAP = {
     "__future__",
     "_collections",
