@@ -105,8 +105,8 @@ class Liveness:
     def next_check(self, timings: tuple[float, float], *, by_transport: bool) -> float:
         """When to judge again."""
         interval, timeout = timings
-        if self._ping_sent:
-            return self._ping_sent + timeout
         if by_transport or self._stalled_since:
             return self._judged + min(interval, timeout / 4)
+        if self._ping_sent:
+            return self._ping_sent + timeout
         return self.heard + interval

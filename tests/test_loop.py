@@ -518,3 +518,17 @@ def _abandoned(loop: Loop, spare: int) -> int:
 def test_a_loop_without_signals_is_abandoned_too() -> None:
     loop = Loop()
     loop.abandon()
+
+
+def test_a_deadline_that_has_passed_is_served_in_a_later_turn() -> None:
+    class Late(Timer):
+        def on_timer(self, now: float) -> None:
+            super().on_timer(now)
+            self.loop.arm(self, now - 5)
+
+    with slumbering() as loop:
+        late = Late(loop)
+        loop.arm(late, loop.now)
+        for served in range(1, 4):
+            loop.turn()
+            assert len(late.calls) == served

@@ -140,10 +140,12 @@ class Loop:
         """Call `owner.on_timer` once `deadline` has passed; replaces its earlier one.
 
         A later deadline costs nothing: the bucket that holds the owner moves it on
-        when it comes up.
+        when it comes up. One that has passed is served in a later turn: whoever arms
+        itself so from its timer delays nobody else.
         """
         owner.deadline = deadline
-        tick = int(min(deadline, self.now + HORIZON) * TICKS) + 1
+        due = min(max(deadline, self.now), self.now + HORIZON)
+        tick = int(due * TICKS) + 1
         if owner.armed and owner.armed <= tick:
             return
         owner.armed = tick
