@@ -68,11 +68,11 @@ class Liveness:
         if blocked or not reading or self._stalled_since:
             return self._by_transport(now, timings, transport, blocked or reading)
         if not self._ping_sent:
-            if now - self.heard < interval:
+            if now < self.heard + interval:
                 return ALIVE
             self._ping_sent = now
             return PING
-        if now - self._ping_sent < timeout:
+        if now < self._ping_sent + timeout:
             return ALIVE
         if transport.unsent() and transport.unanswered_for() < timeout:
             # The ping waits in the kernel behind output that the client does not read,
@@ -91,13 +91,13 @@ class Liveness:
             self._stalled_since = 0.0
         elif not self._stalled_since:
             self._stalled_since = now
-        elif now - self._stalled_since >= timings[1]:
+        elif now >= self._stalled_since + timings[1]:
             return DEAD
         if blocked:
             self.heard = now
             self._ping_sent = 0.0
             return ALIVE
-        if now - self.heard < timings[0]:
+        if now < self.heard + timings[0]:
             return ALIVE
         self.heard = now  # not heard, but asked: TCP has to acknowledge it
         return PING

@@ -13,6 +13,7 @@ import socket
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -404,7 +405,7 @@ def test_a_timer_may_be_armed_by_its_own_call() -> None:
         timer = Again(loop)
         loop.arm(timer, loop.now)
         turn_until(loop, lambda: len(timer.calls) == 5)
-        gaps = [b - a for a, b in zip(timer.calls, timer.calls[1:], strict=False)]
+        gaps = [b - a for a, b in pairwise(timer.calls)]
         assert all(1 <= gap <= 1 + 2 * TICK for gap in gaps)
 
 
