@@ -48,6 +48,11 @@ class Service:
         self.mark = mark
         self.address: str | tuple[str, int] = ""
 
+    @property
+    def port(self) -> int:
+        assert isinstance(self.address, tuple)
+        return self.address[1]
+
     def connect(self) -> socket.socket:
         unix = isinstance(self.address, str)
         connection = socket.socket(socket.AF_UNIX if unix else socket.AF_INET)

@@ -145,17 +145,16 @@ def test_a_dead_peer_is_noticed(tmp_path: Path, name: str) -> None:
     with Cable() as cable:
         listen = f"{cable.near}:0"
         options = (*PINGS, *GRACES)
-        with server(
-            tmp_path, ["sh", "-c", program], *options, listen=listen
-        ) as service:
-            assert isinstance(service.address, tuple)
-            with Peer(cable.connect(service.address[1])) as peer:
-                host = (f"Host: {cable.near}",)
-                assert peer.open(fields=host, framing="stdio").status == 101
-                assert peer.output(3)[:3] == b"up\n"
-                with Sender(peer, [text(stdin(b"x" * 65536))] * count) as sender:
-                    if count:
-                        until(steady(lambda: sender.sent), "the buffers are full")
-                    cable.pull()
-                    until(lambda: not service.applications(), "no application", 15)
-                    peer.socket.shutdown(socket.SHUT_RDWR)
+        with (
+            server(tmp_path, ["sh", "-c", program], *options, listen=listen) as service,
+            Peer(cable.connect(service.port)) as peer,
+        ):
+            host = (f"Host: {cable.near}",)
+            assert peer.open(fields=host, framing="stdio").status == 101
+            assert peer.output(3)[:3] == b"up\n"
+            with Sender(peer, [text(stdin(b"x" * 65536))] * count) as sender:
+                if count:
+                    until(steady(lambda: sender.sent), "the buffers are full")
+                cable.pull()
+                until(lambda: not service.applications(), "no application", 15)
+                peer.socket.shutdown(socket.SHUT_RDWR)

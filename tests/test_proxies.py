@@ -102,8 +102,7 @@ def front(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Service]:
     proxy, options = FRONTS[request.param]
     with ExitStack() as stack:
         behind = stack.enter_context(server(tmp_path, PROGRAM, *options))
-        assert isinstance(behind.address, tuple)
-        yield stack.enter_context(proxy(tmp_path, behind.address[1]))
+        yield stack.enter_context(proxy(tmp_path, behind.port))
 
 
 def environment(peer: Peer) -> dict[str, str]:

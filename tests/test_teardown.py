@@ -75,10 +75,11 @@ def chooser() -> list[str]:
     return ["bash", "-c", f"case $QUERY_STRING in\n{cases}esac"]
 
 
-def join(service: Service, name: str) -> Peer:
+def join(service: Service, name: str, cable: Cable | None = None) -> Peer:
     """An open session whose application has said `up`."""
-    peer = Peer(service.connect())
-    assert peer.open(f"/?{name}").status == 101
+    host = f"Host: {cable.near}" if cable else "Host: localhost"
+    peer = Peer(cable.connect(service.port) if cable else service.connect())
+    assert peer.open(f"/?{name}", fields=(host,)).status == 101
     assert peer.output(3)[:3] == b"up\n"
     return peer
 
@@ -146,22 +147,20 @@ def test_a_hundred_at_once(crowd: Service) -> None:
 
 
 def test_clients_whose_cable_is_pulled(tmp_path: Path) -> None:
+    options = (*GRACES, *PINGS, "--workers", "1")
     with Cable() as cable, ExitStack() as stack:
-        listen = f"{cable.near}:0"
         service = stack.enter_context(
-            server(tmp_path, chooser(), *GRACES, *PINGS, listen=listen)
+            server(tmp_path, chooser(), *options, listen=f"{cable.near}:0")
         )
-        assert isinstance(service.address, tuple)
-        port = service.address[1]
-        peers = [Peer(cable.connect(port)) for _ in APPLICATIONS]
-        for name, peer in zip(APPLICATIONS, peers, strict=True):
-            stack.enter_context(peer)
-            assert peer.open(f"/?{name}", fields=(f"Host: {cable.near}",)).status == 101
-            assert peer.output(3)[:3] == b"up\n"
+        with join(service, "obedient", cable):
+            pass
+        until(lambda: not service.applications(), "the first session has gone", SOON)
+        before = service.census()
+        for name in APPLICATIONS:
+            stack.enter_context(join(service, name, cable))
         cable.pull()
         until(lambda: not service.applications(), "no application", SOON)
-        held = service.census()[0]
-        until(lambda: service.census()[0] == held, "x")
+        until(lambda: service.census() == before, f"{before} again", SOON)
 
 
 def test_bridge_whose_cable_is_pulled() -> None:
