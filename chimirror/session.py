@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from chimirror.service import Service
     from chimirror.wire.frames import Event
 
+UNDECIDED = framing.Framing()
 LOG_LINE = 4096  # bytes of the application's stderr in one record
 FAULT = "error internal"  # all that a client learns of a bug of ours
 
@@ -85,7 +86,7 @@ class Session:
         self.messages_in = self.messages_out = 0
         self.reason = ""
         self.status: int | None = None
-        self.framing: framing.Framing | None = None
+        self.framing = UNDECIDED
         loop, config = service.loop, service.config
         self.application = Application(self, loop, service.starter, config, identity)
         self.connection = Connection(self, loop, config, source, sink)
@@ -190,9 +191,7 @@ class Session:
             self._end_application()
             return
         self._opened = self._active = self._service.loop.now
-        response = request.response()
-        if self.framing is not None:
-            response += self._count(self.framing.opened(self.identity))
+        response = request.response() + self._count(self.framing.opened(self.identity))
         early, self._head = self._head, b""
         self._decided()
         self.connection.open(response, early)
@@ -219,7 +218,7 @@ class Session:
         self._deliver(lines)
 
     def _on_message(self, message: bytes, lines: list[bytes]) -> None:
-        if self.connection.state != OPEN or self.framing is None:
+        if self.connection.state != OPEN:
             return
         meaning = self.framing.decode(message)
         if type(meaning) is bytes:
@@ -254,8 +253,6 @@ class Session:
         """The application has written."""
         if stream == "stderr" and self._stderr == "log":
             self._log_lines(chunk)
-            return
-        if self.framing is None:
             return
         self._active = self._service.loop.now
         try:
@@ -324,17 +321,17 @@ class Session:
         self.status = status
         if self._log:
             self._service.records.stderr(self.identity, self._log)
-        if self.connection.state == OPEN and self.framing is not None:
-            self._say_farewell(self.framing, status)
+        if self.connection.state == OPEN:
+            self._say_farewell(status)
         self._settle()
 
-    def _say_farewell(self, spoken: framing.Framing, status: int) -> None:
+    def _say_farewell(self, status: int) -> None:
         code, reason = 1000 if status == 0 else 1011, describe(status)
         try:
             for stream in ("stdout", "stderr"):
-                self._send(*spoken.finish(stream))
+                self._send(*self.framing.finish(stream))
             number = (status, None) if status >= 0 else (None, signal_name(-status))
-            self.connection.send([self._count(spoken.ended(*number))])
+            self.connection.send([self._count(self.framing.ended(*number))])
         except Violation as violation:
             self._send(*violation.sent)
             code, reason = violation.code, violation.reason
