@@ -16,7 +16,7 @@ from chimirror.system.admission import source_key
 from chimirror.system.child import Starter
 from chimirror.system.lean import environment, os, signal, socket
 from chimirror.system.loop import EXCLUSIVE, NEVER, READ, Loop
-from chimirror.wire import jsontext
+from chimirror.wire import jsontext, masking
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -147,6 +147,7 @@ class Worker(Service):
         loop.on_signal(signal.SIGINT, lambda: None)  # the supervisor's to act on
         loop.on_signal(signal.SIGHUP, lambda: None)
         jsontext.prepare()
+        masking.prepare()
 
     def serve(self, listeners: list[Listener]) -> None:
         """Accept and serve until drained."""

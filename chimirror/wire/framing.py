@@ -24,6 +24,7 @@ else:
 
         return load(message)
 
+
 SIGNALS = ("HUP", "INT", "QUIT", "TERM", "KILL", "USR1", "USR2", "CONT", "WINCH")
 
 _NOT_UTF8 = 1007
