@@ -94,3 +94,11 @@ def _double(text: str) -> str:
     if position != len(text) - 1:
         raise ValueError("the double quote does not end at the end of the line")
     return value
+
+
+def read_all(paths: list[str]) -> dict[str, str]:
+    """Variables from files; the last one of a name wins."""
+    values: dict[str, str] = {}
+    for path in paths:
+        values.update(read(path))
+    return values

@@ -177,13 +177,3 @@ def _variable(name: str, text: str) -> str:
     if name == _SESSION:
         raise ValueError(f'"{name}" is set by each session itself; choose another name')
     return name
-
-
-def variable_files(paths: list[str]) -> dict[str, str]:
-    """Variables from files; the last one of a name wins."""
-    values: dict[str, str] = {}
-    for path in paths:
-        from chimirror import envfile
-
-        values.update(envfile.read(path))
-    return values

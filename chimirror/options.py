@@ -80,11 +80,9 @@ class Option:
     @property
     def parse(self) -> Callable[[Any], object]:
         """The function that reads the text."""
-        from chimirror import names, units
-
         module, _, name = self._parse.partition(".")
         function: Callable[[Any], object]
-        function = getattr({"names": names, "units": units}[module], name)
+        function = getattr(__import__(f"chimirror.{module}", fromlist=[name]), name)
         return function
 
 
@@ -133,7 +131,7 @@ SHARED = (
            "Pass these variables on to the application; repeatable.", True),
     Option("--env", "NAME=VALUE", None, {}, "env", "names.variables",
            "Set a variable of the application; repeatable.", True),
-    Option("--env-file", "FILE", None, {}, "env_file", "names.variable_files",
+    Option("--env-file", "FILE", None, {}, "env_file", "envfile.read_all",
            "Set variables from a file of NAME=VALUE lines; repeatable.", True),
     Option("--directory", "PATH", None, None, "directory", "names.directory",
            "Start the application in this directory (where we were started)."),

@@ -33,10 +33,6 @@ def exited(code: int = 0) -> str:
     return json.dumps({"type": "exit", "code": code})
 
 
-class Gone(Exception):
-    """The client has closed the session."""
-
-
 class Remote:
     """The server's end of a session; `request` is what the client asked for."""
 

@@ -88,3 +88,10 @@ def test_what_is_no_file_of_variables(tmp_path: Path) -> None:
         file.write_bytes(content)
         with pytest.raises(ValueError, match=r"not a file of variables \(over 1 MiB"):
             envfile.read(str(file))
+
+
+def test_of_several_files_the_last_one_of_a_name_wins(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.write_text("A=1\nB=1\n")
+    second.write_text("B=2\n")
+    assert envfile.read_all([str(first), str(second)]) == {"A": "1", "B": "2"}

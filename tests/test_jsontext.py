@@ -184,10 +184,10 @@ JSON_VALUES = st.recursive(
 )
 TOKENS = st.lists(
     st.sampled_from(
-        '[ ] { } : , " \\ \\u d800 "a" 0 1 -1 . e + 1e400 NaN true \t \n \r \0'.split(
-            " "
-        )
-        + [" ", "é", "\ufeff"]
+        [
+            *'[ ] { } : , " \\ \\u d800 "a" 0 1 -1 . e + 1e400 NaN true'.split(),
+            *"\t\n\r\0 é\ufeff",
+        ]
     )
 ).map("".join)
 

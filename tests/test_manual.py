@@ -31,8 +31,13 @@ MODULES = {
 }
 # What decides about the exit status and the environment of each program.
 DECIDING = {
-    "chimirror-bridge": ("bridge.py", "options.py", "system/activation.py"),
-    "chimirror-server": ("server.py", "worker.py", "options.py"),
+    "chimirror-bridge": (
+        "bridge.py",
+        "options.py",
+        "service.py",
+        "system/activation.py",
+    ),
+    "chimirror-server": ("server.py", "worker.py", "options.py", "service.py"),
 }
 READING = {
     "chimirror-bridge": ("system/records.py",),

@@ -170,7 +170,9 @@ class FrameReader:
         self._need = 2
         return position
 
-    def _frame(self, data: Bytes, position: int, events: list[Event]) -> int:
+    def _frame(  # noqa: C901 (one frame, read from left to right)
+        self, data: Bytes, position: int, events: list[Event]
+    ) -> int:
         """Takes one frame of any kind; returns its end, or `_WAIT`."""
         first, second = data[position], data[position + 1]
         control = first in _CONTROLS and second <= _MASKED + _SHORT
