@@ -231,7 +231,8 @@ class Session:
             self.application.signal(meaning.name)
         elif isinstance(meaning, Mistake):
             self.connection.send([self._count(self.framing.error(meaning.text))])
-        elif isinstance(meaning, Violation):
+        else:
+            assert isinstance(meaning, Violation)
             self._deliver(lines)
             self.close(meaning.code, meaning.reason)
 

@@ -19,6 +19,7 @@ from chimirror import session
 from chimirror.connection import CLOSED, CONNECTING, OPEN
 from chimirror.service import Peer as Address
 from chimirror.system.outbox import HIGH
+from chimirror.wire.frames import Close
 from chimirror.wire.framing import Json
 from peers import CLOSE, PING, PONG, Closed, frame, stdin, text, upgrade
 from stage import IDENTITY, Stage
@@ -894,3 +895,28 @@ def test_a_descriptor_that_cannot_be_watched(monkeypatch: pytest.MonkeyPatch) ->
             )
         assert stage.service.sessions == {stage.session}
         assert stage.service.connecting == 1
+
+
+# What comes too late, or too early
+
+
+def test_the_client_closes_after_we_did() -> None:
+    with Stage() as stage:
+        stage.open()
+        stage.session.close(1001, "drain")
+        stage.session.on_events([Close(1000, "")], 6)
+        assert stage.peer.receive() == Closed(1001, "drain")
+    assert stage.records.of("end")[0]["reason"] == "drain"
+
+
+def test_room_for_output_while_input_waits() -> None:
+    """Each direction has its own pressure."""
+    with Stage("--ping-interval=off") as stage:
+        stage.open("stdio")
+        pushed(stage, text(stdin(b"x" * 50_000)) * 200)
+        assert stage.session.connection.paused
+        stage.session.on_output_room()
+        assert stage.session.connection.paused
+        stage.session.close(1001, "drain")
+        stage.session.close(1001, "drain")
+        assert not stage.session.connection.paused
