@@ -258,11 +258,11 @@ def test_input_is_written(scene: Scene) -> None:
 def test_input_waits_for_its_reader_and_so_does_its_end(scene: Scene) -> None:
     scene.start()
     sent = [bytes([number]) * 50_000 for number in range(30)]
-    for chunk in sent:
-        scene.application.write([chunk])
+    for line in sent:
+        scene.application.write([line])
     assert scene.application.backlog > LOW
     scene.application.end_input()
-    got = []
+    got: list[bytes] = []
     while (chunk := scene.process.read()) is not None:
         got.append(chunk)
         scene.settle()

@@ -23,10 +23,6 @@ def limits() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
-def soft() -> int:
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-
-
 @pytest.fixture
 def files(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """The only files that there are."""
@@ -43,26 +39,39 @@ def files(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     return found
 
 
-def test_the_soft_limit_is_raised_and_told() -> None:
+def lower(soft: int) -> int:
+    """Lower the soft limit; the hard one."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    capacity.set_descriptor_limit(200)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return hard
+
+
+def test_the_soft_limit_is_raised_and_told() -> None:
+    hard = lower(200)
     assert capacity.raise_descriptor_limit() == 200
-    assert soft() == hard
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
     assert capacity.raise_descriptor_limit() == hard
 
 
-def test_it_is_lowered_for_what_is_started() -> None:
-    before = soft()
-    raised = capacity.lower_descriptor_limit(100)
-    assert (raised, soft()) == (before, 100)
-    capacity.set_descriptor_limit(raised)
-    assert soft() == before
+def test_the_limit_of_a_process_is_restored() -> None:
+    hard = lower(200)
+    capacity.restore_descriptor_limit(os.getpid(), 100)
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == (100, hard)
+
+
+def test_the_limit_of_what_has_ended_is_no_matter() -> None:
+    capacity.restore_descriptor_limit(2**31 - 1, 100)
+
+
+def test_a_system_without_prlimit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(resource, "prlimit")
+    capacity.restore_descriptor_limit(os.getpid(), 100)
 
 
 def test_sessions_by_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
-    capacity.set_descriptor_limit(RESERVED + 10 * PER_SESSION + 1)
+    lower(RESERVED + 10 * PER_SESSION + 1)
     assert capacity.sessions_per_worker() == 10
-    capacity.set_descriptor_limit(50)
+    lower(50)
     assert capacity.sessions_per_worker() == 1
     endless = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
     monkeypatch.setattr(resource, "getrlimit", lambda _: endless)

@@ -22,24 +22,13 @@ def raise_descriptor_limit() -> int:
     return soft
 
 
-def lower_descriptor_limit(soft: int) -> int:
-    """Lower the soft limit for what is started now, as far as it is above.
-
-    An application gets the limit that we were given (select(2) breaks above 1,024), and
-    gets it from the start: prlimit(2) would come late. Open descriptors stay open.
-
-    Returns:
-        The soft limit as it was, for `set_descriptor_limit`.
-    """
-    raised = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    set_descriptor_limit(soft)
-    return raised
-
-
-def set_descriptor_limit(soft: int) -> None:
-    """Set the soft limit."""
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+def restore_descriptor_limit(pid: int, soft: int) -> None:
+    """Give an application the limit that we were given (select(2) breaks above)."""
+    try:
+        hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)[1]
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
+    except (AttributeError, OSError):
+        pass  # another system, or the application has ended already
 
 
 def sessions_per_worker() -> int:

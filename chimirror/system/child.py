@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from chimirror.system.loop import Loop
 
-    Action = tuple[int, ...] | tuple[int, int, str, int, int]
-
     class Client(Protocol):
         """Who asked for an application."""
 
@@ -104,6 +102,11 @@ class Starter:
             for fd in theirs:
                 os.close(fd)
         self._clients[pid] = client
+        if self._descriptors is not None:
+            from chimirror.system.capacity import restore_descriptor_limit
+
+            # Not before: glibc refuses to hand over descriptors above the soft limit.
+            restore_descriptor_limit(pid, self._descriptors)
         client.on_started(pid, (ours[0], ours[1], ours[2] if keep_stderr else -1))
 
     def _spawn(
@@ -113,7 +116,7 @@ class Starter:
         ours: list[int],
         theirs: list[int],
     ) -> int:
-        actions: list[Action] = []
+        actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = []
         for number in (0, 1, 2) if keep_stderr else (0, 1):
             reader, writer = os.pipe()
             mine, other = (writer, reader) if number == 0 else (reader, writer)
@@ -123,17 +126,6 @@ class Starter:
             actions.append((os.POSIX_SPAWN_DUP2, other, number))
         if not keep_stderr:
             actions.append((os.POSIX_SPAWN_OPEN, 2, DEV_NULL, os.O_RDWR, 0))
-        if self._descriptors is None:
-            return self._execute(environment, actions)
-        from chimirror.system import capacity
-
-        raised = capacity.lower_descriptor_limit(self._descriptors)
-        try:
-            return self._execute(environment, actions)
-        finally:
-            capacity.set_descriptor_limit(raised)
-
-    def _execute(self, environment: Mapping[str, str], actions: list[Action]) -> int:
         return os.posix_spawnp(
             self._argv[0],
             self._argv,
