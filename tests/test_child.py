@@ -394,6 +394,8 @@ def test_a_stray_in_the_midst_of_execve_is_found_later(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It has no environment for some microseconds."""
+    client = house.sh("setsid sh -c 'echo up; exec sleep 1000' & read go")
+    turn_until(house.loop, lambda: client.said == b"up\n")
     variable, looks = children.variable, []
 
     def blank_at_first(pid: int, name: bytes) -> bytes:
@@ -401,8 +403,8 @@ def test_a_stray_in_the_midst_of_execve_is_found_later(
         return b"" if len(looks) < 3 else variable(pid, name)
 
     monkeypatch.setattr(children, "variable", blank_at_first)
-    house.sh("exec >&-; setsid sleep 1000 & exit")
-    turn_until(house.loop, lambda: house.clients[0].status is not None)
+    client.close()
+    turn_until(house.loop, lambda: client.status is not None)
     house.alone()
     assert len(looks) >= 3
 

@@ -11,6 +11,7 @@ import pytest
 from chimirror.system import children
 from chimirror.system.prctl import become_subreaper
 from looping import subreaping
+from settling import until
 
 
 @pytest.fixture(autouse=True)
@@ -175,6 +176,7 @@ def test_without_a_descriptor_left(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_variables() -> None:
     pid = sleeper(environment={"A": "1", "BA": "2", "LONG": "x" * 99_999, "E": "="})
+    until(lambda: children.variable(pid, b"PATH"), "execve(2) is over")
     assert children.variable(pid, b"A") == b"1"
     assert children.variable(pid, b"BA") == b"2"
     assert children.variable(pid, b"LONG") == b"x" * 99_999

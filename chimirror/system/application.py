@@ -283,7 +283,7 @@ class Application:
             self._starter.signal(self.pid, signal.SIGTERM)
             self._starter.signal(self.pid, signal.SIGCONT)
             self._loop.arm(self, now + self._graces.kill_grace)
-        elif self._step == TERMINATED:
+        else:
             self.kill()
 
     def on_exit(self, status: int, survivors: bool) -> None:
