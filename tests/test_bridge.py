@@ -271,7 +271,7 @@ INTERNAL = 0b11 << 31  # signals 32 and 33 are the C library's own, and out of r
 def test_the_directory_and_the_state_of_the_process(tmp_path: Path) -> None:
     script = (
         "pwd; ps -o pgid= -p $$ | tr -d ' '; echo $$; ls /proc/$$/fd | tr '\\n' ' '; "
-        "echo; grep -E 'Sig(Blk|Ign)' /proc/$$/status"
+        "echo; exec grep -E 'Sig(Blk|Ign)' /proc/self/status"
     )
     options = (f"--directory={tmp_path}",)
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
