@@ -1,0 +1,57 @@
+"""Short sessions: how many per second, and how long until the first byte.
+
+Law: the application prints two bytes at once and ends; a session is opened, its first
+byte read, and closed by the client. So many clients as stated do nothing else, each
+beginning anew as soon as it is done.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+sys.path += [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
+
+from contenders import CEILING, Contender
+from harness import Bench, Bound, Turn, cpu_seconds, percentile
+from load import visits
+
+from peers import upgrade
+
+FASTER = Bound(most=0.6)
+MORE = {1: Bound(least=1.5), 8: Bound(least=1.8), 32: Bound(least=2.0)}
+
+
+def wanted(one: Contender) -> bool:
+    """All that differ here: a framing of ours as of theirs is no matter."""
+    return "json" not in one.name and "binary" not in one.name
+
+
+def main() -> int:
+    bench = Bench("connect", __doc__ or "", rounds=5)
+    bench.parser.add_argument("--clients", default="1,8,32")
+    bench.parser.add_argument("--seconds", type=float, default=0.4, help="per turn")
+    args = bench.parser.parse_args()
+
+    def measure(turn: Turn) -> None:
+        request = turn.contender.codec.request
+        if turn.contender.name == CEILING:
+            request = upgrade("/print", "", ())
+        for clients in map(int, args.clients.split(",")):
+            before = cpu_seconds([os.getpid()])
+            took, rate = visits(turn.service.address, request, clients, args.seconds)
+            busy = (cpu_seconds([os.getpid()]) - before) / args.seconds
+            many = f"{clients} client" + "s" * (clients > 1)
+            first = f"first byte p50, {many}"
+            turn.note(first, "ms", percentile(took, 0.5) * 1e3, FASTER)
+            turn.note(f"first byte p99, {many}", "ms", percentile(took, 0.99) * 1e3)
+            bound = (MORE[clients],) if clients in MORE else ()
+            turn.note(f"connections, {many}", "per s", rate, *bound)
+            turn.note(f"load client's CPU, {many}", "cores", busy)
+
+    return bench.run(args, ["print"], measure, wanted)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

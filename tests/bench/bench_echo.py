@@ -1,0 +1,59 @@
+"""Lines that come back: one in flight, and as many as fit.
+
+Law: the application echoes. One in flight: the next line goes out when the one before
+is back. Pipelined: lines go out as long as no more than a window of bytes is not back;
+it is smaller than a pipe, because websocketd stops for ever when both pipes are full.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path += [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
+
+from harness import Bench, Bound, Turn, percentile
+from load import enter, message, ping_pong, stream
+
+SIZES = {64: "64 B", 1024: "1 KiB"}
+LEAST, MOST = 2000, 1_000_000  # lines per pipelined turn
+PROMPT = Bound(most=0.9)
+MANY = Bound(least=5.0)
+
+
+def main() -> int:
+    bench = Bench("echo", __doc__ or "", rounds=5)
+    bench.parser.add_argument("--count", type=int, default=1500, help="one by one")
+    bench.parser.add_argument("--seconds", type=float, default=0.4, help="pipelined")
+    bench.parser.add_argument("--window", type=int, default=32768, help="bytes")
+    args = bench.parser.parse_args()
+    counts: dict[tuple[str, int], int] = {}
+
+    def one_in_flight(turn: Turn, size: int) -> None:
+        codec = turn.contender.codec
+        data, reply = codec.wrap(message(size)), codec.reply(size)
+        with enter(turn.service.address, codec, b'"echo"') as connection:
+            times = [ping_pong(connection, data, reply) for _ in range(args.count)]
+        name, bounds = f"echo {SIZES[size]}", (PROMPT,) if size == 64 else ()
+        turn.note(f"{name} p50", "µs", percentile(times, 0.5) * 1e6, *bounds)
+        turn.note(f"{name} p99", "µs", percentile(times, 0.99) * 1e6)
+
+    def pipelined(turn: Turn, size: int) -> None:
+        codec, key = turn.contender.codec, (turn.contender.name, size)
+        count = counts.setdefault(key, LEAST)
+        with enter(turn.service.address, codec, b'"echo"') as connection:
+            took = stream(connection, codec, size + 1, count, args.window // size)
+        counts[key] = max(LEAST, min(MOST, int(count / took * args.seconds)))
+        bounds = (MANY,) if size == 64 else ()
+        turn.note(f"echo {SIZES[size]}, pipelined", "per s", count / took, *bounds)
+
+    def measure(turn: Turn) -> None:
+        for size in SIZES:
+            one_in_flight(turn, size)
+            pipelined(turn, size)
+
+    return bench.run(args, [], measure)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
