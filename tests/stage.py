@@ -59,6 +59,7 @@ class Troupe:
     """A starter without processes."""
 
     def __init__(self) -> None:
+        self.pid = PID
         self.late = False  # it is the test that answers
         self.failure = ""
         self.environment: dict[str, str] = {}
@@ -92,7 +93,7 @@ class Troupe:
         for fd in (stdin, stdout, stderr, self.stdin):
             if fd >= 0:
                 os.set_blocking(fd, False)
-        self._client.on_started(PID, (stdin, stdout, stderr))
+        self._client.on_started(self.pid, (stdin, stdout, stderr))
 
     def exit(self, status: int = 0) -> None:
         """The application ends."""
