@@ -5,7 +5,6 @@ Every rule about descriptors holds over both pollers.
 
 from __future__ import annotations
 
-import gc
 import os
 import select
 import signal
@@ -23,7 +22,6 @@ from chimirror.system.loop import (
     ERROR,
     EXCLUSIVE,
     HANGUP,
-    HORIZON,
     NEVER,
     PEER_CLOSED,
     READ,
@@ -387,12 +385,37 @@ def test_a_dead_owner_is_forgotten(deadline: float) -> None:
         loop.disarm(timer)
         gone = weakref.ref(timer)
         del timer
-        witness = Timer(loop)
-        loop.arm(witness, loop.now + HORIZON + 2 * TICK)
-        turn_until(loop, lambda: witness.calls)
-        gc.collect()
         assert gone() is None
-        assert loop._buckets == {}
+
+
+def test_an_owner_that_moves_leaves_nothing_behind() -> None:
+    with slumbering() as loop:
+        timer = Timer(loop)
+        loop.arm(timer, loop.now + 10)
+        loop.arm(timer, loop.now + 1)
+        calls, gone = timer.calls, weakref.ref(timer)
+        del timer
+        turn_until(loop, lambda: calls)
+        assert gone() is None
+
+
+def test_one_of_a_bucket_may_disarm_another() -> None:
+    class Rival(Timer):
+        other: Timer
+
+        def on_timer(self, now: float) -> None:
+            super().on_timer(now)
+            self.loop.disarm(self.other)
+
+    with slumbering() as loop:
+        first, second = Rival(loop), Rival(loop)
+        first.other, second.other = second, first
+        for rival in (first, second):
+            loop.arm(rival, loop.now + 1)
+        last = Timer(loop)
+        loop.arm(last, loop.now + 2)
+        turn_until(loop, lambda: last.calls)
+        assert (first.calls != []) + (second.calls != []) == 1
 
 
 def test_a_timer_may_be_armed_by_its_own_call() -> None:

@@ -64,7 +64,7 @@ EXCLUSIVE = 1 << 28
 NEVER = float("inf")
 NO_TICK = 1 << 62
 TICKS = 32  # timer buckets per second
-HORIZON = 30.0  # seconds; a dead owner is forgotten after this at the latest
+HORIZON = 30.0  # seconds; bounds the number of buckets
 BATCH = 256  # events per turn
 
 
@@ -146,8 +146,10 @@ class Loop:
         owner.deadline = deadline
         due = min(max(deadline, self.now), self.now + HORIZON)
         tick = int(due * TICKS) + 1
-        if owner.armed and owner.armed <= tick:
-            return
+        if owner.armed:
+            if owner.armed <= tick:
+                return
+            self._unbook(owner)
         owner.armed = tick
         bucket = self._buckets.get(tick)
         if bucket is None:
@@ -158,8 +160,17 @@ class Loop:
             bucket.append(owner)
 
     def disarm(self, owner: Timed) -> None:
-        """Forget the owner's timer."""
+        """Forget the owner's timer, and the owner: it may be about to die."""
         owner.deadline = NEVER
+        if owner.armed:
+            self._unbook(owner)
+
+    def _unbook(self, owner: Timed) -> None:
+        """Take the owner out of its bucket, unless that is just being served."""
+        bucket = self._buckets.get(owner.armed)
+        if bucket is not None:
+            bucket.remove(owner)
+        owner.armed = 0
 
     # Signals
 
@@ -258,7 +269,7 @@ class Loop:
 
     def _expire_one(self, owner: Timed, tick: int) -> None:
         if owner.armed != tick:
-            return  # it has moved to an earlier bucket
+            return  # another one of this bucket has disarmed it
         owner.armed = 0
         if owner.deadline > self.now:
             if owner.deadline != NEVER:
