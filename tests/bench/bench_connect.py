@@ -1,8 +1,8 @@
 """Short sessions: how many per second, and how long until the first byte.
 
-Law: the application prints two bytes at once and ends; a session is opened, its first
-byte read, and closed by the client. So many clients as stated do nothing else, each
-beginning anew as soon as it is done.
+Law: the application says one word at once and waits for the end of its input; a session
+is opened, its first byte read, and closed by the client. So many clients as stated do
+nothing else, each beginning anew as soon as it is done.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def main() -> int:
             turn.note(f"connections, {many}", "per s", rate, *bound)
             turn.note(f"load client's CPU, {many}", "cores", busy)
 
-    return bench.run(args, ["print"], measure, wanted)
+    return bench.run(args, measure, wanted, tiny=True)
 
 
 if __name__ == "__main__":

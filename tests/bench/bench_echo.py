@@ -52,7 +52,7 @@ def main() -> int:
             one_in_flight(turn, size)
             pipelined(turn, size)
 
-    return bench.run(args, [], measure)
+    return bench.run(args, measure)
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ def main() -> int:
                 bounds = (IN if way == "in" else OUT).get(size, ())
                 turn.note(f"{way}, {name}", "MB/s", amount / took / 1e6, *bounds)
 
-    return bench.run(args, [], measure)
+    return bench.run(args, measure)
 
 
 if __name__ == "__main__":

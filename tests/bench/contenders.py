@@ -1,7 +1,7 @@
 """Who is measured: chimirror-server, and what else a user would pick.
 
-Law: each is started as its own documentation says, with its defaults, and tuned by
-nothing but what makes it quiet; all run side by side through a whole benchmark and
+Law: each is started as its own documentation says, with its defaults: what it logs of
+every session it logs here too. All run side by side through a whole benchmark and
 cost nothing while it is not their turn. One that is not installed is left out.
 Ignorance: what is measured.
 """
@@ -9,7 +9,6 @@ Ignorance: what is measured.
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import shutil
 import subprocess
 import sys
@@ -73,7 +72,7 @@ def on_port(
 
 def websocketd(program: str, *options: str) -> Start:
     def argv(port: int, command: list[str]) -> list[str]:
-        own = ["--address=127.0.0.1", f"--port={port}", "--loglevel=error"]
+        own = ["--address=127.0.0.1", f"--port={port}"]
         return [program, *own, f"--passenv=PATH,{MARK}", *options, *command]
 
     return partial(on_port, argv)
@@ -94,18 +93,24 @@ def websocat(port: int, command: list[str]) -> list[str]:
 
 
 def bare(port: int, command: list[str]) -> list[str]:
-    return [command[0], "serve", str(port)]
+    return [str(Path(command[0]).with_name("programs")), "serve", str(port)]
 
 
-def chimirror(workers: int, directory: Path, command: list[str]) -> Iterator[Service]:
-    options = ("--framing=json,lines", *([f"--workers={workers}"] if workers else []))
-    with server(directory, command, *options) as service:
+def chimirror(
+    own: tuple[str, ...], directory: Path, command: list[str]
+) -> Iterator[Service]:
+    with server(directory, command, "--framing=json,lines", *own) as service:
         yield service
 
 
-def every(paths: list[str], workers: int) -> list[Contender]:
-    """All that this machine has; a websocketd of one's own by its path."""
-    start = partial(contextmanager(chimirror), workers)
+def every(paths: list[str], own: tuple[str, ...]) -> list[Contender]:
+    """All that this machine has.
+
+    Args:
+        paths: websocketd, and more binaries of it.
+        own: options of chimirror-server.
+    """
+    start = partial(contextmanager(chimirror), own)
     version = importlib.metadata.version("chimirror")
     found = [
         Contender(f"{OURS}, {codec.framing}", codec, start, version)
@@ -139,13 +144,15 @@ def every(paths: list[str], workers: int) -> list[Contender]:
     return found
 
 
-def compiled(directory: Path) -> str | None:
-    """The program of programs.c; None where there is no compiler."""
+def compiled(directory: Path) -> tuple[str, str] | None:
+    """The programs of programs.c and tiny.c; None where there is no compiler."""
     cc = shutil.which("cc")
     if not cc:
         return None
-    program = str(directory / "programs")
-    flags = ["-O2", "-Wall", "-static", "-o", program]
-    subprocess.run([cc, *flags, str(HERE / "programs.c")], check=True)
-    os.chmod(program, 0o755)
-    return program
+    program, tiny = str(directory / "programs"), str(directory / "tiny")
+    flags = ["-O2", "-Wall", "-static", "-o"]
+    subprocess.run([cc, *flags, program, str(HERE / "programs.c")], check=True)
+    without = [cc, "-nostdlib", *flags, tiny, str(HERE / "tiny.c")]
+    if subprocess.run(without, check=False).returncode:
+        return program, program  # it does the same, and starts more slowly
+    return program, tiny

@@ -29,6 +29,7 @@ from launch import Service
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent.parent / "build" / "bench"
+THREADS = "task/*/schedstat"
 QUIET = 0.03  # seconds between two measurements: the one before goes on ending
 
 Measure = Callable[["Turn"], None]
@@ -102,11 +103,12 @@ class Bench:
         add("--rounds", type=int, default=rounds)
         add("--websocketd", action="append", metavar="PATH", help="one more binary")
         add("--only", metavar="WORD,…", help="contenders with one of these in the name")
-        add("--workers", type=int, default=0, help="of chimirror-server")
+        add("--own", default="", metavar="OPTIONS", help="for chimirror-server")
         add("--results", type=Path, default=RESULTS, metavar="DIRECTORY")
         self.figures: dict[str, Figure] = {}
         self.contenders: list[Contender] = []
         self.extra: dict[str, Any] = {}
+        self.own: tuple[str, ...] = ()  # options of chimirror-server, always
         self.load = os.getloadavg()[0]
 
     def figure(self, name: str, unit: str, bounds: tuple[Bound, ...] = ()) -> Figure:
@@ -122,38 +124,39 @@ class Bench:
         words = args.only.split(",") if args.only else [""]
         self.contenders = [
             one
-            for one in contenders.every(paths, args.workers)
+            for one in contenders.every(paths, (*args.own.split(), *self.own))
             if wanted(one) and any(word in one.name for word in words)
         ]
 
     def run(
         self,
         args: argparse.Namespace,
-        command: list[str],
         measure: Measure,
         wanted: Callable[[Contender], bool] = lambda one: True,
+        *,
+        tiny: bool = False,
     ) -> int:
         """Starts everybody, measures in rounds, shows, saves; the exit status.
 
         Args:
             args: as parsed; see `parser`.
-            command: the arguments of programs.c's program.
             measure: called for every contender in every round.
             wanted: whether a contender can take part.
+            tiny: the application is tiny.c's program, not programs.c's.
         """
         raise_limits()
         self.choose(args, wanted)
         with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
             os.chmod(scratch, 0o755)
-            program = contenders.compiled(Path(scratch))
-            if program is None:
+            programs = contenders.compiled(Path(scratch))
+            if programs is None:
                 print(f"{self.name}: needs a C compiler (cc)", file=sys.stderr)
                 return os.EX_UNAVAILABLE
             services = []
             for number, one in enumerate(self.contenders):
                 place = Path(scratch) / str(number)
                 place.mkdir()
-                way = one.start(place, [program, *command])
+                way = one.start(place, [programs[tiny]])
                 services.append((one, stack.enter_context(way)))
             for turn in range(args.rounds + 1):
                 for one, service in services:
@@ -204,7 +207,7 @@ class Bench:
             "machine": machine(),
             "load": self.load,
             "rounds": args.rounds,
-            "workers": args.workers,
+            "own": args.own,
             "contenders": [
                 {"name": one.name, "framing": one.codec.framing, "version": one.version}
                 for one in self.contenders
@@ -251,9 +254,6 @@ def raise_limits() -> None:
 
 
 def cpu_seconds(pids: list[int]) -> float:
-    """User and system time of processes so far (proc(5), stat)."""
-    total = 0
-    for pid in pids:
-        words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        total += int(words[11]) + int(words[12])
-    return total / os.sysconf("SC_CLK_TCK")
+    """Processor time of processes so far, to the nanosecond (sched-stats)."""
+    files = [file for pid in pids for file in Path(f"/proc/{pid}").glob(THREADS)]
+    return sum(int(file.read_text().split()[0]) for file in files) / 1e9

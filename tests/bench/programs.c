@@ -11,7 +11,6 @@
  * and an exclamation mark in what follows is the end of a sink. Until there is a line,
  * it waits: an idle application of the smallest kind.
  *
- *     programs print       one word, at once, and out
  *     programs serve PORT  the same as a bare TCP server that answers any request 101
  */
 #include <arpa/inet.h>
@@ -124,9 +123,6 @@ static int serve(int port) {
 int main(int argc, char **argv) {
     if (argc == 3 && strcmp(argv[1], "serve") == 0)
         return serve(atoi(argv[2]));
-    if (argc == 2 && strcmp(argv[1], "print") == 0)
-        put(WORD, sizeof WORD - 1);
-    else
-        obey();
+    obey();
     return 0;
 }

@@ -1,0 +1,76 @@
+"""What a session feels of another that moves all it can.
+
+Law: one session's application writes without end, and a process of its own takes it
+all; beside it several sessions echo, one line in flight, in turn (several, so that some
+are served by whoever serves the bulk).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+sys.path += [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
+
+from contenders import CEILING, Contender
+from harness import Bench, Bound, Turn, percentile
+from load import SIZE, enter, message, ping_pong
+
+ENDLESS = b'"source 4096 1000000000"'
+SESSIONS = 8
+NO_WORSE = Bound(most=1.0)
+
+
+@contextmanager
+def bulk(turn: Turn) -> Iterator[None]:
+    """A session that is flooded, and drained by a process of its own."""
+    with enter(turn.service.address, turn.contender.codec, ENDLESS) as connection:
+        connection.settimeout(None)
+        pid = os.fork()
+        if pid == 0:
+            room = bytearray(SIZE)
+            try:
+                while connection.recv_into(room):
+                    pass
+            finally:
+                os._exit(0)
+        try:
+            yield
+        finally:
+            connection.shutdown(2)
+            os.waitpid(pid, 0)
+
+
+def main() -> int:
+    bench = Bench("beside_bulk", __doc__ or "", rounds=5)
+    bench.parser.add_argument("--count", type=int, default=250, help="of each session")
+    args = bench.parser.parse_args()
+
+    def measure(turn: Turn) -> None:
+        codec = turn.contender.codec
+        data, reply = codec.wrap(message(64)), codec.reply(64)
+        with ExitStack() as stack:
+            sessions = [
+                stack.enter_context(enter(turn.service.address, codec, b'"echo"'))
+                for _ in range(SESSIONS)
+            ]
+            stack.enter_context(bulk(turn))
+            times = [
+                ping_pong(session, data, reply)
+                for _ in range(args.count)
+                for session in sessions
+            ]
+        turn.note("echo beside bulk p50", "µs", percentile(times, 0.5) * 1e6)
+        turn.note("echo beside bulk p99", "µs", percentile(times, 0.99) * 1e6, NO_WORSE)
+
+    def wanted(one: Contender) -> bool:
+        return one.name != CEILING
+
+    return bench.run(args, measure, wanted)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,34 @@
+/* The smallest application: no library, so that starting it costs next to nothing.
+ *
+ * Law: a C library reads the processor's identity at every start, which in a virtual
+ * machine takes longer than everything else (0.3 of 0.4 ms here); that is no server's
+ * merit or fault. It says one word at once, and waits for the end of its input.
+ */
+#if defined __x86_64__
+static long call(long number, long a, const void *b, long c) {
+    long result;
+    __asm__ volatile("syscall" : "=a"(result) : "a"(number), "D"(a), "S"(b), "d"(c)
+                     : "rcx", "r11", "memory");
+    return result;
+}
+enum { READ = 0, WRITE = 1, EXIT = 60 };
+#elif defined __aarch64__
+static long call(long number, long a, const void *b, long c) {
+    register long x8 __asm__("x8") = number, x0 __asm__("x0") = a, x2 __asm__("x2") = c;
+    register const void *x1 __asm__("x1") = b;
+    __asm__ volatile("svc 0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2) : "memory");
+    return x0;
+}
+enum { READ = 63, WRITE = 64, EXIT = 93 };
+#else
+#error no system calls are known for this processor
+#endif
+
+static char buffer[4096];
+
+void _start(void) {
+    call(WRITE, 1, "here\n", 5);
+    while (call(READ, 0, buffer, sizeof buffer) > 0)
+        ;
+    call(EXIT, 0, 0, 0);
+}
