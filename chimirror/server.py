@@ -62,6 +62,7 @@ class Supervisor:
     def run(self) -> int:
         """Serve until told to stop; the exit status."""
         become_subreaper()
+        worker.preload()
         self._loop.on_signal(signal.SIGCHLD, self._reap)
         for ending in service.endings():
             self._loop.on_signal(ending, self._stop)
@@ -102,10 +103,15 @@ class Supervisor:
         self._loop.arm(self, self._loop.now + SOON)
 
     def _fork(self, number: int) -> None:
-        pid = os.fork()
-        if pid == 0:
-            self._become_worker(number)
-        self._workers[pid] = (number, self._loop.clock())
+        # A signal to a worker that still has our handlers would wake us, not it.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, worker.SIGNALS)
+        try:
+            pid = os.fork()
+            if pid == 0:
+                self._become_worker(number)
+            self._workers[pid] = (number, self._loop.clock())
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def _become_worker(self, number: int) -> None:
         status = os.EX_SOFTWARE
@@ -139,7 +145,7 @@ class Supervisor:
     def _bury(self, pid: int, status: int) -> None:
         number, since = self._workers.pop(pid)
         self._table.forget(number)
-        if self._stopping and status in (0, -signal.SIGTERM):
+        if self._stopping and status == 0:
             return
         text = children.describe(status)
         self._records.note(3, f"worker {number} (pid {pid}) ended: {text}")

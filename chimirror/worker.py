@@ -7,6 +7,7 @@ worker that dies takes only its own sessions with it.
 from __future__ import annotations
 
 from errno import EMFILE, ENFILE, ENOBUFS, ENOMEM
+from importlib import import_module
 
 from chimirror.service import Peer, Service, new_identity
 from chimirror.session import Session
@@ -29,8 +30,19 @@ HANDSHAKES = 512  # in flight; more wait in the listener's queue
 ACCEPTS = 16  # per listener and turn, so that sessions are served in between
 SHORTAGE = (EMFILE, ENFILE, ENOBUFS, ENOMEM)
 SHORTAGE_PAUSE = 0.25  # seconds without accepting, when the kernel has no room
+LATE = (
+    "chimirror.liveness",
+    "chimirror.system.tcp",
+    "chimirror.wire.judge",
+    "chimirror.wire.proxy",
+    "fcntl",
+    "pybase64",
+    "traceback",
+)
 LAST_WORDS = 1.0  # seconds for close frames to be read, when all has to end at once
 ABORT = signal.SIGUSR1  # to a worker; SIGTERM may come from systemd too, to all of us
+# What a worker acts on, or leaves to the supervisor to act on.
+SIGNALS = (signal.SIGTERM, ABORT, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 MARGIN = 5.0  # seconds for sessions to end, beside the graces of their applications
 
 _accept = socket.socket._accept  # type: ignore[attr-defined]  # noqa: SLF001
@@ -146,8 +158,6 @@ class Worker(Service):
         loop.on_signal(ABORT, self.abort)
         loop.on_signal(signal.SIGINT, lambda: None)  # the supervisor's to act on
         loop.on_signal(signal.SIGHUP, lambda: None)
-        jsontext.prepare()
-        masking.prepare()
 
     def serve(self, listeners: list[Listener]) -> None:
         """Accept and serve until drained."""
@@ -268,6 +278,14 @@ class Worker(Service):
     def on_fault(self, error: Exception) -> None:
         """A bug of ours in the worker itself: the supervisor replaces us."""
         raise error
+
+
+def preload() -> None:
+    """Load what a bridge loads late: shared by all workers, and before any shortage."""
+    for name in LATE:
+        import_module(name)
+    jsontext.prepare()
+    masking.prepare()
 
 
 def run(

@@ -102,11 +102,12 @@ class Shop:
         address = self.listeners[0].address
         if address.startswith("unix:"):
             client = socket.socket(socket.AF_UNIX)
+            self.peers.append(Peer(client))
             client.connect(address.removeprefix("unix:"))
         else:
             host, _, port = address.rpartition(":")
             client = socket.create_connection((host, int(port)))
-        self.peers.append(Peer(client))
+            self.peers.append(Peer(client))
         return self.peers[-1]
 
     def open(self) -> Peer:

@@ -1,0 +1,570 @@
+"""chimirror-server as a program: listeners, workers, limits, signals, deaths.
+
+Law: real processes, real sockets. A single worker is in test_worker, what sessions
+leave behind in test_teardown.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import resource
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from launch import ROOT, Service, argv_of, reserved, running, server, server_unix
+from peers import NO_CLOSE, Closed, Peer, upgrade
+from settling import (
+    MARK,
+    descendants,
+    ended,
+    listening,
+    marked,
+    parent_of,
+    until,
+)
+
+CAT = ["sh", "-c", "echo up; exec cat"]
+GRACES = ("--stop-grace=50ms", "--kill-grace=100ms")
+SERVER = [sys.executable, "-P", "-m", "chimirror.server"]
+ENVIRONMENT = os.environ | {"PYTHONPATH": ROOT}
+
+
+def join(service: Service) -> Peer:
+    peer = Peer(service.connect())
+    assert peer.open().status == 101
+    assert peer.output(3) == b"up\n"
+    return peer
+
+
+def status_of(service: Service) -> int:
+    with Peer(service.connect()) as peer:
+        peer.send_raw(upgrade("/", "json", ()))
+        return peer.head().status
+
+
+def workers(service: Service) -> list[int]:
+    """The processes that accept, oldest first."""
+    pids = [pid for pid in service.serving() if pid != service.pid]
+    return sorted(pid for pid in pids if parent_of(pid) == service.pid)
+
+
+def notes(service: Service) -> list[str]:
+    lines = service.log.read_text().splitlines()
+    told = [json.loads(line) for line in lines if line.startswith("{")]
+    return [one["MESSAGE"] for one in told if int(one["PRIORITY"]) < 5]
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    argv = [*SERVER, *arguments]
+    return subprocess.run(argv, capture_output=True, env=ENVIRONMENT, text=True)
+
+
+def refuses(service: Service) -> bool:
+    try:
+        service.connect().close()
+    except (ConnectionRefusedError, FileNotFoundError):
+        return True
+    return False
+
+
+# The command line and the listeners
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "text"),
+    [
+        ((), 64, "no COMMAND"),
+        (("--workers=0", "cat"), 64, "--workers"),
+        (("--listen=nowhere", "cat"), 69, "nowhere"),
+        (("--listen=192.0.2.1:1", "cat"), 69, "192.0.2.1"),
+        (("--listen=unix:/nonexistent/socket", "cat"), 69, "/nonexistent"),
+        (("--listen=127.0.0.1:0", "--directory=/nonexistent", "cat"), 69, "/nonexist"),
+    ],
+)
+def test_what_cannot_be_started(
+    arguments: tuple[str, ...], status: int, text: str
+) -> None:
+    done = run(*arguments)
+    assert (done.returncode, done.stdout) == (status, "")
+    assert text in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_and_version(option: str) -> None:
+    done = run(option)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout
+
+
+def test_several_listeners(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    options = ("--listen=[::1]:0", f"--listen=unix:{path}", "--workers=2")
+    with server(tmp_path, CAT, *options) as service:
+        first = service.address
+        port = service.find(r"listening on \[::1\]:(\d+)")
+        service.find(f"listening on unix:{path}")
+        assert path.stat().st_mode & 0o777 == 0o600
+        with socket.create_connection(("::1", int(port))) as sixth, Peer(sixth) as peer:
+            assert peer.open().status == 101
+        for service.address in (first, str(path)):
+            join(service).close()
+    assert not path.exists()
+
+
+def test_the_mode_of_a_socket(tmp_path: Path) -> None:
+    with server_unix(tmp_path, CAT, "--socket-mode=0666"):
+        assert (tmp_path / "socket").stat().st_mode & 0o777 == 0o666
+
+
+def test_a_live_socket_is_not_taken_and_a_stale_one_is(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(path))
+    with server_unix(tmp_path, CAT) as service:
+        done = run(f"--listen=unix:{path}", "cat")
+        assert (done.returncode, "in use" in done.stderr) == (69, True)
+        join(service).close()
+    path.write_text("somebody's")
+    done = run(f"--listen=unix:{path}", "cat")
+    assert (done.returncode, "no socket" in done.stderr) == (69, True)
+    assert path.read_text() == "somebody's"
+
+
+def test_a_socket_from_systemd(tmp_path: Path) -> None:
+    mark = tmp_path.name + str(os.getpid())
+    with reserved() as port:
+        listen = ["systemd-socket-activate", f"--listen=127.0.0.1:{port}"]
+        listen += [f"--setenv=PYTHONPATH={ROOT}", f"--setenv={MARK}={mark}"]
+        argv = [*listen, *argv_of("server", CAT, ("--workers=2",), mark)]
+        with running(tmp_path, argv, mark) as service:
+            until(lambda: listening(port), "systemd-socket-activate listens")
+            service.address = ("127.0.0.1", port)
+            peer = join(service)
+            assert f"listening on 127.0.0.1:{port}" in service.log.read_text()
+            peer.send([1])
+            assert peer.output(4) == b"[1]\n"
+            peer.close()
+
+
+def test_a_socket_from_systemd_and_another() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        program = 'exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec "$@"'
+        argv = [*SERVER, "--listen=127.0.0.1:0", "cat"]
+        done = subprocess.run(
+            ["sh", "-c", program, "sh", *argv],
+            stdin=listener.fileno(),
+            capture_output=True,
+            env=ENVIRONMENT,
+            text=True,
+        )
+    assert (done.returncode, "--listen" in done.stderr) == (69, True)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="the warning is for root")
+@pytest.mark.parametrize(("address", "warned"), [("0.0.0.0", 1), ("127.0.0.1", 0)])
+def test_root_is_warned(tmp_path: Path, address: str, *, warned: int) -> None:
+    with server(tmp_path, CAT, listen=f"{address}:0") as service:
+        service.address = ("127.0.0.1", int(service.find(r"listening on \S+:(\d+)")))
+        join(service).close()
+        assert service.log.read_text().count("warning: root serves") == warned
+
+
+# Limits
+
+
+def at_once(service: Service, count: int) -> list[Peer]:
+    """So many clients ask in the same moment."""
+    peers = [Peer(service.connect()) for _ in range(count)]
+    barrier = threading.Barrier(count)
+
+    def ask(peer: Peer) -> None:
+        barrier.wait()
+        peer.send_raw(upgrade("/", "json", ()))
+
+    threads = [threading.Thread(target=ask, args=(peer,)) for peer in peers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return peers
+
+
+@pytest.mark.parametrize(
+    ("limit", "text"),
+    [
+        ("--max-sessions=5", "all sessions are taken"),
+        ("--max-sessions-per-source=5", "all sessions of this address are taken"),
+        ("--max-rate=5/h", "too many new sessions just now"),
+    ],
+)
+def test_limits_are_exact_over_all_workers(
+    tmp_path: Path, limit: str, text: str
+) -> None:
+    with server(tmp_path, CAT, limit, "--workers=2", *GRACES) as service:
+        peers = at_once(service, 30)
+        replies = [peer.head() for peer in peers]
+        statuses = [reply.status for reply in replies]
+        admitted = 1 if "rate" in limit else 5
+        assert (statuses.count(101), statuses.count(503)) == (admitted, 30 - admitted)
+        for peer, reply in zip(peers, replies, strict=True):
+            if reply.status == 503:
+                assert int(reply.fields["retry-after"]) >= 1
+                assert peer.stream.read().decode() == f"{text}; try again later\n"
+            peer.close()
+        if "rate" in limit:
+            return
+        until(lambda: not service.applications(), "all have gone")
+        assert status_of(service) == 101
+
+
+@contextmanager
+def cramped(directory: Path, soft: int, *options: str) -> Iterator[Service]:
+    """A server that may have only so many descriptors."""
+    wrapper = directory / "cramped"
+    wrapper.write_text(f'#!/bin/sh\nulimit -n {soft}\nexec "$@"\n')
+    wrapper.chmod(0o755)
+    mark = f"{directory.name}-{os.getpid()}"
+    argv = argv_of("server", CAT, ("--listen=127.0.0.1:0", *options), mark)
+    with running(directory, [str(wrapper), *argv], mark) as service:
+        port = service.find(r"listening on 127.0.0.1:(\d+)")
+        service.address = ("127.0.0.1", int(port))
+        yield service
+
+
+def test_few_descriptors(tmp_path: Path) -> None:
+    """Those who find no room are told so, and it never stops serving."""
+    with cramped(tmp_path, 128, "--workers=1", *GRACES) as service, ExitStack() as all_:
+        for _ in range(3):
+            peers = [all_.enter_context(Peer(service.connect())) for _ in range(40)]
+            served = 0
+            for peer in peers:
+                peer.send_raw(upgrade("/", "json", ()))
+            while peers:
+                ready = select.select([peer.socket for peer in peers], [], [], 30)[0]
+                assert ready, "a client waits for ever"
+                for peer in [peer for peer in peers if peer.socket in ready]:
+                    served += peer.head().status == 101
+                    peer.close()
+                    peers.remove(peer)
+            assert served >= 7
+        until(lambda: not service.applications(), "all have gone")
+        join(service).close()
+
+
+def test_no_descriptors_at_all(tmp_path: Path) -> None:
+    """accept(2) fails until somebody goes; then it works again."""
+    with server(tmp_path, CAT, "--workers=1", *GRACES) as service:
+        (worker,) = workers(service)
+        first = join(service)
+        soft, hard = resource.prlimit(worker, resource.RLIMIT_NOFILE)
+        resource.prlimit(worker, resource.RLIMIT_NOFILE, (4, hard))
+        with Peer(service.connect()) as peer:
+            peer.send_raw(upgrade("/", "json", ()))
+            service.find("cannot accept connections just now")
+            first.send([1])
+            assert first.output(4) == b"[1]\n"
+            resource.prlimit(worker, resource.RLIMIT_NOFILE, (soft, hard))
+            assert peer.head().status == 101
+        first.close()
+        until(lambda: not service.applications(), "all have gone")
+        assert workers(service) == [worker]
+
+
+def test_slow_handshakes_do_not_stop_who_is_in(tmp_path: Path) -> None:
+    options = ("--workers=1", "--handshake-timeout=1")
+    with server(tmp_path, CAT, *options) as service, ExitStack() as all_:
+        inside = all_.enter_context(join(service))
+        for _ in range(600):
+            peer = all_.enter_context(Peer(service.connect()))
+            peer.send_raw(b"GET / HT")
+        for number in range(9):
+            inside.send([number])
+            assert inside.output(4) == b"[%d]\n" % number
+        join(service).close()
+
+
+# Deaths
+
+
+def test_a_worker_that_is_killed_is_replaced(tmp_path: Path) -> None:
+    options = ("--workers=2", "--max-sessions=4", *GRACES)
+    with server(tmp_path, CAT, *options) as service, ExitStack() as all_:
+        peers = [all_.enter_context(join(service)) for _ in range(4)]
+        assert status_of(service) == 503
+        pids = workers(service)
+        applications = {parent_of(pid): pid for pid in service.applications()}
+        victim = next(iter(applications))
+        os.kill(victim, signal.SIGKILL)
+        service.find(rf"worker \d \(pid {victim}\) ended: signal KILL")
+        until(lambda: len(set(workers(service)) - {victim}) == 2, "a new worker")
+        until(lambda: victim not in map(parent_of, service.applications()), "its end")
+        lived = [peer for peer in peers if lives(peer)]
+        assert len(lived) == len(service.applications())
+        again = [join(service) for _ in range(4 - len(lived))]
+        assert status_of(service) == 503
+        assert len(set(workers(service)) & set(pids)) == 1
+        for peer in again:
+            peer.close()
+
+
+def lives(peer: Peer) -> bool:
+    peer.send([1])
+    try:
+        return peer.receive() != Closed(NO_CLOSE, "")
+    except ConnectionResetError:
+        return False
+
+
+def test_applications_of_a_dead_worker_end_wherever_they_are(tmp_path: Path) -> None:
+    program = "setsid -f sleep 1000; (sleep 1000 &); trap '' TERM; echo up; sleep 1000"
+    options = ("--workers=1", *GRACES)
+    with server(tmp_path, ["sh", "-c", program], *options) as service:
+        with join(service):
+            assert len(service.applications()) >= 3
+            os.kill(workers(service)[0], signal.SIGKILL)
+            until(lambda: not service.applications(), "nothing of it is left")
+        join(service).close()
+
+
+def test_without_supervisor_the_workers_end(tmp_path: Path) -> None:
+    options = ("--workers=2", "--drain-timeout=200ms", *GRACES)
+    with ExitStack() as all_:
+        service = all_.enter_context(orphaned(tmp_path, *options))
+        peers = [all_.enter_context(join(service)) for _ in range(4)]
+        pids = workers(service)
+        service.process.kill()
+        for peer in peers:
+            assert peer.story().closed == Closed(1001, "drain")
+            peer.close()
+        assert all(ended(pid, 10) for pid in pids)
+        assert marked(service.mark) == []
+
+
+@contextmanager
+def orphaned(directory: Path, *options: str) -> Iterator[Service]:
+    """A server of which the supervisor may be killed."""
+    try:
+        with server(directory, CAT, *options) as service:
+            yield service
+    finally:
+        service.process.wait(30)
+
+
+def test_a_supervisor_that_dies_leaves_nothing_of_obstinate_applications(
+    tmp_path: Path,
+) -> None:
+    program = ["sh", "-c", "trap '' TERM HUP INT; echo up; while :; do sleep 1; done"]
+    options = ("--workers=1", "--drain-timeout=0", *GRACES)
+    with server(tmp_path, program, *options) as service, join(service):
+        service.process.kill()
+        service.process.wait()
+        until(lambda: not marked(service.mark), "no process")
+
+
+CRASHING = """
+import sys
+from chimirror import server, worker
+server.SOON = 0.5
+def fail(*args): raise ValueError("a bug")
+worker.run = fail
+server.main()
+"""
+
+
+def test_workers_that_cannot_run_are_given_up() -> None:
+    argv = [sys.executable, "-c", CRASHING, "--workers=1", "--listen=127.0.0.1:0"]
+    argv += ["cat"]
+    done = subprocess.run(argv, capture_output=True, env=ENVIRONMENT, text=True)
+    assert done.returncode == os.EX_SOFTWARE
+    assert done.stderr.count("ValueError: a bug") == 5
+    assert "the workers cannot run; giving up" in done.stderr
+
+
+FORKLESS = """
+import os, sys
+from chimirror import server
+server.SOON = 0.05
+fork, left = os.fork, [1, 0, 0, 1]
+def scarce():
+    if not left.pop(0):
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+    return fork()
+os.fork = scarce
+server.main()
+"""
+
+
+def test_a_worker_is_replaced_when_there_is_room_for_it(tmp_path: Path) -> None:
+    mark = f"{tmp_path.name}-{os.getpid()}"
+    options = ["--env", f"{MARK}={mark}", "--workers=1", "--listen=127.0.0.1:0"]
+    argv = [sys.executable, "-c", FORKLESS, *options, "--", *CAT]
+    with running(tmp_path, argv, mark) as service:
+        port = service.find(r"listening on 127.0.0.1:(\d+)")
+        service.address = ("127.0.0.1", int(port))
+        join(service).close()
+        (child,) = [
+            each.pid for each in descendants(service.pid) if is_worker(each.pid)
+        ]
+        os.kill(child, signal.SIGKILL)
+        service.find("cannot start worker 0: .* unavailable")
+        join(service).close()
+
+
+def is_worker(pid: int) -> bool:
+    return b"server.main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+# The end
+
+
+def test_term_waits_for_sessions_to_end_by_themselves(tmp_path: Path) -> None:
+    with server_unix(tmp_path, CAT, "--workers=2", *GRACES) as service:
+        peers = [join(service) for _ in range(4)]
+        service.process.terminate()
+        until(lambda: refuses(service), "it accepts no more")
+        assert not (tmp_path / "socket").exists()
+        for peer in peers:
+            peer.send([1])
+            assert peer.output(4) == b"[1]\n"
+            peer.send_close()
+            assert peer.story().closed == Closed(1000, "")
+            peer.close()
+        assert service.process.wait(10) == 0
+        assert notes(service) == []
+
+
+def test_term_closes_1001_what_lasts(tmp_path: Path) -> None:
+    options = ("--drain-timeout=100ms", *GRACES)
+    with server(tmp_path, CAT, *options) as service, join(service) as peer:
+        service.process.terminate()
+        assert peer.story().closed == Closed(1001, "drain")
+        peer.close()
+        assert service.process.wait(10) == 0
+
+
+def test_a_client_that_does_not_read_holds_up_no_drain(tmp_path: Path) -> None:
+    """The application has ended, its output waits; the client never takes it."""
+    program = ["sh", "-c", "exec head -c 350000 /dev/zero"]
+    options = ("--drain-timeout=100ms", *GRACES)
+    with ExitStack() as all_:
+        service = all_.enter_context(server_unix(tmp_path, program, *options))
+        peer = all_.enter_context(Peer(service.connect()))
+        assert peer.open().status == 101
+        until(lambda: not service.applications(), "its end")
+        service.process.terminate()
+        assert service.process.wait(10) == 0
+
+
+def test_a_second_term_ends_at_once(tmp_path: Path) -> None:
+    program = ["sh", "-c", "trap '' TERM; echo up; while :; do sleep 1; done"]
+    options = ("--drain-timeout=1h", "--stop-grace=1h", "--workers=2")
+    with server(tmp_path, program, *options) as service:
+        peers = [join(service) for _ in range(4)]
+        service.process.terminate()
+        until(lambda: refuses(service), "it accepts no more")
+        service.process.terminate()
+        for peer in peers:
+            assert peer.story().closed == Closed(1001, "drain")
+            peer.close()
+        assert service.process.wait(10) == 0
+        assert marked(service.mark) == []
+        assert service.log.read_text().count('"session for ') == 8
+
+
+def test_term_to_every_process_is_one_term(tmp_path: Path) -> None:
+    """As systemd does it with KillMode=control-group."""
+    with server(tmp_path, CAT, "--workers=2", *GRACES) as service:
+        with join(service) as peer:
+            for pid in (*workers(service), service.pid):
+                os.kill(pid, signal.SIGTERM)
+            until(lambda: refuses(service), "it accepts no more")
+            peer.send([1])
+            assert peer.output(4) == b"[1]\n"
+            peer.send_close()
+            assert peer.story().closed == Closed(1000, "")
+        assert service.process.wait(10) == 0
+
+
+def test_ctrl_c_on_a_terminal(tmp_path: Path) -> None:
+    """The whole foreground process group gets SIGINT: it is a drain, not a crash."""
+    ours, theirs = pty.openpty()
+    mark = f"{tmp_path.name}-{os.getpid()}"
+    argv = argv_of("server", CAT, ("--listen=127.0.0.1:0", *GRACES), mark)
+    program = "import os, sys; os.setsid(); "
+    program += "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+    program += "os.execvp(sys.argv[1], sys.argv[1:])"
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, *argv],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=ENVIRONMENT,
+    )
+    os.close(theirs)
+    try:
+        said = b""
+        while not (found := re.search(rb"listening on 127.0.0.1:(\d+)\r", said)):
+            said += os.read(ours, 4096)
+        with socket.create_connection(("127.0.0.1", int(found[1]))) as client:
+            peer = Peer(client)
+            assert peer.open().status == 101
+            assert peer.output(3) == b"up\n"
+            os.write(ours, b"\x03")
+            peer.send([1])
+            assert peer.output(4) == b"[1]\n"
+            peer.send_close()
+            assert peer.story().closed == Closed(1000, "")
+            peer.close()
+        assert process.wait(10) == 0
+        assert marked(mark) == []
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+
+
+def test_hang_up_is_survived_where_it_is_ignored(tmp_path: Path) -> None:
+    """nohup(1)."""
+    mark = f"{tmp_path.name}-{os.getpid()}"
+    argv = argv_of("server", CAT, ("--listen=127.0.0.1:0", *GRACES), mark)
+    argv = ["env", "--ignore-signal=HUP", *argv]
+    with running(tmp_path, argv, mark) as service:
+        port = service.find(r"listening on 127.0.0.1:(\d+)")
+        service.address = ("127.0.0.1", int(port))
+        with join(service) as peer:
+            os.kill(service.pid, signal.SIGHUP)
+            peer.send([1])
+            assert peer.output(4) == b"[1]\n"
+        join(service).close()
+
+
+def test_systemd_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        notify.bind(str(path))
+        notify.settimeout(30)
+        argv = [*SERVER, "--listen=127.0.0.1:0", "cat"]
+        process = subprocess.Popen(
+            argv,
+            env=ENVIRONMENT | {"NOTIFY_SOCKET": str(path)},
+            stderr=subprocess.PIPE,
+        )
+        with process:
+            assert notify.recv(99) == b"READY=1"
+            process.terminate()
+            assert notify.recv(99) == b"STOPPING=1"
+            assert process.communicate(timeout=30)[1].startswith(b"listening on ")
+            assert process.returncode == 0
