@@ -21,7 +21,7 @@ from harness import Bench, Turn, cpu_seconds
 from load import PATIENCE, enter
 
 from peers import frame
-from settling import descendants, name_of
+from settling import descendants, read
 
 PONG = frame(10, b"")
 PING_INTERVAL, DEFAULT_INTERVAL = 1, 20
@@ -30,7 +30,7 @@ PING_INTERVAL, DEFAULT_INTERVAL = 1, 20
 def serving(root: int) -> list[int]:
     """The processes that serve; not the applications."""
     family = [root, *[child.pid for child in descendants(root)]]
-    return [pid for pid in family if not name_of(pid).endswith("/tiny")]
+    return [pid for pid in family if read(f"/proc/{pid}/comm") != b"tiny\n"]
 
 
 def answer(sessions: list[socket.socket], seconds: float) -> int:

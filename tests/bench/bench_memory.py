@@ -1,146 +1,148 @@
-"""What sessions cost in memory: one chimirror-server beside Debian's websocketd.
+"""What idle sessions cost in memory, by parts: relay, applications, kernel.
 
-Law: both hold the same sessions of the same application (`cat`), one after the other:
-500 idle ones, then 50 more that have just been echoing as fast as they could. Serving
-processes are counted by their proportional set size (proc(5), smaps_rollup),
-applications apart, the kernel by its slabs, stacks and page tables, which are the
-machine's and so only as quiet as the machine is.
+Law: each contender in turn holds the same number of sessions of the smallest
+application, for each number that is asked for, as far as it goes. Serving processes
+are counted by their proportional set size (proc(5), smaps_rollup) above what they had
+after their first session, applications likewise; the kernel by its slabs, stacks and
+page tables, which are the machine's and so only as quiet as the machine is, and hold
+both ends of each connection.
 """
 
 from __future__ import annotations
 
 import os
-import platform
-import select
 import socket
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from time import perf_counter
 
-sys.path.append(str(Path(__file__).parent.parent))
+sys.path += [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 
-from launch import Service, await_port, reserved, running, server
-from peers import frame, upgrade
-from settling import MARK, descendants, field, until
+import contenders
+from contenders import CEILING, Contender
+from harness import Bench, Bound, Turn, pause, raise_limits
+from load import enter
 
-IDLE, BUSY = 500, 50
-SECONDS = 5.0  # how long the busy ones echo
-LINE = b'"%s"' % (b"x" * 62)
-APPLICATION = ["cat"]
+from launch import Service
+from settling import descendants, field, read, until
 
-
-@contextmanager
-def websocketd(directory: Path) -> Iterator[Service]:
-    with reserved() as port:
-        argv = [
-            "websocketd",
-            "--address=127.0.0.1",
-            f"--port={port}",
-            "--loglevel=error",
-        ]
-        argv += [f"--passenv=PATH,{MARK}", *APPLICATION]
-        with running(directory, argv, f"websocketd{port}") as service:
-            await_port(service, port)
-            yield service
-
-
-def connect(service: Service, framing: str) -> socket.socket:
-    """An open session; the answer is read, and nothing more is kept of it."""
-    connection = service.connect()
-    connection.settimeout(20)
-    connection.sendall(upgrade("/", framing, ()))
-    head = connection.recv(4096)
-    if not head.startswith(b"HTTP/1.1 101"):
-        raise ConnectionError(head)
-    return connection
+BOUNDS = {"relay": 2.0, "together": 110.0}  # kB each
+BATCH = 100  # sessions whose opening is timed, at each number
+APPLICATION = b"tiny\n"
 
 
 class Books:
-    """Bytes at one moment: serving processes, applications, kernel slabs."""
+    """Bytes at one moment."""
 
     def __init__(self, service: Service) -> None:
         family = [service.pid, *[child.pid for child in descendants(service.pid)]]
-        names = {pid: Path(f"/proc/{pid}/comm").read_text().strip() for pid in family}
-        mine = [pid for pid in family if names[pid] != "cat"]
-        theirs = [pid for pid in family if names[pid] == "cat"]
-        self.serving = sum(field(pid, "Pss", "smaps_rollup") for pid in mine)
-        self.applications = sum(field(pid, "Pss", "smaps_rollup") for pid in theirs)
-        self.processes = len(mine)
+        theirs = [pid for pid in family if read(f"/proc/{pid}/comm") == APPLICATION]
         self.sessions = len(theirs)
-        self.slabs = slabs()
+        self.relay = sum(map(resident, set(family) - set(theirs)))
+        self.applications = sum(map(resident, theirs))
+        self.kernel = kernel()
 
 
-def slabs() -> int:
-    """The kernel's unreclaimable slabs and page tables, in bytes."""
+def resident(pid: int) -> int:
+    try:
+        return field(pid, "Pss", "smaps_rollup")
+    except LookupError:  # it is ending
+        return 0
+
+
+def kernel() -> int:
+    """Unreclaimable slabs, stacks and page tables of the machine, in bytes."""
     text = Path("/proc/meminfo").read_text().splitlines()
     sizes = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in text}
     return sizes["SUnreclaim"] + sizes["PageTables"] + sizes["KernelStack"]
 
 
-def echo(connections: list[socket.socket], seconds: float) -> int:
-    """Keeps one line in flight on each for a while; how many came back."""
-    message, limit, count = frame(1, LINE), time.monotonic() + seconds, 0
-    for connection in connections:
-        connection.sendall(message)
-    while time.monotonic() < limit:
-        for connection in select.select(connections, [], [], 1)[0]:
-            connection.recv(4096)
-            connection.sendall(message)
-            count += 1
-    return count
+def running(service: Service) -> int:
+    """How many applications run."""
+    pids = [child.pid for child in descendants(service.pid)]
+    return sum(read(f"/proc/{pid}/comm") == APPLICATION for pid in pids)
 
 
-def row(name: str, now: Books, empty: Books, sessions: int) -> None:
-    each = [
-        (now.serving - empty.serving) / sessions,
-        now.serving / sessions,
-        now.applications / sessions,
-        (now.slabs - empty.slabs) / sessions,
-    ]
-    cells = "".join(f"{size / 1000:11.1f}" for size in each)
-    print(f"{name:30}{now.processes:4}{cells}")
+class Climb:
+    """One contender's way up to the most sessions."""
+
+    def __init__(self, bench: Bench, one: Contender, service: Service) -> None:
+        self.bench = bench
+        self.one = one
+        self.service = service
+        self.sessions: list[socket.socket] = []
+
+    def note(self, name: str, unit: str, value: float, *bounds: Bound) -> None:
+        Turn(self.one, self.service, 1, self.bench.figure).note(
+            name, unit, value, *bounds
+        )
+
+    def grow(self, count: int) -> float:
+        """Opens sessions until there are so many; seconds for the last batch."""
+        began = perf_counter()
+        while len(self.sessions) < count:
+            if count - len(self.sessions) == BATCH:
+                began = perf_counter()
+            self.sessions.append(enter(self.service.address, self.one.codec))
+        return perf_counter() - began
+
+    def run(self, sizes: list[int]) -> None:
+        """Climbs as far as it goes; each number becomes a row."""
+        try:
+            with enter(self.service.address, self.one.codec):
+                until(lambda: running(self.service) == 1, "the first application")
+            until(lambda: running(self.service) == 0, "its end")
+            empty = Books(self.service)
+            for size in sizes:
+                took = self.grow(size)
+                until(lambda: running(self.service) == size, "all applications")  # noqa: B023
+                self.count(empty, size, min(BATCH, size) / took)
+        except (OSError, AssertionError) as error:
+            stopped = len(self.sessions)
+            print(f"{self.one.name} stops at {stopped} sessions: {error}")
+            self.bench.extra.setdefault("stopped", {})[self.one.name] = stopped
+        for session in self.sessions:
+            session.close()
+
+    def count(self, empty: Books, size: int, rate: float) -> None:
+        now = Books(self.service)
+        parts = {
+            "relay": now.relay - empty.relay,
+            "applications": now.applications,
+            "kernel": now.kernel - empty.kernel,
+        }
+        parts["together"] = sum(parts.values())
+        for part, total in parts.items():
+            bound = (Bound(most=BOUNDS[part], against=""),) if part in BOUNDS else ()
+            each = total / size / 1e3
+            self.note(f"{part}, {size} sessions", "kB each", each, *bound)
+        self.note(f"opening the last of {size} sessions", "per s", rate)
 
 
-def measure(name: str, service: Service, framing: str) -> None:
-    """Prints one row for the idle sessions and one with the busy ones too."""
-    with ExitStack() as stack:
-        with connect(service, framing):
-            until(lambda: Books(service).sessions == 1, "the first application")
-        until(lambda: Books(service).sessions == 0, "its end")
-        empty = Books(service)
-        for _ in range(IDLE):
-            stack.enter_context(connect(service, framing))
-        until(lambda: Books(service).sessions == IDLE, "all applications")
-        row(f"{name}, {IDLE} idle", Books(service), empty, IDLE)
-        busy = [stack.enter_context(connect(service, framing)) for _ in range(BUSY)]
-        rate = echo(busy, SECONDS) / SECONDS
-        now = Books(service)
-        row(f"{name}, {IDLE} idle + {BUSY} busy", now, empty, IDLE + BUSY)
-        print(f"{'':34}({rate:.0f} echoes/s of {len(LINE)} bytes meanwhile)")
-
-
-def said(*argv: str) -> str:
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    return (done.stdout + done.stderr).splitlines()[0]
-
-
-def main() -> None:
-    print("Memory per session in kB (kernel: of the whole machine)")
-    print(f"Python {platform.python_version()}, Linux {platform.release()}, ", end="")
-    print(f"{os.cpu_count()} cores")
-    print(f"websocketd: {said('dpkg-query', '-W', 'websocketd')}")
-    heads = ("serving +", "serving", "apps", "kernel +")
-    print(f"{'':30}   n" + "".join(f"{head:>11}" for head in heads))
+def main() -> int:
+    bench = Bench("memory", __doc__ or "", rounds=1)
+    bench.parser.add_argument("--sessions", default="500,2000", metavar="N,…")
+    args = bench.parser.parse_args()
+    raise_limits()
+    bench.choose(args, wanted)
     with tempfile.TemporaryDirectory() as scratch:
-        with server(Path(scratch), APPLICATION, "--workers=2") as service:
-            measure("chimirror-server", service, "json")
-        with websocketd(Path(scratch)) as service:
-            measure("websocketd", service, "")
+        os.chmod(scratch, 0o755)
+        programs = contenders.compiled(Path(scratch))
+        if programs is None:
+            print("memory: needs a C compiler (cc)", file=sys.stderr)
+            return os.EX_UNAVAILABLE
+        for one in bench.contenders:
+            with one.start(Path(scratch), [programs[1]]) as service:
+                sizes = sorted(map(int, args.sessions.split(",")))
+                Climb(bench, one, service).run(sizes)
+            pause(1.0)
+    return bench.finish(args)
+
+
+def wanted(one: Contender) -> bool:
+    return one.name != CEILING and one.codec.framing in ("lines", "text", "none")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -36,7 +36,7 @@ Measure = Callable[["Turn"], None]
 
 
 class Bound(NamedTuple):
-    """What our ratio to the reference has to be."""
+    """What our ratio has to be, or our value where it is `against` nobody."""
 
     least: float = 0.0
     most: float = float("inf")
@@ -63,7 +63,9 @@ class Figure:
         self.values.setdefault(who, []).append(value)
 
     def ratios(self, who: str, against: str = REFERENCE) -> list[float]:
-        """Of each round in which both have a value."""
+        """Of each round in which both have a value, in order of size."""
+        if not against:
+            return sorted(self.values[who])
         pairs = zip(self.values[who], self.values.get(against, ()), strict=False)
         return sorted(mine / its for mine, its in pairs if its)
 
@@ -193,7 +195,7 @@ class Bench:
             for bound, ratio in figure.judged(one):
                 word = "within" if bound.holds(ratio) else "MISSED"
                 kept = kept and bound.holds(ratio)
-                if bound.against != REFERENCE:
+                if bound.against not in ("", REFERENCE):
                     word += f", {ratio:.2f}x {bound.against}"
                 line += f"  {word}: {bound}"
             print(line)
