@@ -99,7 +99,7 @@ class Bench:
 
     def __init__(self, name: str, about: str, rounds: int) -> None:
         self.name = name
-        self.about = about.partition("\n")[0]
+        self.about = about.partition("\n")[0].rstrip(".")
         self.parser = argparse.ArgumentParser(description=self.about)
         add = self.parser.add_argument
         add("--rounds", type=int, default=rounds)
