@@ -19,6 +19,8 @@ from chimirror.system.records import Records
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import NoReturn
+
     from chimirror.options import Config
     from chimirror.system.listen import Listener
 
@@ -106,14 +108,12 @@ class Supervisor:
         # A signal to a worker that still has our handlers would wake us, not it.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, worker.SIGNALS)
         try:
-            pid = os.fork()
-            if pid == 0:
-                self._become_worker(number)
+            pid = os.fork() or self._become_worker(number)
             self._workers[pid] = (number, self._loop.clock())
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
-    def _become_worker(self, number: int) -> None:
+    def _become_worker(self, number: int) -> NoReturn:
         status = os.EX_SOFTWARE
         try:
             self._loop.abandon()

@@ -20,9 +20,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
+from chimirror import options
+from chimirror import server as program
+from chimirror.server import Supervisor
+from chimirror.system import listen
 from launch import ROOT, Service, argv_of, reserved, running, server, server_unix
 from peers import NO_CLOSE, Closed, Peer, upgrade
 from settling import (
@@ -31,9 +36,11 @@ from settling import (
     ended,
     listening,
     marked,
+    name_of,
     parent_of,
     until,
 )
+from stage import Notebook
 
 CAT = ["sh", "-c", "echo up; exec cat"]
 GRACES = ("--stop-grace=50ms", "--kill-grace=100ms")
@@ -424,7 +431,7 @@ def test_a_worker_is_replaced_when_there_is_room_for_it(tmp_path: Path) -> None:
 
 
 def is_worker(pid: int) -> bool:
-    return b"server.main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return "server.main" in name_of(pid)
 
 
 # The end
@@ -568,3 +575,67 @@ def test_systemd_is_told(tmp_path: Path) -> None:
             assert notify.recv(99) == b"STOPPING=1"
             assert process.communicate(timeout=30)[1].startswith(b"listening on ")
             assert process.returncode == 0
+
+
+# The supervisor by itself
+
+
+@contextmanager
+def supervising(records: Notebook) -> Iterator[Supervisor]:
+    """A supervisor that has not begun."""
+    config = options.server(["--workers=2", "--max-sessions=4", "--", "program"])
+    supervisor = Supervisor(config, [], cast("Any", records), 1024)
+    try:
+        yield supervisor
+    finally:
+        supervisor._loop.close_all()
+        supervisor._table.close()
+        for fd in supervisor._lifeline:
+            os.close(fd)
+
+
+def test_a_worker_that_has_lasted_is_replaced_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    records = Notebook()
+    with supervising(records) as supervisor:
+        forked: list[int] = []
+        monkeypatch.setattr(supervisor, "_fork", forked.append)
+        for since, replaced in ((0, []), (10, [1])):
+            supervisor._workers[4711] = (1, supervisor._loop.clock() - since)
+            supervisor._bury(4711, -9)
+            assert forked == replaced
+        assert supervisor._waiting == [1]
+        supervisor.on_timer(0)
+        assert forked == [1, 1]
+    told = "worker 1 (pid 4711) ended: signal KILL"
+    assert [note["text"] for note in records.of("note")] == [told, told]
+
+
+def test_a_worker_that_fails_at_the_end_is_told_of() -> None:
+    records = Notebook()
+    with supervising(records) as supervisor:
+        supervisor._stop()
+        for status in (0, 70):
+            supervisor._workers[4711] = (0, 0)
+            supervisor._bury(4711, status)
+        assert supervisor._waiting == []
+    (note,) = records.of("note")
+    assert note["text"] == "worker 0 (pid 4711) ended: exit 70"
+
+
+def test_a_fault_of_the_supervisor_is_not_hidden() -> None:
+    with supervising(Notebook()) as supervisor:
+        supervisor.on_event(0, 0)
+        with pytest.raises(ValueError):
+            supervisor.on_fault(ValueError())
+
+
+def test_what_systemd_hands_over_is_what_is_served(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    handed: Any = [object()]
+    monkeypatch.setattr(listen, "inherited", lambda environment: handed)
+    assert program._open(options.server(["cat"])) is handed
+    with pytest.raises(listen.ListenError):
+        program._open(options.server(["--listen=127.0.0.1:0", "cat"]))
