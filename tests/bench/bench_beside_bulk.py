@@ -46,7 +46,7 @@ def bulk(turn: Turn) -> Iterator[None]:
 
 def main() -> int:
     bench = Bench("beside_bulk", __doc__ or "", rounds=5)
-    bench.parser.add_argument("--count", type=int, default=250, help="of each session")
+    bench.parser.add_argument("--count", type=int, default=150, help="of each session")
     args = bench.parser.parse_args()
 
     def measure(turn: Turn) -> None:

@@ -9,7 +9,6 @@ environment made for it where there is none.
 from __future__ import annotations
 
 import os
-import platform
 import socket
 import statistics
 import subprocess
@@ -19,12 +18,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parent.parent))
+sys.path += [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
+
+from harness import Bench, Bound, Figure, machine
 
 from peers import upgrade
 
 ROUNDS = 100
 BOUND = 2.0  # what the median may be over the bare interpreter's
+BARE, OURS = "python3 -I -S -c pass", "chimirror-bridge"
 REQUEST = upgrade("/", "json", ())
 SILENT = (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)
 QUIET = (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0)
@@ -81,8 +83,8 @@ def ways(scratch: str) -> dict[str, tuple[Callable[[list[str]], float], list[str
     (site,) = Path(installed).parent.parent.glob("lib/python3*/site-packages")
     tail = ["--", *APPLICATION]
     return {
-        "python3 -I -S -c pass": (whole_run, [python, "-I", "-S", "-c", "pass"]),
-        "chimirror-bridge": (first_byte, [installed, *tail]),
+        BARE: (whole_run, [python, "-I", "-S", "-c", "pass"]),
+        OURS: (first_byte, [installed, *tail]),
         "python3 -I -S -c, bridge": (
             first_byte,
             [python, "-I", "-S", "-c", IMPORT.format(str(site)), *tail],
@@ -91,37 +93,36 @@ def ways(scratch: str) -> dict[str, tuple[Callable[[list[str]], float], list[str
     }
 
 
-def show(name: str, samples: list[float], bare: list[float]) -> float:
-    """Prints one line; the median of the ratios of its rounds."""
-    ratios = [mine / its for mine, its in zip(samples, bare, strict=True)]
+def show(figure: Figure, name: str) -> None:
+    """Prints one line: the median, and its ratio to the bare interpreter's."""
+    ratios = figure.ratios(name, BARE)
     tenths = statistics.quantiles(ratios, n=10)
-    middle = statistics.median(ratios)
     print(
-        f"{name:26} {statistics.median(samples) * 1000:7.1f} ms"
-        f"   {middle:5.2f}x  ({tenths[0]:.2f} to {tenths[-1]:.2f})"
+        f"{name:26} {statistics.median(figure.values[name]):7.1f} ms"
+        f"   {statistics.median(ratios):5.2f}x  ({tenths[0]:.2f} to {tenths[-1]:.2f})"
     )
-    return middle
 
 
 def main() -> int:
+    bench = Bench("coldstart", __doc__ or "", ROUNDS)
+    args = bench.parser.parse_args()
+    bench.extra["reference"] = BARE
+    bound = Bound(most=BOUND, against=BARE)
+    figure = bench.figure("cold start, to the first byte", "ms", (bound,))
     with tempfile.TemporaryDirectory() as scratch:
         measured = ways(scratch)
-        samples: dict[str, list[float]] = {name: [] for name in measured}
-        for _ in range(ROUNDS + 3):
+        for turn in range(args.rounds + 3):
             for name, (measure, argv) in measured.items():
-                samples[name].append(measure(argv))
-    print(
-        f"Cold start, {ROUNDS} interleaved rounds; Python {platform.python_version()},"
-    )
-    print(
-        f"Linux {platform.release()}, {os.cpu_count()} cores, load {os.getloadavg()[0]}"
-    )
+                took = measure(argv)
+                if turn >= 3:
+                    figure.add(name, took * 1000)
+    print(f"{bench.about}, {args.rounds} rounds; {machine()}, load {bench.load:.1f}")
     print(f"{'':26} {'median':>10}   over bare (tenth to ninth tenth)")
-    warm = {name: timings[3:] for name, timings in samples.items()}
-    bare = next(iter(warm.values()))
-    ratios = {name: show(name, timings, bare) for name, timings in warm.items()}
-    kept = ratios["chimirror-bridge"] <= BOUND
-    print(f"chimirror-bridge: {'within' if kept else 'OVER'} {BOUND}x")
+    for name in measured:
+        show(figure, name)
+    bench.save(args)
+    kept = statistics.median(figure.ratios(OURS, BARE)) <= BOUND
+    print(f"{OURS}: {'within' if kept else 'OVER'} {BOUND}x")
     return 0 if kept else 1
 
 

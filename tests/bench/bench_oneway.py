@@ -31,8 +31,8 @@ OUT = {
 
 
 def main() -> int:
-    bench = Bench("oneway", __doc__ or "", rounds=4)
-    bench.parser.add_argument("--seconds", type=float, default=0.25, help="per turn")
+    bench = Bench("oneway", __doc__ or "", rounds=3)
+    bench.parser.add_argument("--seconds", type=float, default=0.2, help="per turn")
     args = bench.parser.parse_args()
     amounts: dict[tuple[str, int, str], float] = {}
 

@@ -56,8 +56,9 @@ def rows(figure: dict[str, Any], reference: str) -> list[str]:
     ]
 
 
-def section(record: dict[str, Any], reference: str = "websocketd") -> list[str]:
+def section(record: dict[str, Any]) -> list[str]:
     """One benchmark as a section of RESULTS.md."""
+    reference = record.get("reference", "websocketd")
     versions = [
         f"{one['name']} {one['version']}".strip() for one in record["contenders"]
     ]
@@ -66,7 +67,7 @@ def section(record: dict[str, Any], reference: str = "websocketd") -> list[str]:
         "",
         (
             f"{record['machine']}, load {record['load']:.1f} before; "
-            f"{record['rounds']} rounds; {'; '.join(versions)}."
+            f"{'; '.join([f'{record['rounds']} rounds', *versions])}."
         ),
         "",
         f"| | who | median | ratio to {reference} (least to greatest) |",
