@@ -177,3 +177,18 @@ def _variable(name: str, text: str) -> str:
     if name == _SESSION:
         raise ValueError(f'"{name}" is set by each session itself; choose another name')
     return name
+
+
+def preload(text: str) -> str:
+    """``MODULE:FUNCTION``, both perhaps with dots."""
+    module, _, function = text.partition(":")
+    if not all(map(str.isidentifier, (*module.split("."), *function.split(".")))):
+        raise ValueError(f'"{text}" is not MODULE:FUNCTION; write game.main:play')
+    return text
+
+
+def socket(text: str) -> str:
+    """The path of a Unix socket."""
+    if not text or text.startswith(("@", "unix:")) or "\0" in text:
+        raise ValueError(f'"{text}" is no path; write /run/game/zygote')
+    return text

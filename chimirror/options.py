@@ -1,4 +1,4 @@
-"""The command lines of the bridge and the server: one table, one frozen Config.
+"""The command lines of all programs that serve: one table, one frozen Config.
 
 The table below is the only list of options.  A strict scanner reads a good command
 line by it; whatever is unusual (help, version, any error) goes to docopt-ng, which
@@ -153,6 +153,15 @@ SERVER_ONLY = (
            "Sessions at once from one address."),
     Option("--max-rate", "RATE", "off", None, "max_rate", "units.rate",
            "New sessions per time: 10, 10/s, 90/min or 500/h."),
+    Option("--preload", "MODULE:FUNCTION", None, None, "preload", "names.preload",
+           "Instead of a COMMAND: import this Python application once, and fork a copy "
+           "for each connection."),
+)
+ZYGOTE_ONLY = (
+    Option("--socket", "PATH", None, None, "socket", "names.socket",
+           "Serve requests on this Unix socket (what systemd hands over)."),
+    Option("--allow-uid", "UIDS", None, (), "allowed_uids", "units.uids",
+           "Serve these users too, not only our own and root; repeatable.", True),
 )
 HELP = (
     Option("--help", "", None, False, "", "", "Print this text and exit."),
@@ -161,10 +170,18 @@ HELP = (
 # fmt: on
 BRIDGE = SHARED + HELP
 SERVER = SERVER_ONLY + SHARED + HELP
+_OF_ZYGOTE = ("socket_mode", "kill_grace", "pass_env", "env", "env_file", "directory")
+ZYGOTE = (
+    *ZYGOTE_ONLY,
+    *(option for option in SERVER_ONLY + SHARED if option.field in _OF_ZYGOTE),
+    *HELP,
+)
 PURPOSE = {
     "chimirror-bridge": "Serve the one WebSocket connection that it is handed "
     "with a fresh COMMAND.",
     "chimirror-server": "Serve every WebSocket connection with a fresh COMMAND.",
+    "chimirror-zygote": "Start a COMMAND, or fork a copy of a Python function that was "
+    "imported before, for every local client that asks.",
 }
 
 
@@ -199,6 +216,10 @@ class Config:
     max_sessions: int | None
     max_sessions_per_source: int | None
     max_rate: float | None
+    preload: str | None  # MODULE:FUNCTION; then there is no command
+    # The zygote's.
+    socket: str | None  # None: what systemd hands over
+    allowed_uids: tuple[int, ...]
 
     __slots__ = tuple(__annotations__)
 
@@ -230,12 +251,19 @@ def server(argv: Sequence[str]) -> Config:
     return _config("chimirror-server", SERVER, argv)
 
 
+def zygote(argv: Sequence[str]) -> Config:
+    """The configuration of chimirror-zygote, as bridge()."""
+    return _config("chimirror-zygote", ZYGOTE, argv)
+
+
 def _config(program: str, table: Sequence[Option], argv: Sequence[str]) -> Config:
     try:
         command, given = scan(table, argv)
         fields: dict[str, object] = {"command": command}
-        for option in SERVER_ONLY + SHARED:
+        for option in SERVER_ONLY + SHARED + ZYGOTE_ONLY:
             fields[option.field] = _value(option, given.get(option.name))
+        if table is ZYGOTE and argv[len(argv) - len(command) - 1] != "--":
+            fields |= _preloaded(command)
         return Config(**_combined(fields))
     except Unusual as unusual:
         raise UsageError(program, _judge(program, table, argv, unusual)) from None
@@ -282,10 +310,16 @@ def scan(
         if name in given and not option.repeats:
             raise Unusual(f"{name} is given twice; give it once")
         given.setdefault(name, []).append(text)
-    command = tuple(argv[position:])
-    if not command or not command[0]:
+    return _command(argv[position:], preloads="--preload" in given), given
+
+
+def _command(rest: Sequence[str], *, preloads: bool) -> tuple[str, ...]:
+    """What follows the options."""
+    if preloads and rest:
+        raise Unusual("--preload comes instead of a COMMAND; leave one of them out")
+    if not preloads and not (rest and rest[0]):
         raise Unusual("no COMMAND; name the program to start for each connection")
-    return command, given
+    return tuple(rest)
 
 
 def _judge(
@@ -311,6 +345,15 @@ def _value(option: Option, texts: list[str] | None) -> object:
         return option.parse(texts if option.repeats else texts[0])
     except ValueError as error:
         raise ValueError(f"{option.name}: {error}") from None
+
+
+def _preloaded(command: tuple[str, ...]) -> dict[str, object]:
+    """What follows the options of a zygote without `--`: MODULE:FUNCTION."""
+    from chimirror import names
+
+    if len(command) > 1:
+        raise ValueError(f"write -- before a COMMAND: -- {' '.join(command)}")
+    return {"preload": names.preload(command[0]), "command": ()}
 
 
 def _combined(fields: Mapping[str, Any]) -> Mapping[str, Any]:

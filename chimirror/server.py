@@ -1,7 +1,8 @@
 """chimirror-server: many sessions in one service, without systemd or with it.
 
-This is the supervisor: it opens the listeners, forks the workers, replaces one that
-dies, passes the signals on and cleans up. It serves no session itself.
+This is the supervisor: it opens the listeners, forks the zygote and the workers,
+replaces those that die, passes the signals on and cleans up. It serves no session
+itself; what becomes of applications when a zygote dies is foster's matter.
 """
 
 from __future__ import annotations
@@ -10,15 +11,17 @@ import os
 import signal
 import sys
 
-from chimirror import options, service, worker
-from chimirror.system import capacity, children, fds, listen
+from chimirror import options, service, worker, zygote
+from chimirror.foster import Foster
+from chimirror.system import capacity, children, fds, listen, notify
 from chimirror.system.admission import Table
 from chimirror.system.loop import NEVER, Loop
-from chimirror.system.prctl import become_subreaper
+from chimirror.system.orphans import Orphans
 from chimirror.system.records import Records
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import socket
     from typing import NoReturn
 
     from chimirror.options import Config
@@ -26,6 +29,34 @@ if TYPE_CHECKING:
 
 SOON = 1.0  # seconds: a worker that dies sooner is replaced after a pause
 GIVE_UP = 5  # workers that die soon, in a row, before any has lasted
+
+
+class Hand:
+    """One worker process, as its supervisor sees it."""
+
+    __slots__ = ("_supervisor", "number", "pid", "since")
+
+    def __init__(
+        self, supervisor: Supervisor, number: int, pid: int, since: float
+    ) -> None:
+        self._supervisor = supervisor
+        self.number = number
+        self.pid = pid
+        self.since = since
+
+    def on_started(self, pid: int, pipes: tuple[int, int, int]) -> None:
+        """Never told: workers are forked, not started."""
+
+    def on_start_failed(self, reason: str) -> None:
+        """Never told."""
+
+    def on_exit(self, status: int, survivors: bool) -> None:
+        """It has ended."""
+        self._supervisor.bury(self, status)
+
+    def on_fault(self, error: Exception) -> None:
+        """A bug of ours."""
+        raise error
 
 
 class Supervisor:
@@ -51,9 +82,12 @@ class Supervisor:
         self._table = Table(
             self._most, config.max_sessions_per_source, config.max_rate, self._count
         )
-        self._lifeline = os.pipe()
         self._loop = Loop()
-        self._workers: dict[int, tuple[int, float]] = {}  # pid: number, since when
+        self._orphans = Orphans(self._loop)
+        self._foster = Foster(
+            self._loop, self._orphans, self, self._become_zygote, config.kill_grace
+        )
+        self._workers: set[Hand] = set()
         self._waiting: list[int] = []  # numbers to be forked after a pause
         self._early_deaths = 0
         self._stopping = False
@@ -63,15 +97,20 @@ class Supervisor:
 
     def run(self) -> int:
         """Serve until told to stop; the exit status."""
-        become_subreaper()
-        worker.preload()
-        self._loop.on_signal(signal.SIGCHLD, self._reap)
         for ending in service.endings():
             self._loop.on_signal(ending, self._stop)
-        for number in range(self._count):
-            self._fork(number)
-        self._announce()
+        self._foster.start()
+        worker.preload()
+        while not (self._foster.ready or self._stopping):
+            self._loop.turn()
+        if not self._stopping:
+            for number in range(self._count):
+                self._fork(number)
+            self._announce()
         while self._workers or self._waiting:
+            self._loop.turn()
+        self._foster.stop()
+        while self._foster.pid:
             self._loop.turn()
         children.end_all()
         self._loop.close_all()
@@ -85,7 +124,7 @@ class Supervisor:
                     "warning: root serves an address that is not loopback; every "
                     "client is given a process of root: run as another user"
                 )
-        _notify("READY=1")
+        notify.tell("READY=1")
 
     def _say(self, text: str) -> None:
         os.write(2, f"{text}\n".encode())
@@ -105,19 +144,28 @@ class Supervisor:
         self._loop.arm(self, self._loop.now + SOON)
 
     def _fork(self, number: int) -> None:
+        theirs, line = self._foster.hire()
         # A signal to a worker that still has our handlers would wake us, not it.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, worker.SIGNALS)
         try:
-            pid = os.fork() or self._become_worker(number)
-            self._workers[pid] = (number, self._loop.clock())
+            pid = os.fork() or self._become_worker(number, theirs)
+        except OSError:
+            line.link.close()
+            self._foster.on_desk_closed(line)
+            raise
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            theirs.close()
+        hand = Hand(self, number, pid, self._loop.clock())
+        self._workers.add(hand)
+        self._orphans.keep(pid, hand)
+        self._foster.on_hired(line)
 
-    def _become_worker(self, number: int) -> NoReturn:
+    def _become_worker(self, number: int, line: socket.socket) -> NoReturn:
         status = os.EX_SOFTWARE
         try:
             self._loop.abandon()
-            os.close(self._lifeline[1])
+            self._foster.abandon()
             worker.run(
                 self._config,
                 self._listeners,
@@ -125,8 +173,7 @@ class Supervisor:
                 self._table,
                 number,
                 self._room,
-                self._lifeline[0],
-                self._descriptors,
+                line,
             )
             status = os.EX_OK
         except BaseException:  # noqa: BLE001 (told, and the process ends)
@@ -134,26 +181,19 @@ class Supervisor:
         finally:
             os._exit(status)
 
-    def _reap(self) -> None:
-        """A child has ended: a worker, or an application that one left behind."""
-        while (found := children.next_ended()) is not None:
-            pid, status = found
-            if pid in self._workers:
-                self._bury(pid, status)
-        children.end_all(keep=self._workers)
-
-    def _bury(self, pid: int, status: int) -> None:
-        number, since = self._workers.pop(pid)
-        self._table.forget(number)
+    def bury(self, hand: Hand, status: int) -> None:
+        """A worker has ended."""
+        self._workers.discard(hand)
+        self._table.forget(hand.number)
         if self._stopping and status == 0:
             return
         text = children.describe(status)
-        self._records.note(3, f"worker {number} (pid {pid}) ended: {text}")
+        self._records.note(3, f"worker {hand.number} (pid {hand.pid}) ended: {text}")
         if self._stopping:
             return
-        if self._loop.clock() - since >= SOON:
+        if self._loop.clock() - hand.since >= SOON:
             self._early_deaths = 0
-            self._replace(number)
+            self._replace(hand.number)
             return
         self._early_deaths += 1
         if self._early_deaths >= GIVE_UP * self._count:
@@ -161,7 +201,31 @@ class Supervisor:
             self.status = os.EX_SOFTWARE
             self._stop()
             return
-        self._replace_soon(number)
+        self._replace_soon(hand.number)
+
+    # The zygote
+
+    def _become_zygote(self, control: socket.socket) -> NoReturn:
+        self._loop.abandon()
+        environment = service.allowed(os.environ, self._config)
+        zygote.become(self._config, environment, control, self._descriptors)
+
+    def on_zygote_ended(self, pid: int, status: int) -> None:
+        """Another takes its place; sessions go on."""
+        if self._foster.ready:
+            text = children.describe(status)
+            self._records.note(3, f"the zygote (pid {pid}) ended: {text}")
+
+    def on_zygote_missing(self, error: OSError) -> None:
+        """It is tried again in a moment."""
+        self._records.note(3, f"cannot start a zygote: {error}")
+
+    def on_zygote_hopeless(self, status: int) -> None:
+        """There is nobody who could start an application."""
+        if self._foster.ready:
+            self._records.note(2, "the zygote cannot run; giving up")
+        self.status = status or os.EX_SOFTWARE
+        self._stop()
 
     def on_timer(self, now: float) -> None:
         """The pause is over: fork the workers that wait."""
@@ -186,17 +250,9 @@ class Supervisor:
             self._waiting = []
             for listener in self._listeners:
                 listener.remove()  # else clients would wait in its queue for nobody
-            _notify("STOPPING=1")
-        for pid in self._workers:
-            os.kill(pid, number)
-
-
-def _notify(state: str) -> None:
-    """Tell systemd, if it waits for that (sd_notify(3))."""
-    if "NOTIFY_SOCKET" in os.environ:
-        import sdnotify
-
-        sdnotify.SystemdNotifier().notify(state)
+            notify.tell("STOPPING=1")
+        for hand in self._workers:
+            os.kill(hand.pid, number)
 
 
 def _open(config: Config) -> list[Listener]:

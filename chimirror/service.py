@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from chimirror.options import Config
     from chimirror.session import Session
-    from chimirror.system.child import Starter
+    from chimirror.system.application import Starter
     from chimirror.system.loop import Loop
     from chimirror.system.records import Records
 
@@ -129,7 +129,7 @@ class Service:
         self._make_records = make_records
         self._records: Records | None = None
         self.admission: Admission = admission or Unlimited()
-        self.command = " ".join(config.command)
+        self.command = config.preload or " ".join(config.command)
         self.server_software = f"chimirror/{__version__}"
         self.kept_fields = frozenset(config.pass_env)
         self.environment = allowed(environment, config)

@@ -24,6 +24,7 @@ _SECONDS = (
 )
 _BYTES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _PER = {"": 1.0, "s": 1.0, "min": 60.0, "h": 3600.0}
+_NOBODY = (1 << 32) - 1  # (uid_t) -1
 _LARGEST_MESSAGE = 1 << 30
 _MOST = 10**9
 _OFF = ("off", "infinity")
@@ -150,3 +151,13 @@ def mode(text: str) -> int:
     if not octal or text.strip("01234567") or int(text, 8) > 0o777:
         raise ValueError(f'"{text}" is not a file mode; write it in octal: 0600, 0660')
     return int(text, 8)
+
+
+def uids(texts: list[str]) -> tuple[int, ...]:
+    """User ids, from ``1000`` or ``1000,1001``."""
+    found: list[int] = []
+    for text in ",".join(texts).split(",") if texts else ():
+        if not _is_integer(text) or int(text) >= _NOBODY:
+            raise ValueError(f'"{text}" is not a user id; write 1000')
+        found.append(int(text))
+    return tuple(found)

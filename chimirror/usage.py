@@ -22,14 +22,27 @@ _COLUMN = 27
 _WIDTH = 80
 
 
+_SYNOPSES = {
+    "chimirror-bridge": ("[--] COMMAND [ARG...]",),
+    "chimirror-server": ("[--] [COMMAND [ARG...]]",),
+    "chimirror-zygote": ("MODULE:FUNCTION", "-- COMMAND [ARG...]"),
+}
+
+
+def synopses(program: str) -> list[str]:
+    """The usage lines of a program that serves."""
+    return [f"{program} [options]... {rest}" for rest in _SYNOPSES[program]]
+
+
 def synopsis(program: str) -> str:
-    """The usage line of a program that serves."""
-    return f"{program} [options]... [--] COMMAND [ARG...]"
+    """The first of them."""
+    return synopses(program)[0]
 
 
 def render(program: str, purpose: str, table: Sequence[Option]) -> str:
     """The text that --help prints and that docopt parses."""
-    lines = [purpose, "", "Usage:", f"  {synopsis(program)}", "", "Options:"]
+    usage = [f"  {line}" for line in synopses(program)]
+    lines = [*wrap(purpose, _WIDTH), "", "Usage:", *usage, "", "Options:"]
     for option in table:
         lines += _entry(option)
     lines += ["", f"See {program}(1)."]

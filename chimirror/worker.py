@@ -11,18 +11,18 @@ from importlib import import_module
 
 from chimirror.service import Peer, Service, new_identity
 from chimirror.session import Session
-from chimirror.system import children
 from chimirror.system.activation import peer_uid, plain_address
 from chimirror.system.admission import source_key
-from chimirror.system.child import Starter
 from chimirror.system.lean import environment, os, signal, socket
 from chimirror.system.loop import EXCLUSIVE, NEVER, READ, Loop
+from chimirror.system.remote import RemoteStarter
 from chimirror.wire import jsontext, masking
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from chimirror.options import Config
     from chimirror.system.admission import Table
+    from chimirror.system.application import Starter
     from chimirror.system.listen import Listener
     from chimirror.system.records import Records
 
@@ -114,7 +114,6 @@ class Worker(Service):
     Args:
         table, number: the shared limits, and which of the workers we are.
         capacity: sessions that our descriptors allow.
-        lifeline: closed by the kernel when the supervisor is gone.
     """
 
     __slots__ = (
@@ -123,7 +122,6 @@ class Worker(Service):
         "_doors",
         "_draining",
         "_expired",
-        "_lifeline",
         "_short",
         "_shortages",
         "armed",
@@ -140,20 +138,17 @@ class Worker(Service):
         table: Table,
         number: int,
         capacity: int,
-        lifeline: int,
     ) -> None:
         seats = Seats(table, number)
         super().__init__(config, loop, starter, lambda: records, environment(), seats)
         self._capacity = capacity
         self._doors: list[Door] = []
-        self._lifeline = lifeline
         self._draining = self._expired = self._aborting = False
         self._short = False
         self._shortages = 0  # since a connection was last accepted
         self.armed = 0
         self.deadline = NEVER
         self.open = False
-        loop.watch(lifeline, self, READ)
         loop.on_signal(signal.SIGTERM, self.drain)
         loop.on_signal(ABORT, self.abort)
         loop.on_signal(signal.SIGINT, lambda: None)  # the supervisor's to act on
@@ -268,12 +263,8 @@ class Worker(Service):
         if self._draining and not self.sessions:
             self.loop.running = False
 
-    # The supervisor's end
-
     def on_event(self, fd: int, events: int) -> None:
-        """The supervisor is gone: no one could replace us, or stop us."""
-        self.loop.watch(self._lifeline, self, 0)
-        self.drain()
+        """We watch no descriptor ourselves."""
 
     def on_fault(self, error: Exception) -> None:
         """A bug of ours in the worker itself: the supervisor replaces us."""
@@ -295,18 +286,17 @@ def run(
     table: Table,
     number: int,
     capacity: int,
-    lifeline: int,
-    descriptors: int,
+    line: socket.socket,
 ) -> None:
-    """Be worker `number` until drained; nothing that it started survives it.
+    """Be worker `number` until drained.
+
+    Whatever it leaves, the zygote ends: it holds the other end of our link.
 
     Args:
-        descriptors: the soft limit that applications get back.
+        line: to the supervisor; when that is gone, nobody could replace or stop us.
     """
     loop = Loop()
-    starter = Starter(loop, config.command, descriptors)
-    worker = Worker(config, loop, starter, records, table, number, capacity, lifeline)
-    try:
-        worker.serve(listeners)
-    finally:
-        children.end_all()
+    starter = RemoteStarter(loop, line)
+    worker = Worker(config, loop, starter, records, table, number, capacity)
+    starter.on_deserted = worker.drain
+    worker.serve(listeners)

@@ -23,6 +23,7 @@ from pathlib import Path
 import chimirror
 from settling import (
     MARK,
+    comm,
     descendants,
     descriptors,
     ended,
@@ -35,7 +36,7 @@ from settling import (
 
 ROOT = str(Path(chimirror.__file__).parent.parent)
 LAUNCH = (sys.executable, "-P", "-m")
-OURS = re.compile(r"chimirror[.](bridge|server)")
+OURS = re.compile(r"chimirror[.](bridge|server|zygote)")
 
 
 class Service:
@@ -76,18 +77,26 @@ class Service:
         until(ask, f"{pattern} in {self.log}")
         return found[0]
 
-    def serving(self) -> list[int]:
+    def own(self) -> list[int]:
         """The processes of chimirror's own that run at this moment."""
         return [pid for pid in marked(self.mark) if OURS.search(name_of(pid))]
 
+    def zygotes(self) -> list[int]:
+        """Those that start the applications of a server."""
+        return [pid for pid in self.own() if comm(pid) == "zygote"]
+
+    def serving(self) -> list[int]:
+        """The others."""
+        return [pid for pid in self.own() if comm(pid) != "zygote"]
+
     def applications(self) -> list[int]:
         """Every process of an application, wherever it has fled to."""
-        own = {self.pid, *self.serving()}
+        own = {self.pid, *self.own()}
         return [pid for pid in marked(self.mark) if pid not in own]
 
     def census(self) -> tuple[dict[int, int], int]:
-        """Open descriptors by serving process, and the number of all children."""
-        counts = {pid: descriptors(pid) for pid in self.serving()}
+        """Open descriptors by process of our own, and the number of all children."""
+        counts = {pid: descriptors(pid) for pid in self.own()}
         return counts, len(descendants(self.pid))
 
     def stop(self) -> None:
@@ -260,6 +269,31 @@ def server_unix(
     """chimirror-server on a Unix socket."""
     path = directory / "socket"
     return server(directory, command, *options, listen=f"unix:{path}")
+
+
+@contextmanager
+def preloading(
+    directory: Path, spec: str, *options: str, listen: str = "127.0.0.1:0"
+) -> Iterator[Service]:
+    """chimirror-server with copies of a Python function; modules are in `directory`."""
+    mark = uuid.uuid4().hex
+    argv = [*LAUNCH, "chimirror.server", "--env", f"{MARK}={mark}", "--listen", listen]
+    argv += ["--directory", str(directory), "--preload", spec, *options]
+    with running(directory, argv, mark) as service:
+        host, _, port = service.find(r"listening on (\S+)").rpartition(":")
+        service.address = (host, int(port))
+        yield service
+
+
+@contextmanager
+def zygote(directory: Path, *arguments: str) -> Iterator[Service]:
+    """chimirror-zygote as a program of its own, on a socket in `directory`."""
+    mark = uuid.uuid4().hex
+    argv = [*LAUNCH, "chimirror.zygote", "--env", f"{MARK}={mark}"]
+    argv += ["--directory", str(directory), "--socket", str(directory / "zygote")]
+    with running(directory, [*argv, *arguments], mark) as service:
+        service.address = service.find(r"listening on unix:(\S+)")
+        yield service
 
 
 WAYS: dict[str, Way] = {

@@ -96,6 +96,11 @@ def name_of(pid: int) -> str:
     return read(f"/proc/{pid}/cmdline").replace(b"\0", b" ").decode().strip()
 
 
+def comm(pid: int) -> str:
+    """What the process calls itself."""
+    return read(f"/proc/{pid}/comm").decode().strip()
+
+
 def slay(pids: Iterable[int]) -> None:
     """Ends what a failing test would leave behind."""
     for pid in pids:

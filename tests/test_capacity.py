@@ -53,19 +53,12 @@ def test_the_soft_limit_is_raised_and_told() -> None:
     assert capacity.raise_descriptor_limit() == hard
 
 
-def test_the_limit_of_a_process_is_restored() -> None:
+def test_the_soft_limit_is_set_as_far_as_may_be() -> None:
     hard = lower(200)
-    capacity.restore_descriptor_limit(os.getpid(), 100)
+    capacity.set_descriptor_limit(100)
     assert resource.getrlimit(resource.RLIMIT_NOFILE) == (100, hard)
-
-
-def test_the_limit_of_what_has_ended_is_no_matter() -> None:
-    capacity.restore_descriptor_limit(2**31 - 1, 100)
-
-
-def test_a_system_without_prlimit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(resource, "prlimit")
-    capacity.restore_descriptor_limit(os.getpid(), 100)
+    capacity.set_descriptor_limit(hard + 1)
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
 
 
 def test_sessions_by_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:

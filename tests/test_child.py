@@ -72,9 +72,9 @@ class House:
         self.clients: list[Client] = []
         self.player = Starter(loop, ("sh", "-c", 'eval "$PLAY"'))
 
-    def starter(self, *argv: str, descriptors: int | None = None) -> Starter:
+    def starter(self, *argv: str) -> Starter:
         """Takes the place of the one before."""
-        self.player = Starter(self.loop, argv, descriptors)
+        self.player = Starter(self.loop, argv)
         return self.player
 
     def start(
@@ -182,19 +182,6 @@ def test_stderr_is_a_pipe_or_nowhere(keep: bool, house: House) -> None:
     assert all(not os.get_blocking(fd) for fd in client.pipes if fd >= 0)
     said = house.told(client)
     assert said.startswith(b"pipe:") if keep else said == b"/dev/null\n"
-
-
-def test_it_gets_the_descriptor_limit_that_we_were_given(house: House) -> None:
-    """Ours is raised: we hold more descriptors than it may."""
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    held = [os.dup(0) for _ in range(60)]
-    script = "read go; ulimit -Sn; ulimit -Hn"
-    client = house.start(house.starter("sh", "-c", script, descriptors=40))
-    os.write(client.pipes[0], b"\n")
-    assert house.told(client) == b"40\n%d\n" % before[1]
-    assert resource.getrlimit(resource.RLIMIT_NOFILE) == before
-    for fd in held:
-        os.close(fd)
 
 
 # What cannot be started

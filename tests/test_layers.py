@@ -22,7 +22,10 @@ PACKAGE = Path(chimirror.__file__).parent
 # Top down. A module may import from its own group and from the groups that are named.
 LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "bridge": ({"bridge"}, {"session", "options", "wire", "system"}),
-    "server": ({"server", "worker"}, {"session", "options", "wire", "system"}),
+    "server": (
+        {"server", "worker", "foster", "zygote"},
+        {"session", "options", "wire", "system"},
+    ),
     "client": ({"client"}, {"options", "wire"}),
     "session": (
         {"session", "service", "connection", "liveness"},

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 PROGRAMS = [
     ("chimirror-bridge", options.bridge, options.BRIDGE),
     ("chimirror-server", options.server, options.SERVER),
+    ("chimirror-zygote", options.zygote, options.ZYGOTE),
 ]
 TEXT = {name: usage.render(name, "Serve.", table) for name, _, table in PROGRAMS}
 
@@ -36,7 +37,7 @@ def refusal(argv: list[str], program: int = 1) -> str:
         read(argv)
     assert caught.value.status == 64
     first, second = str(caught.value).split("\n")
-    assert second == f"Usage: {name} [options]... [--] COMMAND [ARG...]"
+    assert second == f"Usage: {usage.synopsis(name)}"
     assert first.startswith(f"{name}: ")
     return first.removeprefix(f"{name}: ")
 
@@ -53,7 +54,7 @@ def by_docopt(name: str, table: Sequence[options.Option], argv: list[str]) -> Re
         read = usage.parse(TEXT[name], argv, "1")
     except SystemExit:  # help or version
         return None
-    if read is None or not read["COMMAND"]:
+    if read is None or bool(read["COMMAND"]) == bool(read.get("--preload")):
         return None
     given: dict[str, list[str]] = {}
     for option in table:
@@ -65,6 +66,8 @@ def by_docopt(name: str, table: Sequence[options.Option], argv: list[str]) -> Re
             return None
         if texts:
             given[option.name] = texts
+    if not read["COMMAND"]:
+        return (), given
     command = (read["COMMAND"], *read["ARG"])  # type: ignore[misc]
     return command, given
 
@@ -104,7 +107,7 @@ def test_scanner_equals_docopt(program: int, argv: list[str]) -> None:
 def test_usage_text_and_table_agree(
     name: str, read: object, table: Sequence[options.Option]
 ) -> None:
-    parsed = usage.parse(TEXT[name], ["cat"], "1")
+    parsed = usage.parse(TEXT[name], ["--", "cat"], "1")
     assert parsed is not None
     options_of_text = {key for key in parsed if key.startswith("--") and key != "--"}
     assert options_of_text == {option.name for option in table}
@@ -144,6 +147,9 @@ def test_defaults_are_those_of_the_design() -> None:
         "max_sessions": None,
         "max_sessions_per_source": None,
         "max_rate": None,
+        "preload": None,
+        "socket": None,
+        "allowed_uids": (),
     }
     assert options.DEFAULT_LISTEN == "127.0.0.1:30747"
 
@@ -194,6 +200,9 @@ def test_everything_given() -> None:
         "max_sessions": 100,
         "max_sessions_per_source": 5,
         "max_rate": 1.5,
+        "preload": None,
+        "socket": None,
+        "allowed_uids": (),
     }
 
 
@@ -231,6 +240,34 @@ def test_error_says_what_to_do(argv: list[str], text: str) -> None:
     assert text in refusal(argv)
 
 
+def test_preload_comes_instead_of_a_command() -> None:
+    config = options.server(["--preload", "a.b:c.d"])
+    assert (config.preload, config.command) == ("a.b:c.d", ())
+    text = "--preload comes instead of a COMMAND; leave one of them out"
+    assert refusal(["--preload", "a:b", "cat"]) == text
+    text = '--preload: "a" is not MODULE:FUNCTION; write game.main:play'
+    assert refusal(["--preload", "a"]) == text
+
+
+def zygote_refusal(*argv: str) -> str:
+    with pytest.raises(options.UsageError) as caught:
+        options.zygote(argv)
+    return caught.value.text
+
+
+def test_zygote() -> None:
+    argv = "--socket /run/z --allow-uid 1,2 --allow-uid 3 --kill-grace 1 a:b".split()
+    config = options.zygote(argv)
+    assert (config.socket, config.allowed_uids) == ("/run/z", (1, 2, 3))
+    assert (config.preload, config.command, config.kill_grace) == ("a:b", (), 1)
+    config = options.zygote(["--", "cat", "-n"])
+    assert (config.preload, config.command) == (None, ("cat", "-n"))
+    assert zygote_refusal("cat", "-n") == "write -- before a COMMAND: -- cat -n"
+    assert '"cat" is not MODULE:FUNCTION' in zygote_refusal("cat")
+    assert '"x" is not a user id' in zygote_refusal("--allow-uid", "x", "a:b")
+    assert '"@x" is no path' in zygote_refusal("--socket", "@x", "a:b")
+
+
 def test_bridge_refuses_what_is_the_server_s() -> None:
     for option in options.SERVER_ONLY:
         assert f"{option.name} is not an option" in refusal([option.name, "1"], 0)
@@ -249,7 +286,7 @@ def test_help_goes_to_standard_output(
         read(argv)
     assert not caught.value.code
     output = capsys.readouterr()
-    assert f"\nUsage:\n  {name} [options]... [--] COMMAND [ARG...]\n" in output.out
+    assert f"\nUsage:\n  {usage.synopsis(name)}\n" in output.out
     assert output.err == ""
 
 
@@ -320,7 +357,9 @@ def test_good_command_line_imports_next_to_nothing(
     assert loaded == sorted(["chimirror", "chimirror.options", *parsers])
 
 
-@pytest.mark.parametrize("option", {*options.BRIDGE, *options.SERVER}, ids=str)
+@pytest.mark.parametrize(
+    "option", {*options.BRIDGE, *options.SERVER, *options.ZYGOTE}, ids=str
+)
 def test_a_default_is_what_its_text_stands_for(option: options.Option) -> None:
     if option.repeats:
         assert option.value == option.parse([])

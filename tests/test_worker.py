@@ -79,7 +79,6 @@ class Shop:
         self.loop = Loop(self.clock, self.clock)
         self.records = Notebook()
         self.crowd = Crowd()
-        self.lifeline = os.pipe()
         config = options.server([*arguments, "--", "program"])
         self.table = Table(most, None, None, 1)
         self.worker = Worker(
@@ -90,7 +89,6 @@ class Shop:
             self.table,
             0,
             capacity,
-            self.lifeline[0],
         )
         self.listeners = listeners
         self.peers: list[Peer] = []
@@ -145,9 +143,6 @@ class Shop:
             listener.remove()
         self.loop.close_all()
         self.table.close()
-        for fd in self.lifeline:
-            if fd >= 0:
-                os.close(fd)
 
 
 @contextmanager
@@ -387,8 +382,7 @@ def test_an_abort_waits_a_moment_for_clients_to_read() -> None:
 def test_without_the_supervisor_it_drains() -> None:
     with shop("--drain-timeout=2") as one:
         peer = one.open()
-        os.close(one.lifeline[1])
-        one.lifeline = (one.lifeline[0], -1)
+        one.worker.drain()  # what `run` has the starter do
         one.wait(2.1)
         assert peer.receive() == Closed(1001, "drain")
         peer.close()

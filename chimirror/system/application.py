@@ -20,8 +20,19 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Protocol
 
-    from chimirror.system.child import Starter
+    from chimirror.system.child import Client
     from chimirror.system.loop import Loop
+
+    class Starter(Protocol):
+        """Who starts processes: child.Starter, or one that asks somebody to."""
+
+        def start(
+            self, client: Client, environment: Mapping[str, str], keep_stderr: bool
+        ) -> None: ...
+
+        def signal(self, pid: int, number: int) -> None: ...
+
+        def finish(self, pid: int, session: str, survivors: bool) -> None: ...
 
     class Graces(Protocol):
         """The timings of an end, in seconds."""
@@ -251,8 +262,9 @@ class Application:
     # Signals and the end
 
     def signal(self, name: str) -> None:
-        """Send a signal (`INT`) to its process group."""
-        self._starter.signal(self.pid, SIGNALS[name])
+        """Send a signal (`INT`) to its process group, while the number is its own."""
+        if self.phase == RUNNING:
+            self._starter.signal(self.pid, SIGNALS[name])
 
     def stop(self) -> None:
         """Begin the stop ladder; output is read and discarded from now on."""

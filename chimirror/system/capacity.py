@@ -22,13 +22,12 @@ def raise_descriptor_limit() -> int:
     return soft
 
 
-def restore_descriptor_limit(pid: int, soft: int) -> None:
-    """Give an application the limit that we were given (select(2) breaks above)."""
-    try:
-        hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)[1]
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
-    except (AttributeError, OSError):
-        pass  # another system, or the application has ended already
+def set_descriptor_limit(soft: int) -> None:
+    """Set the soft limit, as far as the hard one allows."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if hard != resource.RLIM_INFINITY:
+        soft = min(soft, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def sessions_per_worker() -> int:

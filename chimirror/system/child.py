@@ -19,7 +19,7 @@ from chimirror.system.prctl import become_subreaper
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from typing import Protocol
 
     from chimirror.system.loop import Loop
@@ -39,102 +39,39 @@ if TYPE_CHECKING:
 SESSION_VARIABLE = "CHIMIRROR_SESSION"
 MEMORY = 1.0  # seconds for which strays of an ended session are looked for
 SWEEPS = 0.1  # seconds between two looks
+NAME = 15  # bytes of a session id that fit a process's name (PR_SET_NAME)
+REST = 20  # times as long as a look took: thousands of children are no quick look
 _DEFAULT_SIGNALS = signal.valid_signals()
 
 
-class Starter:
-    """Starts one command, over and over, and tells each client of its end.
-
-    The answers are calls of the client's methods, so that a service of its own can
-    give them later just as well.
-    """
+class Keeper:
+    """Keeps children, adopted ones too: tells their ends, leaves nothing behind."""
 
     __slots__ = (
-        "_argv",
         "_clients",
-        "_descriptors",
         "_ended",
         "_groups",
         "_loop",
+        "_rested",
         "armed",
         "deadline",
     )
 
-    def __init__(
-        self, loop: Loop, argv: tuple[str, ...], descriptors: int | None = None
-    ) -> None:
-        """Become subreaper and watch for the end of children.
-
-        Args:
-            descriptors: a soft limit to give applications, where ours was raised.
-        """
+    def __init__(self, loop: Loop) -> None:
+        """Become subreaper and watch for the end of children."""
         self._loop = loop
-        self._argv = argv
-        self._descriptors = descriptors
         self._clients: dict[int, Client] = {}
         self._ended: dict[bytes, float] = {}  # sessions, and until when they matter
         self._groups: set[int] = set()  # process groups that outlived their leaders
+        self._rested = 0.0  # no look for strays before this
         self.armed = 0
         self.deadline = NEVER
         become_subreaper()
         loop.on_signal(signal.SIGCHLD, self.reap)
 
-    def start(
-        self, client: Client, environment: Mapping[str, str], keep_stderr: bool
-    ) -> None:
-        """Start the command; `client.on_started` or `on_start_failed` is the answer.
-
-        Args:
-            client: told of the start and of the exit.
-            environment: the whole environment of the application.
-            keep_stderr: a pipe for it; else -1 in the answer, and the null device.
-        """
-        ours: list[int] = []
-        theirs: list[int] = []
-        try:
-            pid = self._spawn(environment, keep_stderr, ours, theirs)
-        except (OSError, ValueError) as error:
-            for fd in ours:
-                os.close(fd)
-            client.on_start_failed(_explain(error, self._argv[0]))
-            return
-        finally:
-            for fd in theirs:
-                os.close(fd)
+    def keep(self, pid: int, client: Client) -> None:
+        """Tell `client` of the end of this child."""
         self._clients[pid] = client
-        if self._descriptors is not None:
-            from chimirror.system.capacity import restore_descriptor_limit
-
-            # Not before: glibc refuses to hand over descriptors above the soft limit.
-            restore_descriptor_limit(pid, self._descriptors)
-        client.on_started(pid, (ours[0], ours[1], ours[2] if keep_stderr else -1))
-
-    def _spawn(
-        self,
-        environment: Mapping[str, str],
-        keep_stderr: bool,
-        ours: list[int],
-        theirs: list[int],
-    ) -> int:
-        actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = []
-        for number in (0, 1, 2) if keep_stderr else (0, 1):
-            reader, writer = os.pipe()
-            mine, other = (writer, reader) if number == 0 else (reader, writer)
-            ours.append(mine)
-            theirs.append(other)
-            os.set_blocking(mine, False)
-            actions.append((os.POSIX_SPAWN_DUP2, other, number))
-        if not keep_stderr:
-            actions.append((os.POSIX_SPAWN_OPEN, 2, DEV_NULL, os.O_RDWR, 0))
-        return os.posix_spawnp(
-            self._argv[0],
-            self._argv,
-            environment,
-            file_actions=actions,
-            setpgroup=0,
-            setsigmask=(),
-            setsigdef=_DEFAULT_SIGNALS,
-        )
 
     def signal(self, pid: int, number: int) -> None:
         """Signal the process group of an application that has not been reaped."""
@@ -154,16 +91,20 @@ class Starter:
 
     def _reap_one(self, pid: int) -> None:
         client = self._clients.pop(pid, None)
-        _, status = os.waitpid(pid, 0)
-        if client is None:  # a stray: its own children are ours from now on
-            if self._ended:
-                self._loop.arm(self, self._loop.now)
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        if client is None:
+            self._on_stray(pid, status)
             return
         survivors = children.group_exists(pid)
         try:
-            client.on_exit(os.waitstatus_to_exitcode(status), survivors)
+            client.on_exit(status, survivors)
         except Exception as error:  # noqa: BLE001 (its own client answers)
             client.on_fault(error)
+
+    def _on_stray(self, pid: int, status: int) -> None:
+        """A stray has ended: its own children are ours from now on."""
+        if self._ended:
+            self._loop.arm(self, max(self._rested, self._loop.now))
 
     def finish(self, pid: int, session: str, survivors: bool) -> None:
         """End whatever an application has left behind.
@@ -176,7 +117,7 @@ class Starter:
         if survivors:
             self._groups.add(pid)
         self._ended[session.encode()] = self._loop.now + MEMORY
-        self._loop.arm(self, self._loop.now)
+        self._loop.arm(self, max(self._rested, self._loop.now))
 
     def on_timer(self, now: float) -> None:
         """Sweep: kill every stray of an ended session; at most once per tick.
@@ -184,13 +125,16 @@ class Starter:
         One look is not enough: a stray's children become ours when it dies, and a
         process has no environment to be known by while it executes another program.
         """
+        began = self._loop.clock()
         try:
-            strays = [pid for pid in children.listing() if pid not in self._clients]
+            strays = self._strays()
         except OSError:  # no descriptor left: later
             self._loop.arm(self, now + SWEEPS)
             return
         for pid in strays:
             self._kill_stray(pid, now)
+        took = self._loop.clock() - began
+        self._rested = now + REST * took
         self._groups.clear()
         self._ended = {
             session: until
@@ -198,17 +142,28 @@ class Starter:
             if strays and until > now
         }
         if self._ended:
-            self._loop.arm(self, now + SWEEPS)
+            self._loop.arm(self, max(self._rested, now + SWEEPS))
+
+    def _strays(self) -> list[int]:
+        return [pid for pid in children.listing() if pid not in self._clients]
 
     def _kill_stray(self, pid: int, now: float) -> None:
         group = children.group_of(pid)
         if group in self._groups:  # a child of ours is in it: the number is its own
             self._groups.discard(group)
             children.kill_group(group)
-        session = children.variable(pid, SESSION_VARIABLE.encode())
+        session = self._session_of(pid, self._ended)
         if session in self._ended:
             children.kill(pid)
             self._ended[session] = now + MEMORY
+
+    def _session_of(self, pid: int, sessions: Collection[bytes]) -> bytes:
+        """Which of the sessions a process belongs to; empty: none of them."""
+        session = children.variable(pid, SESSION_VARIABLE.encode())
+        if session in sessions:
+            return session
+        name = children.name(pid)  # a warm copy's fork has no environment to be seen
+        return next((one for one in sessions if one[:NAME] == name), b"")
 
     def on_event(self, fd: int, events: int) -> None:
         """No descriptor is watched: SIGCHLD tells."""
@@ -216,6 +171,69 @@ class Starter:
     def on_fault(self, error: Exception) -> None:
         """A bug of ours that no client could answer for."""
         raise error
+
+
+class Starter(Keeper):
+    """Starts one command, over and over, and tells each client of its end.
+
+    The answers are calls of the client's methods, so that a service of its own can
+    give them later just as well.
+    """
+
+    __slots__ = ("_argv",)
+
+    def __init__(self, loop: Loop, argv: tuple[str, ...]) -> None:
+        """See Keeper."""
+        super().__init__(loop)
+        self._argv = argv
+
+    def start(
+        self, client: Client, environment: Mapping[str, str], keep_stderr: bool
+    ) -> None:
+        """Start the command; `client.on_started` or `on_start_failed` is the answer.
+
+        Args:
+            client: told of the start and of the exit.
+            environment: the whole environment of the application.
+            keep_stderr: a pipe for it; else -1 in the answer, and the null device.
+        """
+        ours: list[int] = []
+        theirs: list[int] = []
+        try:
+            for number in (0, 1, 2) if keep_stderr else (0, 1):
+                reader, writer = os.pipe()
+                mine, other = (writer, reader) if number == 0 else (reader, writer)
+                ours.append(mine)
+                theirs.append(other)
+                os.set_blocking(mine, False)
+            pid = self._execute(environment, theirs)
+        except (OSError, ValueError) as error:
+            for fd in ours:
+                os.close(fd)
+            client.on_start_failed(_explain(error, self._argv[0]))
+            return
+        finally:
+            for fd in theirs:
+                os.close(fd)
+        self.keep(pid, client)
+        client.on_started(pid, (ours[0], ours[1], ours[2] if keep_stderr else -1))
+
+    def _execute(self, environment: Mapping[str, str], pipes: list[int]) -> int:
+        """Start it with these as its descriptors from 0 on; its pid."""
+        actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = [
+            (os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(pipes)
+        ]
+        if len(pipes) < 3:
+            actions.append((os.POSIX_SPAWN_OPEN, 2, DEV_NULL, os.O_RDWR, 0))
+        return os.posix_spawnp(
+            self._argv[0],
+            self._argv,
+            environment,
+            file_actions=actions,
+            setpgroup=0,
+            setsigmask=(),
+            setsigdef=_DEFAULT_SIGNALS,
+        )
 
 
 def _explain(error: OSError | ValueError, program: str) -> str:

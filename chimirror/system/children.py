@@ -84,7 +84,7 @@ def end_all(keep: Container[int] = ()) -> None:
     while True:
         try:
             ended = [
-                pid for pid in listing() if pid not in keep and _kill_with_group(pid)
+                pid for pid in listing() if pid not in keep and kill_with_group(pid)
             ]
         except OSError:
             return
@@ -106,6 +106,14 @@ def variable(pid: int, name: bytes) -> bytes:
         return b""
     _, _, rest = (b"\0" + environment).partition(b"\0" + name + b"=")
     return rest.partition(b"\0")[0]
+
+
+def name(pid: int) -> bytes:
+    """What a process calls itself; empty: there is none."""
+    try:
+        return _read(f"/proc/{pid}/comm").rstrip(b"\n")
+    except OSError:
+        return b""
 
 
 def group_of(pid: int) -> int:
@@ -145,7 +153,8 @@ def kill_group(group: int, number: int = signal.SIGKILL) -> bool:
     return True
 
 
-def _kill_with_group(pid: int) -> bool:
+def kill_with_group(pid: int) -> bool:
+    """Kill a child, and its group if it leads one; whether it was ours to kill."""
     if group_of(pid) == pid:
         kill_group(pid)
     return kill(pid)

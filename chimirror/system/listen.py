@@ -31,6 +31,13 @@ BACKLOG = 4096  # the kernel caps it at net.core.somaxconn
 LOCK_PATIENCE = 5.0  # seconds
 LISTEN_FDS_START = 3
 _SUN_PATH = 107  # bytes of a path, unix(7)
+_KINDS = {
+    _socket.SOCK_STREAM: (
+        "stream",
+        "use ListenStream= and Accept=no, or chimirror-bridge with Accept=yes",
+    ),
+    _socket.SOCK_SEQPACKET: ("packet", "use ListenSequentialPacket= and Accept=no"),
+}
 _TEMPORARY = "/.123456"  # what the temporary name adds to the directory
 _NO_SUCH_FAMILY = (EADDRNOTAVAIL, EAFNOSUPPORT)
 
@@ -96,7 +103,7 @@ def open_all(texts: Iterable[str], mode: int = 0o600) -> list[Listener]:
     try:
         for text in texts:
             if text.startswith("unix:"):
-                opened.append(_open_unix(text[5:], mode))
+                opened.append(open_unix(text[5:], mode))
             else:
                 opened += _open_tcp(text)
     except BaseException:
@@ -106,30 +113,32 @@ def open_all(texts: Iterable[str], mode: int = 0o600) -> list[Listener]:
     return opened
 
 
-def inherited(environ: Mapping[str, str]) -> list[Listener]:
+def inherited(
+    environ: Mapping[str, str], kind: int = _socket.SOCK_STREAM
+) -> list[Listener]:
     """What systemd hands over (sd_listen_fds(3)); it stays systemd's to remove.
 
     Raises:
-        ListenError: one of the descriptors is no listening stream socket.
+        ListenError: one of the descriptors is no listening socket of this kind.
     """
     count = environ.get("LISTEN_FDS", "")
     if environ.get("LISTEN_PID") != str(os.getpid()) or not count.isdecimal():
         return []
-    return [_adopt(LISTEN_FDS_START + i) for i in range(int(count))]
+    return [_adopt(LISTEN_FDS_START + i, kind) for i in range(int(count))]
 
 
-def _adopt(fd: int) -> Listener:
+def _adopt(fd: int, kind: int) -> Listener:
     try:
         handle = _socket.socket(-1, -1, -1, fd)
     except OSError as error:
         text = f"descriptor {fd} from systemd is no socket ({error.strerror})"
         raise ListenError(text) from None
-    listens = handle.type == _socket.SOCK_STREAM
-    if not listens or not handle.getsockopt(_socket.SOL_SOCKET, _socket.SO_ACCEPTCONN):
+    listens = handle.getsockopt(_socket.SOL_SOCKET, _socket.SO_ACCEPTCONN)
+    if handle.type != kind or not listens:
         handle.detach()
+        name, hint = _KINDS[kind]
         raise ListenError(
-            f"descriptor {fd} from systemd is no listening stream socket",
-            "use ListenStream= and Accept=no, or chimirror-bridge with Accept=yes",
+            f"descriptor {fd} from systemd is no listening {name} socket", hint
         )
     os.set_inheritable(fd, False)
     handle.setblocking(False)
@@ -208,7 +217,12 @@ def _hint(error: OSError, text: str) -> str:
 # Unix
 
 
-def _open_unix(text: str, mode: int) -> Listener:
+def open_unix(text: str, mode: int, kind: int = _socket.SOCK_STREAM) -> Listener:
+    """Open one at a path.
+
+    Raises:
+        ListenError: it cannot be had.
+    """
     if not text or text.startswith("@") or "\0" in text:
         hint = "write unix:/run/NAME.sock; abstract names have no permissions"
         raise ListenError(f'"unix:{text}" has no path', hint)
@@ -225,7 +239,7 @@ def _open_unix(text: str, mode: int) -> Listener:
     try:
         _lock(lock, directory)
         _check_free(path)
-        return _appear(path, directory, mode)
+        return _appear(path, directory, mode, kind)
     except OSError as error:
         text = f"cannot listen on unix:{path}: {error.strerror}"
         raise ListenError(text) from None
@@ -268,10 +282,10 @@ def _check_free(path: str) -> None:
     raise ListenError(f"{path} is in use", "another server listens there")
 
 
-def _appear(path: str, directory: str, mode: int) -> Listener:
+def _appear(path: str, directory: str, mode: int, kind: int) -> Listener:
     """Makes the socket; nobody can connect before its mode is right."""
     temporary = f"{directory.rstrip('/')}/.{os.urandom(3).hex()}"
-    handle = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    handle = _socket.socket(_socket.AF_UNIX, kind)
     try:
         handle.setblocking(False)
         handle.bind(temporary)

@@ -4,11 +4,27 @@ from __future__ import annotations
 
 import sys
 
+PR_SET_DUMPABLE = 4
+PR_SET_NAME = 15
 PR_SET_CHILD_SUBREAPER = 36
 
 
 def become_subreaper() -> bool:
     """Adopt orphaned descendants (Linux); False where the system has no such thing."""
+    return _prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def set_dumpable(dumpable: bool) -> bool:
+    """Whether processes of our own uid may look into us; False if that was not set."""
+    return _prctl(PR_SET_DUMPABLE, int(dumpable))
+
+
+def set_name(name: bytes) -> bool:
+    """What ps(1) calls us, up to 15 bytes; False if that was not set."""
+    return _prctl(PR_SET_NAME, name)
+
+
+def _prctl(option: int, argument: int | bytes) -> bool:
     if sys.platform != "linux":
         return False
     try:
@@ -16,6 +32,6 @@ def become_subreaper() -> bool:
     except ImportError:  # a Python that was built without libffi
         return False
     ourselves = _ctypes.dlopen(None, 0)  # type: ignore[arg-type]  # dlopen(3): NULL
-    prctl = _ctypes.dlsym(ourselves, "prctl")
-    status = _ctypes.call_function(prctl, (PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
+    function = _ctypes.dlsym(ourselves, "prctl")
+    status = _ctypes.call_function(function, (option, argument, 0, 0, 0))
     return bool(status == 0)

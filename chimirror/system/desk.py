@@ -1,0 +1,221 @@
+"""One link's desk at whoever keeps processes: takes errands, runs them, tells ends.
+
+Knows errands (chimirror-protocol(7)) and processes. Whoever asks over a link owns what
+was started over it, and nothing else: no other process is signalled for it, and when
+the link is lost, its applications are stopped (TERM and CONT, after the kill grace
+KILL) and their sessions are over.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from chimirror.system import errands
+from chimirror.system.child import SESSION_VARIABLE
+from chimirror.system.link import Link
+from chimirror.system.loop import NEVER
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Mapping
+    from typing import Protocol
+
+    from chimirror.system.child import Keeper, Starter
+    from chimirror.system.errands import Errand
+    from chimirror.system.loop import Loop
+
+    class Owner(Protocol):
+        """Who is told."""
+
+        def on_desk_closed(self, desk: Desk) -> None: ...
+
+        def on_fault(self, error: Exception) -> None: ...
+
+
+class Ward:
+    """One application and the desk that it belongs to."""
+
+    __slots__ = ("_desk", "_number", "pid", "session")
+
+    def __init__(self, desk: Desk, session: str, number: int = 0, pid: int = 0) -> None:
+        self._desk = desk
+        self._number = number  # the asker's, for the answer to its `start`
+        self.session = session
+        self.pid = pid
+
+    def on_started(self, pid: int, pipes: tuple[int, int, int]) -> None:
+        """The starter's answer."""
+        self.pid = pid
+        self._desk.on_ward(self)
+        answer = errands.Started(self._number, pid, self.session)
+        self._desk.tell(answer, tuple(fd for fd in pipes if fd >= 0))
+
+    def on_start_failed(self, reason: str) -> None:
+        """The starter's other answer."""
+        self._desk.tell(errands.Failed(self._number, reason))
+
+    def on_exit(self, status: int | None, survivors: bool) -> None:
+        """It has ended and is reaped."""
+        self._desk.on_ward_exit(self, status, survivors)
+
+    def on_fault(self, error: Exception) -> None:
+        """A bug of ours."""
+        self._desk.on_fault(error)
+
+
+class Desk:
+    """See the module.
+
+    Args:
+        loop: of this process.
+        owner: told when the desk is closed: the link lost, its applications ended.
+        handle: our end of the link.
+        keeper: of this process's children.
+        kill_grace: seconds from TERM to KILL.
+    """
+
+    __slots__ = (
+        "_ended",
+        "_keeper",
+        "_kill_grace",
+        "_loop",
+        "_owner",
+        "_wards",
+        "armed",
+        "deadline",
+        "link",
+        "lost",
+    )
+
+    def __init__(
+        self,
+        loop: Loop,
+        owner: Owner,
+        handle: socket.socket,
+        keeper: Keeper,
+        kill_grace: float,
+    ) -> None:
+        self._loop = loop
+        self._owner = owner
+        self._keeper = keeper
+        self._kill_grace = kill_grace
+        self._wards: dict[int, Ward] = {}  # those that run, by pid
+        self._ended: dict[str, tuple[int, bool]] = {}  # until `finish`: pid, survivors
+        self.armed = 0
+        self.deadline = NEVER
+        self.lost = False
+        self.link = Link(loop, self, handle)
+
+    @property
+    def sessions(self) -> set[bytes]:
+        """The sessions that are not over."""
+        running = {ward.session.encode() for ward in self._wards.values()}
+        return running | {session.encode() for session in self._ended}
+
+    def tell(self, errand: Errand, pipes: tuple[int, ...] = ()) -> None:
+        """Answer; into the void, if nobody is there any more."""
+        self.link.send(errands.encode(errand), pipes)
+
+    # Errands
+
+    def on_packet(self, link: Link, packet: bytes, pipes: list[int]) -> None:
+        """An errand has come."""
+        for fd in pipes:  # none is asked for
+            os.close(fd)
+        errand = errands.decode(packet)
+        if isinstance(errand, errands.Signal):
+            if errand.pid in self._wards:
+                self._keeper.signal(errand.pid, errand.signal)
+        elif isinstance(errand, errands.Finish):
+            self._finish(errand)
+        else:
+            self._run(errand)
+
+    def _run(self, errand: Errand) -> None:
+        """What only some desks do."""
+        raise errands.Nonsense(f"{type(errand).__name__} is not done here")
+
+    def _finish(self, errand: errands.Finish) -> None:
+        if self._ended.pop(errand.session, None) is not None:
+            self._keeper.finish(errand.finish, errand.session, errand.survivors)
+
+    # Wards
+
+    def on_ward(self, ward: Ward) -> None:
+        """An application is in our care."""
+        self._wards[ward.pid] = ward
+
+    def on_ward_exit(self, ward: Ward, status: int | None, survivors: bool) -> None:
+        """One has ended; without an asker its session is over, too."""
+        self._wards.pop(ward.pid, None)
+        if not self.lost:
+            self._ended[ward.session] = (ward.pid, survivors)
+            self.tell(errands.Exited(ward.pid, status, survivors))
+            return
+        self._keeper.finish(ward.pid, ward.session, survivors)
+        if not self._wards:
+            self._close()
+
+    # The end
+
+    def on_lost(self, link: Link) -> None:
+        """The asker has gone: what it started ends."""
+        self.lost = True
+        for session, (pid, survivors) in self._ended.items():
+            self._keeper.finish(pid, session, survivors)
+        self._ended.clear()
+        self._signal_all(signal.SIGTERM)
+        self._signal_all(signal.SIGCONT)
+        self._loop.arm(self, self._loop.now + self._kill_grace)
+        if not self._wards:
+            self._close()
+
+    def _signal_all(self, number: int) -> None:
+        for pid in self._wards:
+            self._keeper.signal(pid, number)
+
+    def on_timer(self, now: float) -> None:
+        """The kill grace is over."""
+        self._signal_all(signal.SIGKILL)
+
+    def _close(self) -> None:
+        self._loop.disarm(self)
+        self._owner.on_desk_closed(self)
+
+    def on_event(self, fd: int, events: int) -> None:
+        """The link watches its own descriptor."""
+
+    def on_fault(self, error: Exception) -> None:
+        """A bug of ours, or of an asker of ours."""
+        self._owner.on_fault(error)
+
+
+class StartingDesk(Desk):
+    """A desk that starts applications, too."""
+
+    __slots__ = ("_starter",)
+
+    def __init__(
+        self,
+        loop: Loop,
+        owner: Owner,
+        handle: socket.socket,
+        starter: Starter,
+        kill_grace: float,
+    ) -> None:
+        super().__init__(loop, owner, handle, starter, kill_grace)
+        self._starter = starter
+
+    def _run(self, errand: Errand) -> None:
+        if not isinstance(errand, errands.Start):
+            super()._run(errand)
+            return
+        environment = self._environment(errand.environment)
+        ward = Ward(self, environment.get(SESSION_VARIABLE, ""), errand.start)
+        self._starter.start(ward, environment, errand.stderr)
+
+    def _environment(self, asked: Mapping[str, str]) -> Mapping[str, str]:
+        """The whole environment of an application: a worker has made it."""
+        return asked

@@ -1,0 +1,202 @@
+"""What is asked of whoever starts processes, and what it answers: one JSON per packet.
+
+The same packets travel between a worker and the zygote, between a worker and the
+supervisor, and between a local client and chimirror-zygote; chimirror-protocol(7)
+describes them. Pure: a packet in, an errand out, and back. The first member names the
+errand; members that are not known are ignored.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import NamedTuple, Never, get_args
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Texts = Mapping[str, str]
+Numbers = Mapping[str, int]
+NOTHING: Mapping[str, Never] = {}
+
+
+class Nonsense(ValueError):
+    """A packet that is no errand."""
+
+
+class Start(NamedTuple):
+    """Start an application; the number is the asker's, for the answer."""
+
+    start: int
+    environment: Texts = NOTHING
+    stderr: bool = True  # a third pipe, else the null device
+
+
+class Started(NamedTuple):
+    """It runs; the packet carries its stdin, its stdout and, if asked for, stderr."""
+
+    started: int
+    pid: int
+    session: str = ""
+
+
+class Failed(NamedTuple):
+    """It could not be started."""
+
+    failed: int
+    reason: str
+
+
+class Exited(NamedTuple):
+    """An application has ended.
+
+    The status is negative for a signal and null where nobody can know it any more.
+    """
+
+    exited: int  # its pid
+    status: int | None
+    survivors: bool = False  # whether its process group outlived it
+
+
+class Signal(NamedTuple):
+    """Signal an application's process group."""
+
+    signal: int
+    pid: int
+
+
+class Finish(NamedTuple):
+    """The session is over: end what the application has left behind."""
+
+    finish: int  # its pid, as it was
+    session: str
+    survivors: bool = False
+
+
+class Adopt(NamedTuple):
+    """The zygote of this generation is dead: these sessions were started over it."""
+
+    adopt: Numbers  # applications that ran, by session
+    ended: Numbers = NOTHING  # those whose exit was told, but not yet `finish`
+    zygote: int = 0
+    more: bool = False  # another such packet follows
+
+
+class Zygote(NamedTuple):
+    """The packet carries a link to the zygote of this generation."""
+
+    zygote: int
+
+
+class Link(NamedTuple):
+    """The packet carries a link over which a worker will ask."""
+
+    link: int
+
+
+class Ready(NamedTuple):
+    """The zygote has made its preparations."""
+
+    ready: bool = True
+
+
+class Stop(NamedTuple):
+    """End everything at once."""
+
+    stop: bool = True
+
+
+class Refused(NamedTuple):
+    """Nothing will be done for this asker."""
+
+    refused: str
+
+
+Errand = (
+    Start
+    | Started
+    | Failed
+    | Exited
+    | Signal
+    | Finish
+    | Adopt
+    | Zygote
+    | Link
+    | Ready
+    | Stop
+    | Refused
+)
+KINDS: dict[str, type[Errand]] = {kind._fields[0]: kind for kind in get_args(Errand)}
+
+
+def encode(errand: Errand) -> bytes:
+    """The packet; undecodable bytes in an environment travel as lone surrogates."""
+    return json.dumps(errand._asdict(), separators=(",", ":")).encode()
+
+
+def decode(packet: bytes) -> Errand:
+    """The errand in a packet.
+
+    Raises:
+        Nonsense: it is none.
+    """
+    try:
+        members = json.loads(packet)
+    except (ValueError, RecursionError) as error:
+        raise Nonsense("it is not JSON") from error
+    if not isinstance(members, dict) or not members:
+        raise Nonsense("it is no JSON object")
+    name = next(iter(members))
+    kind = KINDS.get(name)
+    if kind is None:
+        raise Nonsense(f"{name!r} is no errand")
+    known = {field: members[field] for field in kind._fields if field in members}
+    for field, value in known.items():
+        if not _RULES[field](value):
+            raise Nonsense(f"{name}: {field} is wrong")
+    try:
+        return kind(**known)
+    except TypeError as error:
+        raise Nonsense(f"{name}: a member is missing") from error
+
+
+def _is_number(value: object) -> bool:
+    return type(value) is int and 0 <= value < 1 << 53
+
+
+def _is_signal(value: object) -> bool:
+    return type(value) is int and 0 < value <= 64
+
+
+def _is_status(value: object) -> bool:
+    return value is None or (type(value) is int and -128 < value < 256)
+
+
+def _is_flag(value: object) -> bool:
+    return type(value) is bool
+
+
+def _is_text(value: object) -> bool:
+    return type(value) is str
+
+
+def _are_texts(value: object) -> bool:
+    return isinstance(value, dict) and all(map(_is_text, value.values()))
+
+
+def _are_numbers(value: object) -> bool:
+    return isinstance(value, dict) and all(map(_is_number, value.values()))
+
+
+_RULES: dict[str, Callable[[object], bool]] = {
+    **dict.fromkeys(("start", "started", "failed", "exited", "finish"), _is_number),
+    **dict.fromkeys(("pid", "zygote", "link"), _is_number),
+    "signal": _is_signal,
+    **dict.fromkeys(("stderr", "survivors", "more", "ready", "stop"), _is_flag),
+    **dict.fromkeys(("session", "reason", "refused"), _is_text),
+    "environment": _are_texts,
+    "status": _is_status,
+    "adopt": _are_numbers,
+    "ended": _are_numbers,
+}

@@ -1,0 +1,80 @@
+"""A password store on stdin and stdout: set, get, keyset, exit.
+
+An ordinary program: it knows nothing of networks. Each line of input is a command, as
+plain words or as JSON (`["set","mail","my secret"]`, or `"get mail"`), each answer is
+one line of JSON: what was asked for, null for what is not there, {"error": …} for a
+mistake.
+
+The initial entries come from the file that $VAULT names, lines of KEY=VALUE; they are
+read once, while this module is imported. What a client sets is its own, and is gone
+when it goes.
+
+    chimirror-server --env VAULT=entries --preload vault:main
+    chimirror-zygote --socket /run/vault --env VAULT=entries vault:main
+    chimirror-server --env VAULT=entries -- python3 vault.py
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+WRONG = {"error": "write: set KEY VALUE, get KEY, keyset, or exit"}
+
+
+def load(path: str | None) -> dict[str, str]:
+    """The entries in a file."""
+    if not path:
+        return {}
+    with open(path, encoding="utf-8") as lines:
+        pairs = [line.rstrip("\n").partition("=") for line in lines if "=" in line]
+    return {key: value for key, _, value in pairs}
+
+
+ENTRIES = load(os.environ.get("VAULT"))
+
+
+def words_of(line: str) -> list[str]:
+    """A command and its arguments; the last one may have spaces."""
+    try:
+        said = json.loads(line)
+    except (ValueError, RecursionError):
+        said = line
+    if isinstance(said, list):
+        return said if all(isinstance(word, str) for word in said) else []
+    return said.strip().split(maxsplit=2) if isinstance(said, str) else []
+
+
+def store(entries: dict[str, str], key: str, value: str) -> bool:
+    entries[key] = value
+    return True
+
+
+def answer(entries: dict[str, str], words: list[str]) -> object:
+    """Do what is asked; what there is to say about it."""
+    commands: dict[tuple[str, int], Callable[..., object]] = {
+        ("set", 2): lambda key, value: store(entries, key, value),
+        ("get", 1): entries.get,
+        ("keyset", 0): lambda: sorted(entries),
+    }
+    command = commands.get((words[0], len(words) - 1)) if words else None
+    return command(*words[1:]) if command else WRONG
+
+
+def main() -> int:
+    """Serve one client, from its first command to `exit` or its end."""
+    for line in sys.stdin:
+        words = words_of(line)
+        if words == ["exit"]:
+            break
+        print(json.dumps(answer(ENTRIES, words)), flush=True)
+    return os.EX_OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())
