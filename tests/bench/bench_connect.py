@@ -31,7 +31,7 @@ def wanted(one: Contender) -> bool:
 def main() -> int:
     bench = Bench("connect", __doc__ or "", rounds=5)
     bench.parser.add_argument("--clients", default="1,8,32")
-    bench.parser.add_argument("--seconds", type=float, default=0.4, help="per turn")
+    bench.parser.add_argument("--seconds", type=float, default=0.3, help="per turn")
     args = bench.parser.parse_args()
 
     def measure(turn: Turn) -> None:

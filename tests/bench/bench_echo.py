@@ -23,8 +23,8 @@ MANY = Bound(least=5.0)
 
 def main() -> int:
     bench = Bench("echo", __doc__ or "", rounds=5)
-    bench.parser.add_argument("--count", type=int, default=1500, help="one by one")
-    bench.parser.add_argument("--seconds", type=float, default=0.4, help="pipelined")
+    bench.parser.add_argument("--count", type=int, default=1000, help="one by one")
+    bench.parser.add_argument("--seconds", type=float, default=0.3, help="pipelined")
     bench.parser.add_argument("--window", type=int, default=32768, help="bytes")
     args = bench.parser.parse_args()
     counts: dict[tuple[str, int], int] = {}

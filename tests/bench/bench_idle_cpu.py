@@ -53,7 +53,7 @@ def answer(sessions: list[socket.socket], seconds: float) -> int:
 def main() -> int:
     bench = Bench("idle_cpu", __doc__ or "", rounds=2)
     bench.parser.add_argument("--sessions", type=int, default=200)
-    bench.parser.add_argument("--seconds", type=float, default=3.0)
+    bench.parser.add_argument("--seconds", type=float, default=2.5)
     args = bench.parser.parse_args()
     bench.own = (f"--ping-interval={PING_INTERVAL}",)
 

@@ -62,13 +62,11 @@ def section(record: dict[str, Any]) -> list[str]:
     versions = [
         f"{one['name']} {one['version']}".strip() for one in record["contenders"]
     ]
+    where = f"{record['machine']}, load {record['load']:.1f} before"
     lines = [
         f"## {record['about']}",
         "",
-        (
-            f"{record['machine']}, load {record['load']:.1f} before; "
-            f"{'; '.join([f'{record['rounds']} rounds', *versions])}."
-        ),
+        "; ".join([where, f"{record['rounds']} rounds", *versions]) + ".",
         "",
         f"| | who | median | ratio to {reference} (least to greatest) |",
         "|---|---|---:|---:|",
