@@ -37,7 +37,6 @@ from settling import (
     ended,
     listening,
     marked,
-    name_of,
     parent_of,
     until,
 )
