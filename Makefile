@@ -33,7 +33,8 @@ test: $(VENV)/.test
 bench: $(VENV)/.test
 	@.ci/packages $(TOOLS)
 	@$(PIP) install --force-reinstall --no-deps --no-build-isolation .
-	@for each in tests/bench/*.py; do $(BIN)/python -P $$each || exit; done
+	@for each in tests/bench/bench_*.py; do $(BIN)/python -P $$each || missed=1; done; \
+		$(BIN)/python -P tests/bench/report.py && exit $${missed:-0}
 
 $(VENV)/.python:
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || .ci/packages python3-venv
