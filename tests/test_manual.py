@@ -23,11 +23,17 @@ ROOT = Path(__file__).parent.parent
 MAN = ROOT / "man"
 SOURCES = Path(chimirror.__file__).parent
 PAGES = sorted(MAN.glob("*.[17]"))
-PROGRAMS = ("chimirror-bridge", "chimirror-server", "chimirror-connect")
+PROGRAMS = (
+    "chimirror-bridge",
+    "chimirror-server",
+    "chimirror-connect",
+    "chimirror-zygote",
+)
 MODULES = {
     "chimirror-bridge": "bridge",
     "chimirror-server": "server",
     "chimirror-connect": "client.connect",
+    "chimirror-zygote": "zygote",
 }
 # What decides about the exit status and the environment of each program.
 DECIDING = {
@@ -41,7 +47,8 @@ DECIDING = {
 }
 READING = {
     "chimirror-bridge": ("system/records.py",),
-    "chimirror-server": ("system/records.py", "system/listen.py"),
+    "chimirror-server": ("system/records.py", "system/listen.py", "system/notify.py"),
+    "chimirror-zygote": ("system/listen.py", "system/notify.py"),
 }
 STARTED_BY_SHELL = "chimirror-bridge"
 
@@ -87,7 +94,7 @@ def described_by_help(program: str) -> Described:
     _, _, listing = help_of(program).partition("\nOptions:\n")
     found: Described = {}
     for entry in re.split(r"\n(?=  --)", "\n" + listing.partition("\n\n")[0])[1:]:
-        shape = re.match(r"  (--[a-z-]+)(?: ([A-Z][A-Z=]*))?", entry)
+        shape = re.match(r"  (--[a-z-]+)(?: ([A-Z][A-Z=:]*))?", entry)
         assert shape, entry
         default = re.search(r"\[default:\s+(\S+)\]", entry)
         found[shape[1]] = (shape[2] or "", default[1] if default else None)
