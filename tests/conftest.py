@@ -7,6 +7,7 @@ one. Ignorance: nothing of chimirror; proc(5) says what a process holds.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 from collections.abc import Generator, Iterator
@@ -18,6 +19,7 @@ from settling import descendants, name_of, slay
 Descriptors = dict[int, str]
 
 
+PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 FAILED = pytest.StashKey[bool]()
 
 
@@ -62,6 +64,8 @@ def settled(request: pytest.FixtureRequest) -> Iterator[None]:
             os.waitpid(pid, 0)
         except ChildProcessError:
             pass  # somebody else's, and already somebody else's to reap
+    # Who starts applications in this process has made it adopt orphans.
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
     opened = dict(descriptors().items() - held.items())
     changed = {
         name: how for name, how in dispositions().items() if handled[name] != how

@@ -136,3 +136,17 @@ def test_modes() -> None:
     for text in ("", "6", "0o600", "1777", "0888", "rw-", "00600"):
         with pytest.raises(ValueError, match="is not a file mode; write it in octal"):
             units.mode(text)
+
+
+@pytest.mark.parametrize(
+    ("texts", "found"),
+    [([], ()), (["0"], (0,)), (["1000,1001", "5"], (1000, 1001, 5))],
+)
+def test_uids(texts: list[str], found: tuple[int, ...]) -> None:
+    assert units.uids(texts) == found
+
+
+@pytest.mark.parametrize("text", ["", "root", "-1", "1.5", "4294967295", "1,,2"])
+def test_uids_that_are_none(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a user id; write 1000"):
+        units.uids([text])
