@@ -20,6 +20,7 @@ PER_CORE = 25_000  # sessions: their pings cost about 4 % of a core
 EACH = 130_000  # bytes of memory that a session may cost, clients included
 FILES = 9  # open files of a session over all processes: two sockets, three pipes, spare
 OTHERS = 2048  # tasks, and files by the tenfold, for the rest of the machine
+AMPLE = 8  # numbers that are used again at once make others kill the wrong process
 SYSCTL = Path("/proc/sys")
 
 
@@ -30,6 +31,7 @@ class Limit(NamedTuple):
     path: Path
     used: int
     each: int
+    ample: int = 1  # how many times what is needed, where it is raised at all
 
     @property
     def value(self) -> int | None:
@@ -59,7 +61,7 @@ def every() -> list[Limit]:
     tasks, files = tasks + OTHERS, files + 10 * OTHERS
     kernel, tracked = SYSCTL / "kernel", SYSCTL / "net/netfilter/nf_conntrack_max"
     found = [
-        Limit("kernel.pid_max", kernel / "pid_max", tasks, 1),
+        Limit("kernel.pid_max", kernel / "pid_max", tasks, 1, AMPLE),
         Limit("kernel.threads-max", kernel / "threads-max", tasks, 1),
         Limit("fs.file-max", SYSCTL / "fs/file-max", files, FILES),
         Limit("nf_conntrack_max", tracked, OTHERS, 1),
@@ -135,6 +137,7 @@ def _raise(
     before, after = limit.value, limit.needed(sessions)
     if before is None or before >= after:
         return
+    after *= limit.ample
     changed.append((limit, before, after))  # first, for whoever interrupts us now
     try:
         limit.path.write_text(str(after))
