@@ -101,3 +101,18 @@ def test_networks() -> None:
 def test_variables() -> None:
     assert names.pass_env(["A,_b", "A", "HTTP_COOKIE"]) == ("A", "_b", "HTTP_COOKIE")
     assert names.variables(["A=1", "B=", "A==2"]) == {"A": "=2", "B": ""}
+
+
+def test_what_is_preloaded() -> None:
+    assert names.preload("game:play") == "game:play"
+    assert names.preload("a.b:C.run") == "a.b:C.run"
+    for text in ("", "game", "game:", ":play", "a-b:c", "a..b:c", "a:b:c", "a: b"):
+        with pytest.raises(ValueError, match="is not MODULE:FUNCTION"):
+            names.preload(text)
+
+
+def test_sockets() -> None:
+    assert names.socket("/run/zygote") == "/run/zygote"
+    for text in ("", "@name", "unix:/run/x", "a\0b"):
+        with pytest.raises(ValueError, match="is no path"):
+            names.socket(text)
