@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 
 SOON = 1.0  # seconds: a zygote that dies sooner is replaced after a pause
+PAUSE = 1.0  # seconds
 GIVE_UP = 5  # zygotes that die soon, in a row
 LAST_WORK = 5.0  # seconds for a zygote to end everything
 
@@ -175,7 +176,7 @@ class Foster:
             self._owner.on_zygote_hopeless(os.EX_SOFTWARE)
         else:
             self._early_deaths += 1
-            self._loop.arm(self, self._loop.now + SOON)
+            self._loop.arm(self, self._loop.now + PAUSE)
 
     def _start_again(self) -> None:
         """As start, at the latest when there is room for it."""
@@ -183,7 +184,7 @@ class Foster:
             self.start()
         except OSError as error:
             self._owner.on_zygote_missing(error)
-            self._loop.arm(self, self._loop.now + SOON)
+            self._loop.arm(self, self._loop.now + PAUSE)
 
     def stop(self) -> None:
         """The last worker has ended: so does the zygote, and all that it started."""
