@@ -107,6 +107,6 @@ class Liveness:
         interval, timeout = timings
         if by_transport or self._stalled_since:
             return self._judged + min(interval, timeout / 4)
-        if self._ping_sent:
-            return self._ping_sent + timeout
+        if self._ping_sent:  # its answer may come, and the next interval begin, before
+            return min(self._ping_sent + timeout, self._judged + interval)
         return self.heard + interval

@@ -183,3 +183,27 @@ def test_a_stall_that_ends_while_we_read_begins_anew(case: Case) -> None:
     case.wire.stalls = False
     case.wire.bytes = 0
     assert [verdict for _, verdict in case.watch(1000)] == [PING, DEAD]
+
+
+def test_an_interval_shorter_than_the_timeout_is_kept() -> None:
+    timings, answer = (1.0, 20.0), 0.25
+    life, now, asked = Liveness(START), START, []
+    while len(asked) < 4:
+        now = life.next_check(timings, by_transport=False)
+        if life.judge(now, timings, Wire(), reading=True, blocked=False) == PING:
+            asked.append(now)
+            life.hear(now + answer)
+    assert [later - sooner for sooner, later in pairwise(asked)] == [1 + answer] * 3
+
+
+def test_an_answer_sets_no_timer() -> None:
+    """The check that was due for the ping finds the answer, and looks ahead."""
+    timings = (1.0, 20.0)
+    life = Liveness(START)
+    ping = life.next_check(timings, by_transport=False)
+    assert life.judge(ping, timings, Wire(), reading=True, blocked=False) == PING
+    check = life.next_check(timings, by_transport=False)
+    assert check == ping + 1
+    life.hear(ping + 0.25)
+    assert life.judge(check, timings, Wire(), reading=True, blocked=False) == ALIVE
+    assert life.next_check(timings, by_transport=False) == ping + 1.25
