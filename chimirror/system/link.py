@@ -77,7 +77,12 @@ class Link:
         Raises:
             OSError: EMSGSIZE, and nothing else: a lost peer is told by `on_lost`.
         """
-        if self.fd < 0 or not (self._queue or not self._send(packet, pipes)):
+        try:
+            done = self.fd < 0 or (not self._queue and self._send(packet, pipes))
+        except OSError:
+            _close(pipes)
+            raise
+        if done:
             _close(pipes)
             return
         self._queue.append((packet, pipes))
