@@ -92,7 +92,7 @@ def marked(mark: str) -> list[int]:
 
 
 def name_of(pid: int) -> str:
-    """The command line, for the message of a failed assertion."""
+    """The command line; empty for a process that has gone."""
     return read(f"/proc/{pid}/cmdline").replace(b"\0", b" ").decode().strip()
 
 

@@ -37,6 +37,7 @@ from settling import (
     ended,
     listening,
     marked,
+    name_of,
     parent_of,
     until,
 )
@@ -405,7 +406,7 @@ from chimirror import server
 server.SOON = 0.05
 fork, left = os.fork, [1, 1, 0, 0, 1]  # the zygote is the first
 def scarce():
-    if not left.pop(0):
+    if left and not left.pop(0):
         raise BlockingIOError(11, "Resource temporarily unavailable")
     return fork()
 os.fork = scarce
@@ -430,8 +431,7 @@ def test_a_worker_is_replaced_when_there_is_room_for_it(tmp_path: Path) -> None:
 
 
 def is_worker(pid: int) -> bool:
-    ours = b"server.main" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    return ours and comm(pid) != "zygote"
+    return "server.main" in name_of(pid) and comm(pid) != "zygote"
 
 
 # The end
