@@ -187,7 +187,8 @@ def test_a_stall_that_ends_while_we_read_begins_anew(case: Case) -> None:
 
 def test_an_interval_shorter_than_the_timeout_is_kept() -> None:
     timings, answer = (1.0, 20.0), 0.25
-    life, now, asked = Liveness(START), START, []
+    life = Liveness(START)
+    asked: list[float] = []
     while len(asked) < 4:
         now = life.next_check(timings, by_transport=False)
         if life.judge(now, timings, Wire(), reading=True, blocked=False) == PING:
