@@ -19,6 +19,7 @@ from chimirror import options  # noqa: E402
 from chimirror.service import (  # noqa: E402
     Peer,
     Service,
+    complain,
     endings,
     explain,
     new_identity,
@@ -91,18 +92,13 @@ def _prepare() -> tuple[options.Config, activation.Found]:
         if config.directory is not None:
             os.chdir(config.directory)
     except options.UsageError as error:
-        sys.exit(_complain(str(error), error.status))
+        sys.exit(complain(str(error), error.status))
     except activation.NoConnection as error:
-        sys.exit(_complain(f"chimirror-bridge: {error}", os.EX_USAGE))
+        sys.exit(complain(f"chimirror-bridge: {error}", os.EX_USAGE))
     except OSError as error:
         text, status = explain(error)
-        sys.exit(_complain(f"chimirror-bridge: {text}", status))
+        sys.exit(complain(f"chimirror-bridge: {text}", status))
     return config, found
-
-
-def _complain(text: str, status: int) -> int:
-    os.write(2, f"{text}\n".encode(errors="backslashreplace"))
-    return status
 
 
 if __name__ == "__main__":

@@ -275,9 +275,9 @@ def main() -> None:
         fds.fill_standard()
         listeners = _open(config)
     except options.UsageError as error:
-        sys.exit(_complain(str(error), error.status))
+        sys.exit(service.complain(str(error), error.status))
     except listen.ListenError as error:
-        sys.exit(_complain(f"chimirror-server: {error}", os.EX_UNAVAILABLE))
+        sys.exit(service.complain(f"chimirror-server: {error}", os.EX_UNAVAILABLE))
     try:
         fds.seal()
         if config.directory is not None:
@@ -286,15 +286,10 @@ def main() -> None:
         sys.exit(Supervisor(config, listeners, Records(), descriptors).run())
     except OSError as error:
         text, status = service.explain(error)
-        sys.exit(_complain(f"chimirror-server: {text}", status))
+        sys.exit(service.complain(f"chimirror-server: {text}", status))
     finally:
         for listener in listeners:
             listener.remove()
-
-
-def _complain(text: str, status: int) -> int:
-    os.write(2, f"{text}\n".encode(errors="backslashreplace"))
-    return status
 
 
 if __name__ == "__main__":

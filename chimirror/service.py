@@ -207,6 +207,12 @@ def explain(error: OSError) -> tuple[str, int]:
     return f"{error.filename}: {error.strerror}", os.EX_UNAVAILABLE
 
 
+def complain(text: str, status: int) -> int:
+    """Say on standard error why a program does not start; the status to exit with."""
+    os.write(2, f"{text}\n".encode(errors="backslashreplace"))
+    return status
+
+
 def new_identity() -> str:
     """128 random bits, as systemd writes an INVOCATION_ID."""
     return os.urandom(16).hex()

@@ -158,8 +158,7 @@ class Worker(Service):
         """Accept and serve until drained."""
         self._doors = [Door(self, listener) for listener in listeners]
         self._admit()
-        while self.loop.running:
-            self.loop.turn()
+        self.loop.run()
 
     # Accepting
 

@@ -266,8 +266,7 @@ class Reception:
     def serve(self) -> None:
         """Until told to stop, and everything has ended."""
         try:
-            while self.loop.running:
-                self.loop.turn()
+            self.loop.run()
         finally:
             children.end_all()
         self.loop.close_all()
@@ -338,9 +337,9 @@ def main() -> None:
         fds.fill_standard()
         listeners = _open(config)
     except options.UsageError as error:
-        sys.exit(_complain(str(error), error.status))
+        sys.exit(service.complain(str(error), error.status))
     except listen.ListenError as error:
-        sys.exit(_complain(f"chimirror-zygote: {error}", os.EX_UNAVAILABLE))
+        sys.exit(service.complain(f"chimirror-zygote: {error}", os.EX_UNAVAILABLE))
     try:
         fds.seal()
         if config.directory is not None:
@@ -354,10 +353,10 @@ def main() -> None:
         notify.tell("READY=1")
         reception.serve()
     except warm.CannotPreload as error:
-        sys.exit(_complain(f"chimirror-zygote: {error}", os.EX_UNAVAILABLE))
+        sys.exit(service.complain(f"chimirror-zygote: {error}", os.EX_UNAVAILABLE))
     except OSError as error:
         text, status = service.explain(error)
-        sys.exit(_complain(f"chimirror-zygote: {text}", status))
+        sys.exit(service.complain(f"chimirror-zygote: {text}", status))
     finally:
         for listener in listeners:
             listener.remove()
@@ -378,11 +377,6 @@ def _open(config: Config) -> list[Listener]:
             "chimirror-zygote", "no socket; write --socket /run/game/zygote"
         )
     return inherited
-
-
-def _complain(text: str, status: int) -> int:
-    os.write(2, f"{text}\n".encode(errors="backslashreplace"))
-    return status
 
 
 if __name__ == "__main__":
