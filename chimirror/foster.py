@@ -252,7 +252,7 @@ class Foster:
     def on_started(self, pid: int, pipes: tuple[int, int, int]) -> None:
         """Never told: the zygote is forked, not started."""
 
-    def on_start_failed(self, reason: str) -> None:
+    def on_start_failed(self, reason: str, shortage: bool) -> None:
         """Never told."""
 
     def on_event(self, fd: int, events: int) -> None:

@@ -47,7 +47,7 @@ class Hand:
     def on_started(self, pid: int, pipes: tuple[int, int, int]) -> None:
         """Never told: workers are forked, not started."""
 
-    def on_start_failed(self, reason: str) -> None:
+    def on_start_failed(self, reason: str, shortage: bool) -> None:
         """Never told."""
 
     def on_exit(self, status: int, survivors: bool) -> None:
@@ -208,7 +208,8 @@ class Supervisor:
     def _become_zygote(self, control: socket.socket) -> NoReturn:
         self._loop.abandon()
         environment = service.allowed(os.environ, self._config)
-        zygote.become(self._config, environment, control, self._descriptors)
+        descriptors, workers = self._descriptors, self._count
+        zygote.become(self._config, environment, control, descriptors, workers)
 
     def on_zygote_ended(self, pid: int, status: int) -> None:
         """Another takes its place; sessions go on."""

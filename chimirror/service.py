@@ -40,6 +40,7 @@ NO_ROOM = {
     "max-sessions": "all sessions are taken",
     "max-sessions-per-source": "all sessions of this address are taken",
     "max-rate": "too many new sessions just now",
+    "start-shortage": "no application can be started just now",
     "drain": "this service is going down",
 }
 

@@ -157,16 +157,20 @@ class Session:
         environment[SESSION_VARIABLE] = self.identity
         self.application.start(environment, self._stderr != "discard")
 
-    def on_application_failed(self, reason: str) -> None:
+    def on_application_failed(self, reason: str, shortage: bool) -> None:
         """It cannot be started: the log says why, the client that it is so."""
-        self._service.records.note(3, f"cannot start the application: {reason}")
-        text = "the application could not be started"
-        self._refuse(http.Refusal(500, text, cause="start"))
+        if shortage:
+            self._refuse(self._service.no_room("start-shortage"), reason)
+        else:
+            self._service.records.note(3, f"cannot start the application: {reason}")
+            text = "the application could not be started"
+            self._refuse(http.Refusal(500, text, cause="start"))
         self._settle()
 
-    def _refuse(self, refusal: http.Refusal) -> None:
+    def _refuse(self, refusal: http.Refusal, detail: str = "") -> None:
+        """Answer and record it; `detail` is for the record alone."""
         self._service.records.refused(
-            self.peer.text, refusal.status, refusal.cause, refusal.text
+            self.peer.text, refusal.status, refusal.cause, detail or refusal.text
         )
         self._answer(refusal)
 

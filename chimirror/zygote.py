@@ -139,6 +139,7 @@ def run(
     environment: Mapping[str, str],
     control: socket.socket,
     descriptors: int,
+    workers: int,
 ) -> int:
     """Be the zygote of a server; the exit status.
 
@@ -146,13 +147,13 @@ def run(
         environment: of applications, as far as it is the same for all of them.
         control: the only descriptor beside the standard three that stays open.
         descriptors: the soft limit that applications get.
+        workers: each has a link, and a new one before its predecessor's is closed.
     """
     os.closerange(3, control.fileno())
     os.closerange(control.fileno() + 1, warm.HIGHEST)
     fds.silence(0)
     prctl.set_name(NAME)
-    links = 2 * (config.workers or capacity.cores())
-    capacity.set_descriptor_limit(max(descriptors, DESCRIPTORS + links))
+    capacity.set_descriptor_limit(max(descriptors, DESCRIPTORS + 2 * workers))
     signal.pthread_sigmask(signal.SIG_SETMASK, SIGNALS)  # until they are handled
     loop = Loop()
     try:
@@ -169,11 +170,12 @@ def become(
     environment: Mapping[str, str],
     control: socket.socket,
     descriptors: int,
+    workers: int,
 ) -> NoReturn:
     """In the supervisor's child: be the zygote, and end."""
     status = os.EX_SOFTWARE
     try:
-        status = run(config, environment, control, descriptors)
+        status = run(config, environment, control, descriptors, workers)
     except BaseException:  # noqa: BLE001 (told, and the process ends)
         sys.excepthook(*sys.exc_info())
     finally:

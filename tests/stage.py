@@ -62,6 +62,7 @@ class Troupe:
         self.pid = PID
         self.late = False  # it is the test that answers
         self.failure = ""
+        self.shortage = False
         self.environment: dict[str, str] = {}
         self.started = 0
         self.ended = 0
@@ -82,7 +83,7 @@ class Troupe:
     def answer(self) -> None:
         assert self._client is not None
         if self.failure:
-            self._client.on_start_failed(self.failure)
+            self._client.on_start_failed(self.failure, self.shortage)
             return
         self.started += 1
         self.stdin, stdin = os.pipe()

@@ -59,8 +59,8 @@ class Owner:
     def on_application_started(self) -> None:
         self.note("started")
 
-    def on_application_failed(self, reason: str) -> None:
-        self.note(f"failed {reason}")
+    def on_application_failed(self, reason: str, shortage: bool) -> None:
+        self.note(f"failed {reason}{' just now' * shortage}")
 
     def on_output(self, stream: str, chunk: bytes) -> None:
         self.out[stream] += chunk
@@ -202,8 +202,8 @@ def test_starting_is_a_request_and_an_answer(scene: Scene) -> None:
 
 def test_what_cannot_be_started_has_ended(scene: Scene) -> None:
     scene.start(answer=False)
-    scene.process.client.on_start_failed("no such thing")
-    assert scene.owner.said == ["failed no such thing"]
+    scene.process.client.on_start_failed("no room", shortage=True)
+    assert scene.owner.said == ["failed no room just now"]
     scene.application.stop()
     scene.application.end_input()
     assert scene.application.phase == ENDED

@@ -21,6 +21,7 @@ from looping import Timer, looping, subreaping, turn_until
 from settling import descriptors, processes
 
 PATH = {"PATH": os.environ["PATH"]}
+NOBODY = 65534
 
 
 class Client:
@@ -31,6 +32,7 @@ class Client:
         self.pid = 0
         self.pipes: tuple[int, int, int] = (-1, -1, -1)
         self.failed = ""
+        self.shortage = False
         self.status: int | None = None
         self.survivors = False
         self.said = b""
@@ -40,8 +42,8 @@ class Client:
         self.pid, self.pipes = pid, pipes
         self.loop.watch(pipes[1], self, 1)
 
-    def on_start_failed(self, reason: str) -> None:
-        self.failed = reason
+    def on_start_failed(self, reason: str, shortage: bool) -> None:
+        self.failed, self.shortage = reason, shortage
 
     def on_exit(self, status: int, survivors: bool) -> None:
         self.status, self.survivors = status, survivors
@@ -208,6 +210,37 @@ FAILURES = {
     "": ": posix_spawnp: argv first element cannot be empty",
     "nul\0": "nul\0: embedded null byte",
 }
+
+
+def test_a_shortage_of_descriptors_is_told_as_one(house: House) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        client = house.sh("exit")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert client.failed == "sh: Too many open files (EMFILE)"
+    assert client.shortage
+
+
+def test_a_shortage_of_processes_is_told_as_one(house: House) -> None:
+    """Of another user: none that is root's is ever refused."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
+            if os.getuid() == 0:
+                os.setuid(NOBODY)
+            client = house.sh("exit")
+            os.write(writer, f"{client.failed} {client.shortage}".encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    assert os.waitpid(pid, 0)[1] == 0
+    said = os.read(reader, 100)
+    os.close(reader)
+    assert said == b"sh: Resource temporarily unavailable (EAGAIN) True"
 
 
 @pytest.mark.parametrize("program", FAILURES)

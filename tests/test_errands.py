@@ -17,7 +17,8 @@ TEXTS = st.text(st.characters(exclude_categories=()))  # lone surrogates, too
 FIELDS: dict[str, st.SearchStrategy[Any]] = {
     **dict.fromkeys(("start", "started", "failed", "exited", "finish"), NUMBERS),
     **dict.fromkeys(("pid", "zygote", "link"), NUMBERS),
-    **dict.fromkeys(("stderr", "survivors", "more", "ready", "stop"), st.booleans()),
+    **dict.fromkeys(("stderr", "survivors", "shortage"), st.booleans()),
+    **dict.fromkeys(("more", "ready", "stop"), st.booleans()),
     **dict.fromkeys(("session", "reason", "refused"), TEXTS),
     "signal": st.integers(1, 64),
     "environment": st.dictionaries(TEXTS, TEXTS),

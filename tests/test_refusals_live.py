@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import pty
+import resource
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -230,6 +231,25 @@ def test_a_command_that_cannot_be_started(tmp_path: Path) -> None:
                 with Peer(service.connect()) as peer:
                     peer.send_raw(handshake())
                     check(peer.refusal(), Case(b"", 500, "could not be started"))
+
+
+def test_a_command_that_cannot_be_started_just_now(tmp_path: Path) -> None:
+    """For want of descriptors; as soon as there are some, it is."""
+    kind = resource.RLIMIT_NOFILE
+    with server(tmp_path, ["cat"], "--workers=1") as service:
+        (zygote,) = service.zygotes()
+        before = resource.prlimit(zygote, kind)
+        resource.prlimit(zygote, kind, (3, before[1]))
+        for _ in range(3):
+            with Peer(service.connect()) as peer:
+                peer.send_raw(handshake())
+                reply = peer.refusal()
+                check(reply, Case(b"", 503, "no application can be started just now"))
+                assert int(reply.fields["retry-after"]) > 0
+        assert '"CHIMIRROR_CAUSE":"start-shortage"' in service.log.read_text()
+        resource.prlimit(zygote, kind, before)
+        with Peer(service.connect()) as peer:
+            assert peer.open().status == 101
 
 
 LIMITS = ["--max-sessions=2", "--max-sessions-per-source=2"]

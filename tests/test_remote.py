@@ -88,8 +88,8 @@ class Client:
             if fd >= 0:
                 os.close(fd)
 
-    def on_start_failed(self, reason: str) -> None:
-        self.told.append(("failed", reason))
+    def on_start_failed(self, reason: str, shortage: bool) -> None:
+        self.told.append(("shortage" if shortage else "failed", reason))
 
     def on_exit(self, status: int, survivors: bool) -> None:
         self.told.append(("exited", status, survivors))
@@ -185,6 +185,9 @@ def test_what_cannot_be_started(house: House) -> None:
     client = house.start()
     zygote.say(Failed(zygote.hear()[0].start, "no such program"))
     assert client.told == [("failed", "no such program")]
+    client = house.start()
+    zygote.say(Failed(zygote.hear()[0].start, "no memory", shortage=True))
+    assert client.told == [("shortage", "no memory")]
 
 
 def test_an_environment_that_fits_no_packet(house: House) -> None:
@@ -230,7 +233,7 @@ def test_pipes_that_did_not_arrive(arrived: int, house: House) -> None:
     before = os.listdir("/proc/self/fd")
     zygote.say(Started(asked.start, 4711, "s-1"), *range(arrived))
     assert os.listdir("/proc/self/fd") == before
-    assert client.told == [("failed", "no descriptors left for its pipes")]
+    assert client.told == [("shortage", "no descriptors left for its pipes")]
     assert zygote.hear() == [errands.Signal(9, 4711)]
     zygote.say(Exited(4711, -9))
     assert zygote.hear() == [Finish(4711, "s-1", survivors=False)]

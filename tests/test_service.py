@@ -115,7 +115,7 @@ def test_refusals(shared: Service) -> None:
     assert drain.headers == (("Retry-After", "1"),)
     assert shared.interruption("error internal").status == 500
     assert b"error internal" not in shared.interruption("error internal").response()
-    for cause in ("max-sessions", "max-sessions-per-source", "max-rate"):
+    for cause in ("max-sessions", "max-rate", "start-shortage"):
         refusal = shared.no_room(cause)
         assert (refusal.status, refusal.cause) == (503, cause)
 

@@ -214,6 +214,19 @@ def test_a_command_that_cannot_be_started() -> None:
     assert note["text"] == "cannot start the application: program: no such file"
 
 
+def test_a_command_that_cannot_be_started_just_now() -> None:
+    with Stage(admission=Door(None)) as stage:
+        stage.application.failure, stage.application.shortage = "program: EAGAIN", True
+        stage.ask(upgrade("/", "json", ()))
+        reply = stage.peer.refusal()
+        assert (reply.status, reply.fields["retry-after"]) == (503, "7")
+        begin = b"no application can be started just now"
+        assert reply.body == begin + b"; try again later\n"
+    (told,) = stage.records.of("refused")
+    assert not stage.records.of("note")
+    assert (told["cause"], told["detail"]) == ("start-shortage", "program: EAGAIN")
+
+
 class Door:
     """An admission that counts."""
 

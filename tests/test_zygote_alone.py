@@ -114,7 +114,8 @@ def test_what_cannot_be_started(tmp_path: Path) -> None:
             with Asker(service) as one:
                 one.say(start=7)
                 reason = "/no/such/program: No such file or directory (ENOENT)"
-                assert one.hear() == {"failed": 7, "reason": reason}
+                expected = {"failed": 7, "reason": reason, "shortage": False}
+                assert one.hear() == expected
         with Asker(service) as one:
             one.say(start=8, environment={"A=B": "1"})
             told = one.hear()

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
         def on_application_started(self) -> None: ...
 
-        def on_application_failed(self, reason: str) -> None: ...
+        def on_application_failed(self, reason: str, shortage: bool) -> None: ...
 
         def on_output(self, stream: str, chunk: bytes) -> None: ...
 
@@ -145,10 +145,10 @@ class Application:
             self._close_input()
         self._owner.on_application_started()
 
-    def on_start_failed(self, reason: str) -> None:
+    def on_start_failed(self, reason: str, shortage: bool) -> None:
         """The starter's other answer."""
         self.phase = ENDED
-        self._owner.on_application_failed(reason)
+        self._owner.on_application_failed(reason, shortage)
 
     # Input
 

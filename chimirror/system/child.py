@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
         def on_started(self, pid: int, pipes: tuple[int, int, int]) -> None: ...
 
-        def on_start_failed(self, reason: str) -> None: ...
+        def on_start_failed(self, reason: str, shortage: bool) -> None: ...
 
         def on_exit(self, status: int, survivors: bool) -> None: ...
 
@@ -210,7 +210,7 @@ class Starter(Keeper):
         except (OSError, ValueError) as error:
             for fd in ours:
                 os.close(fd)
-            client.on_start_failed(_explain(error, self._argv[0]))
+            client.on_start_failed(_explain(error, self._argv[0]), _is_shortage(error))
             return
         finally:
             for fd in theirs:
@@ -243,3 +243,11 @@ def _explain(error: OSError | ValueError, program: str) -> str:
 
         return f"{program}: {error.strerror} ({errorcode.get(error.errno, '?')})"
     return f"{program}: {error}"
+
+
+def _is_shortage(error: OSError | ValueError) -> bool:
+    """Whether it was for want of processes, descriptors or memory, and may pass."""
+    from errno import EAGAIN, EMFILE, ENFILE, ENOMEM
+
+    passing = (EAGAIN, EMFILE, ENFILE, ENOMEM)
+    return isinstance(error, OSError) and error.errno in passing

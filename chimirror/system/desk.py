@@ -52,9 +52,9 @@ class Ward:
         answer = errands.Started(self._number, pid, self.session)
         self._desk.tell(answer, tuple(fd for fd in pipes if fd >= 0))
 
-    def on_start_failed(self, reason: str) -> None:
+    def on_start_failed(self, reason: str, shortage: bool) -> None:
         """The starter's other answer."""
-        self._desk.tell(errands.Failed(self._number, reason))
+        self._desk.tell(errands.Failed(self._number, reason, shortage))
 
     def on_exit(self, status: int | None, survivors: bool) -> None:
         """It has ended and is reaped."""

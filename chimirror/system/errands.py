@@ -46,6 +46,7 @@ class Failed(NamedTuple):
 
     failed: int
     reason: str
+    shortage: bool = False  # of what may be there again in a moment
 
 
 class Exited(NamedTuple):
@@ -193,7 +194,8 @@ _RULES: dict[str, Callable[[object], bool]] = {
     **dict.fromkeys(("start", "started", "failed", "exited", "finish"), _is_number),
     **dict.fromkeys(("pid", "zygote", "link"), _is_number),
     "signal": _is_signal,
-    **dict.fromkeys(("stderr", "survivors", "more", "ready", "stop"), _is_flag),
+    **dict.fromkeys(("stderr", "survivors", "shortage"), _is_flag),
+    **dict.fromkeys(("more", "ready", "stop"), _is_flag),
     **dict.fromkeys(("session", "reason", "refused"), _is_text),
     "environment": _are_texts,
     "status": _is_status,

@@ -58,7 +58,7 @@ class Nobody:
         self._pid = pid
         self._starter.signal(pid, signal.SIGKILL)
 
-    def on_start_failed(self, reason: str) -> None:
+    def on_start_failed(self, reason: str, shortage: bool) -> None:
         """It has started."""
 
     def on_exit(self, status: int, survivors: bool) -> None:
@@ -136,12 +136,14 @@ class RemoteStarter:
             self._send(zygote, errands.Start(number, environment, request.keep_stderr))
         except OSError as error:
             del self._asked[number]
-            request.client.on_start_failed(f"its environment: {error.strerror}")
+            reason = f"its environment: {error.strerror}"
+            request.client.on_start_failed(reason, False)
 
     def _give_up(self) -> None:
         """There will never be another zygote."""
         while self._waiting:
-            self._waiting.popleft().client.on_start_failed("the supervisor is gone")
+            client = self._waiting.popleft().client
+            client.on_start_failed("the supervisor is gone", False)
 
     # Answers
 
@@ -153,8 +155,9 @@ class RemoteStarter:
         elif isinstance(errand, errands.Exited):
             self._on_exited(link, errand)
         elif isinstance(errand, errands.Failed):
-            request = self._asked.pop(errand.failed)
-            self._tell(request.client, request.client.on_start_failed, errand.reason)
+            client = self._asked.pop(errand.failed).client
+            why = (errand.reason, errand.shortage)
+            self._tell(client, client.on_start_failed, *why)
             self._ask()
         elif isinstance(errand, errands.Zygote):
             self._on_zygote(errand.zygote, pipes)
@@ -177,7 +180,7 @@ class RemoteStarter:
         self._tell(client, client.on_started, started.pid, ours)
         if not complete:
             reason = "no descriptors left for its pipes"
-            self._tell(request.client, request.client.on_start_failed, reason)
+            self._tell(request.client, request.client.on_start_failed, reason, True)
         self._ask()
 
     def _on_exited(self, link: Link, exited: errands.Exited) -> None:
