@@ -65,8 +65,8 @@ class Line(Desk):
 
     def adopt(self, errand: errands.Adopt) -> None:
         """Take these into our care."""
-        for session, pid in errand.ended.items():
-            self._ended[session] = (pid, False)
+        for session, group in errand.ended.items():
+            self._ended[session] = (group, group > 0)
         wards = [Ward(self, session, 0, pid) for session, pid in errand.adopt.items()]
         for ward in wards:
             self.on_ward(ward)

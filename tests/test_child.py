@@ -47,7 +47,10 @@ class Client:
 
     def on_exit(self, status: int, survivors: bool) -> None:
         self.status, self.survivors = status, survivors
-        self.starter.finish(self.pid, self.session, survivors)
+        self.finish()
+
+    def finish(self) -> None:
+        self.starter.finish(self.pid, self.session, self.survivors)
 
     def on_event(self, fd: int, events: int) -> None:
         chunk = os.read(fd, 65536)
@@ -457,6 +460,25 @@ def test_a_number_that_is_somebody_elses_group_is_spared(house: House) -> None:
         client.starter.finish(os.getppid(), "two", survivors=True)
         turn_until(house.loop, lambda: not client.starter._ended)
     assert killed == []
+
+
+def test_a_number_that_was_given_away_again_is_spared(house: House) -> None:
+    """To an application that lives, or to one of which only strays do."""
+    living = house.sh("(sleep 1000 &); echo up; exec cat", "living")
+    turn_until(house.loop, lambda: living.said == b"up\n")
+    lingering = house.sh("echo up; exec >&-; (sleep 1000 &)", "lingering")
+    lingering.finish = lambda: None  # type: ignore[method-assign]
+    turn_until(house.loop, lambda: lingering.status is not None)
+    before = children.listing()
+    assert len(before) == 3
+    for client in (living, lingering):
+        client.starter.finish(client.pid, "another", survivors=True)
+        turn_until(house.loop, lambda: not house.player._ended)
+    assert children.listing() == before
+    house.player.finish(lingering.pid, "lingering", survivors=True)
+    turn_until(house.loop, lambda: len(children.listing()) == 2)
+    living.close()
+    house.alone()
 
 
 def test_a_child_that_nobody_asked_for_is_reaped(house: House) -> None:

@@ -199,6 +199,24 @@ def test_groups() -> None:
     assert children.kill(member)
 
 
+def test_a_group_that_outlived_its_leader() -> None:
+    leader = sleeper(group=0)
+    member = sleeper(group=leader)
+    children.kill(leader)
+    os.waitpid(leader, 0)
+    assert children.is_outlived(leader)
+    children.kill(member)
+    os.waitpid(member, 0)
+    assert not children.is_outlived(leader)
+
+
+def test_a_number_that_is_in_use_again_is_somebody_elses() -> None:
+    assert not children.is_outlived(os.getppid())
+    stranger = sleeper(group=0)
+    assert not children.is_outlived(stranger)
+    children.kill(stranger)
+
+
 def test_what_belongs_to_somebody_else(monkeypatch: pytest.MonkeyPatch) -> None:
     class Posix:
         @staticmethod
@@ -210,5 +228,6 @@ def test_what_belongs_to_somebody_else(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(children, "os", Posix)
         assert children.group_exists(1)
+        assert not children.is_outlived(1)
         assert not children.kill_group(1)
         assert not children.kill(1)

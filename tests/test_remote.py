@@ -16,7 +16,7 @@ import pytest
 
 from chimirror.system import errands, link, remote
 from chimirror.system.errands import Adopt, Exited, Failed, Finish, Start, Started
-from chimirror.system.loop import Loop
+from chimirror.system.loop import TICKS, Loop
 from chimirror.system.remote import IN_FLIGHT, UNKNOWN, RemoteStarter
 
 
@@ -54,6 +54,16 @@ class Post:
     def close(self) -> None:
         self.handle.close()
         turn_once(self.loop)
+
+    def hear_finish(self) -> list[str]:
+        """Of which sessions it is told, together, that they are over."""
+        said: list[Any] = []
+        while not said:
+            self.loop.turn()
+            said = self.hear()
+        (finish,) = said
+        assert isinstance(finish, Finish)
+        return list(finish.finish)
 
 
 def turn_once(loop: Loop) -> None:
@@ -165,7 +175,8 @@ def test_a_life(house: House) -> None:
     house.starter.signal(4711, 9)  # too late, the number may be another's
     house.starter.finish(4711, "s-1", survivors=True)
     house.starter.finish(4711, "s-1", survivors=True)
-    assert zygote.hear() == [errands.Signal(15, 4711), Finish(4711, "s-1", True)]
+    assert zygote.hear() == [errands.Signal(15, 4711, "s-1")]
+    assert zygote.hear_finish() == ["s-1"]
     assert client.told == [("started", 4711, 3), ("exited", 3, True)]
     assert not house.starter._running
     assert not house.starter._ended
@@ -234,9 +245,36 @@ def test_pipes_that_did_not_arrive(arrived: int, house: House) -> None:
     zygote.say(Started(asked.start, 4711, "s-1"), *range(arrived))
     assert os.listdir("/proc/self/fd") == before
     assert client.told == [("shortage", "no descriptors left for its pipes")]
-    assert zygote.hear() == [errands.Signal(9, 4711)]
+    assert zygote.hear() == [errands.Signal(9, 4711, "s-1")]
     zygote.say(Exited(4711, -9))
-    assert zygote.hear() == [Finish(4711, "s-1", survivors=False)]
+    assert zygote.hear_finish() == ["s-1"]
+
+
+def test_the_ends_of_one_tick_are_told_together(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "SESSIONS", 3)
+    monkeypatch.setattr(house.loop, "clock", lambda: house.loop.now)  # time stands
+    zygote = house.zygote()
+    clients = [house.run(zygote, str(number), number) for number in range(1, 8)]
+    for client in clients:
+        zygote.say(Exited(client.pid, 0))
+        client.finish()
+    assert zygote.hear() == []
+    monkeypatch.setattr(house.loop, "clock", lambda: house.loop.now + 1 / TICKS)
+    turn_once(house.loop)
+    said = [finish.finish for finish in zygote.hear()]
+    assert said == [["1", "2", "3"], ["4", "5", "6"], ["7"]]
+
+
+def test_what_a_dead_zygote_was_not_told_is_told_to_nobody(house: House) -> None:
+    zygote = house.zygote()
+    client = house.run(zygote, "a", 1)
+    zygote.say(Exited(1, 0))
+    client.finish()
+    zygote.close()
+    assert house.supervisor.hear() == [Adopt({}, {}, 1, more=False)]
+    assert not house.starter._over
 
 
 # Zygotes come and go
@@ -263,9 +301,13 @@ def test_what_was_not_answered_is_asked_again_in_order(house: House) -> None:
 def test_adopted_ones_belong_to_the_supervisor(house: House) -> None:
     first = house.zygote(1)
     running, ending = house.run(first, "a", 1), house.run(first, "b", 2)
-    first.say(Exited(2, 5))
+    lone = house.run(first, "d", 4)
+    first.say(Exited(2, 5, survivors=True))
+    first.say(Exited(4, 5))
     first.close()
-    assert house.supervisor.hear() == [Adopt({"a": 1}, {"b": 2}, 1, more=False)]
+    claimed = Adopt({"a": 1}, {"b": 2, "d": 0}, 1, more=False)
+    assert house.supervisor.hear() == [claimed]
+    lone.finish()
     second = house.zygote(2)
     other = house.run(second, "c", 3)
     house.starter.signal(1, 15)
@@ -276,9 +318,9 @@ def test_adopted_ones_belong_to_the_supervisor(house: House) -> None:
     house.supervisor.say(Exited(1, None))
     assert running.told[-1] == ("exited", UNKNOWN, False)
     running.finish()
-    expected = [errands.Signal(15, 1), Finish(2, "b"), Finish(1, "a")]
-    assert house.supervisor.hear() == expected
-    assert second.hear() == [errands.Signal(10, 3)]
+    assert house.supervisor.hear() == [errands.Signal(15, 1, "a")]
+    assert house.supervisor.hear_finish() == ["d", "b", "a"]
+    assert second.hear() == [errands.Signal(10, 3, "c")]
     second.say(Exited(3, 0))
     assert other.told[-1] == ("exited", 0, False)
 
@@ -291,7 +333,7 @@ def test_a_successor_may_come_before_the_end_is_seen(house: House) -> None:
     first.say(Exited(1, 4))  # what it said before its end still counts
     assert client.told[-1] == ("exited", 4, False)
     first.close()
-    assert house.supervisor.hear() == [Adopt({}, {"a": 1}, 1, more=False)]
+    assert house.supervisor.hear() == [Adopt({}, {"a": 0}, 1, more=False)]
     (asked,) = second.hear()
     second.start(asked, 2)
     assert waiting.told == [("started", 2, 3)]
@@ -300,7 +342,7 @@ def test_a_successor_may_come_before_the_end_is_seen(house: House) -> None:
 def test_many_are_claimed_in_pieces(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote, "CLAIMS", 3)
+    monkeypatch.setattr(remote, "SESSIONS", 3)
     zygote = house.zygote(5)
     for number in range(1, 8):
         house.run(zygote, str(number), number)

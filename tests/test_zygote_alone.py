@@ -100,7 +100,7 @@ def test_errands(tmp_path: Path) -> None:
         assert one.read(6) == b"heard\n"
         one.write("sleep 1000 & exit 5")
         assert one.hear() == {"exited": pid, "status": 5, "survivors": True}
-        one.say(finish=pid, session="s-1", survivors=True)
+        one.say(finish=["s-1"])
         until(lambda: not service.applications(), "the survivor has ended", SOON)
         other = one.start(stderr=False)
         assert other != pid
@@ -162,7 +162,7 @@ def test_others_are_not_signalled(tmp_path: Path) -> None:
         bystander = subprocess.Popen(["sleep", "1000"])
         for pid in (victim, bystander.pid, service.pid, 1):
             other.say(signal=9, pid=pid)
-            other.say(finish=pid, session="theirs", survivors=True)
+            other.say(finish=["theirs", "one", ""])
         other.start()
         one.write("echo alive")
         assert one.read(6) == b"alive\n"

@@ -95,7 +95,7 @@ class Keeper:
         if client is None:
             self._on_stray(pid, status)
             return
-        survivors = children.group_exists(pid)
+        survivors = children.is_outlived(pid)
         try:
             client.on_exit(status, survivors)
         except Exception as error:  # noqa: BLE001 (its own client answers)
@@ -148,22 +148,29 @@ class Keeper:
         return [pid for pid in children.listing() if pid not in self._clients]
 
     def _kill_stray(self, pid: int, now: float) -> None:
+        session = self._session_of(pid, self._ended)
         group = children.group_of(pid)
-        if group in self._groups:  # a child of ours is in it: the number is its own
+        # While a child of ours is in it, the number of a group is given to nobody; but
+        # it may have been, before, to an application or to what another has left.
+        left = group in self._groups and group not in self._clients
+        if left and (not session or session in self._ended):
             self._groups.discard(group)
             children.kill_group(group)
-        session = self._session_of(pid, self._ended)
         if session in self._ended:
             children.kill(pid)
             self._ended[session] = now + MEMORY
 
     def _session_of(self, pid: int, sessions: Collection[bytes]) -> bytes:
-        """Which of the sessions a process belongs to; empty: none of them."""
+        """The session that a process belongs to, if that can be seen.
+
+        A warm copy's fork has no environment to be looked at, but a name: that says
+        it of those among `sessions`.
+        """
         session = children.variable(pid, SESSION_VARIABLE.encode())
         if session in sessions:
             return session
-        name = children.name(pid)  # a warm copy's fork has no environment to be seen
-        return next((one for one in sessions if one[:NAME] == name), b"")
+        name = children.name(pid)
+        return next((one for one in sessions if one[:NAME] == name), session)
 
     def on_event(self, fd: int, events: int) -> None:
         """No descriptor is watched: SIGCHLD tells."""

@@ -135,6 +135,23 @@ def group_exists(group: int) -> bool:
     return True
 
 
+def is_outlived(pid: int) -> bool:
+    """Whether a process that was just reaped has left others in its group.
+
+    Its number is given away as soon as no group has it. Where there is such a process
+    again, it and its group are somebody else's.
+    """
+    if not group_exists(pid):
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass
+    return False
+
+
 def kill(pid: int, number: int = signal.SIGKILL) -> bool:
     """Signal a process; whether it was there and ours to signal."""
     try:

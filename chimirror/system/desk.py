@@ -126,10 +126,10 @@ class Desk:
             os.close(fd)
         errand = errands.decode(packet)
         if isinstance(errand, errands.Signal):
-            if errand.pid in self._wards:
-                self._keeper.signal(errand.pid, errand.signal)
+            self._signal(errand)
         elif isinstance(errand, errands.Finish):
-            self._finish(errand)
+            for session in errand.finish:
+                self._finish(session)
         else:
             self._run(errand)
 
@@ -137,9 +137,16 @@ class Desk:
         """What only some desks do."""
         raise errands.Nonsense(f"{type(errand).__name__} is not done here")
 
-    def _finish(self, errand: errands.Finish) -> None:
-        if self._ended.pop(errand.session, None) is not None:
-            self._keeper.finish(errand.finish, errand.session, errand.survivors)
+    def _signal(self, errand: errands.Signal) -> None:
+        """Meanwhile the number may have become that of another ward."""
+        ward = self._wards.get(errand.pid)
+        if ward is not None and errand.session in ("", ward.session):
+            self._keeper.signal(errand.pid, errand.signal)
+
+    def _finish(self, session: str) -> None:
+        if session in self._ended:
+            pid, survivors = self._ended.pop(session)
+            self._keeper.finish(pid, session, survivors)
 
     # Wards
 

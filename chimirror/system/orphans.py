@@ -38,7 +38,7 @@ class Orphans(Keeper):
     def _on_stray(self, pid: int, status: int) -> None:
         """It may have been an application whose claim is yet to come."""
         super()._on_stray(pid, status)
-        self._early[pid] = (status, children.group_exists(pid))
+        self._early[pid] = (status, children.is_outlived(pid))
         self._order.append((self._loop.now, pid))
         while self._order[0][0] + KEPT < self._loop.now:
             self._early.pop(self._order.popleft()[1], None)
@@ -77,7 +77,9 @@ class Orphans(Keeper):
             strays = self._strays()
         except OSError:  # no descriptor left: later
             return True
-        seen = {pid for pid in strays if not self._session_of(pid, sessions)}
+        seen = {
+            pid for pid in strays if self._session_of(pid, sessions) not in sessions
+        }
         for pid in seen & self._suspects:
             children.kill_with_group(pid)
         self._suspects = seen

@@ -17,6 +17,7 @@ from collections import deque
 from chimirror.system import errands
 from chimirror.system.child import SESSION_VARIABLE
 from chimirror.system.link import Link
+from chimirror.system.loop import NEVER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from chimirror.system.loop import Loop
 
 IN_FLIGHT = 8  # starts: with more of them the answers to all come late
-CLAIMS = 1000  # sessions in one packet
+SESSIONS = 1000  # in one packet
 UNKNOWN = -int(signal.SIGKILL)  # a status that nobody can tell any more
 
 
@@ -91,7 +92,11 @@ class RemoteStarter:
         self._asked: dict[int, Request] = {}
         self._last = 0
         self._running: dict[int, tuple[Client, str, Link]] = {}
-        self._ended: dict[str, tuple[int, Link]] = {}  # sessions, until `finish`
+        # Sessions until `finish`, with the process group that is left, or 0.
+        self._ended: dict[str, tuple[int, Link]] = {}
+        self._over: dict[Link, list[str]] = {}  # until the next tick
+        self.armed = 0
+        self.deadline = NEVER
 
     # A starter's verbs
 
@@ -105,13 +110,23 @@ class RemoteStarter:
     def signal(self, pid: int, number: int) -> None:
         """Signal the process group of an application that runs."""
         if pid in self._running:
-            self._send(self._running[pid][2], errands.Signal(number, pid))
+            _, session, post = self._running[pid]
+            self._send(post, errands.Signal(number, pid, session))
 
     def finish(self, pid: int, session: str, survivors: bool) -> None:
-        """See child.Starter."""
+        """See child.Starter; those of one tick are told together."""
         if session in self._ended:
             _, post = self._ended.pop(session)
-            self._send(post, errands.Finish(pid, session, survivors))
+            self._over.setdefault(post, []).append(session)
+            self._loop.arm(self, self._loop.now)
+
+    def on_timer(self, now: float) -> None:
+        """Tell which sessions are over."""
+        told, self._over = self._over, {}
+        for post, sessions in told.items():
+            for first in range(0, len(sessions), SESSIONS):
+                part = sessions[first : first + SESSIONS]
+                self._send(post, errands.Finish(part))
 
     # Asking
 
@@ -188,7 +203,7 @@ class RemoteStarter:
         if running is None or running[2] is not link:
             return  # it was signalled away meanwhile, or is another's by now
         client, session, _ = self._running.pop(exited.exited)
-        self._ended[session] = (exited.exited, link)
+        self._ended[session] = (exited.exited if exited.survivors else 0, link)
         status = UNKNOWN if exited.status is None else exited.status
         self._tell(client, client.on_exit, status, exited.survivors)
 
@@ -225,6 +240,7 @@ class RemoteStarter:
         again = [number for number, one in self._asked.items() if one.post is link]
         for number in reversed(again):
             self._waiting.appendleft(self._asked.pop(number))
+        self._over.pop(link, None)  # what nobody claims is ended
         self._claim(link, generation)
         self._ask()
 
@@ -235,12 +251,12 @@ class RemoteStarter:
             if post is link:
                 self._running[pid] = (client, session, self._line)
                 claims.append((session, pid, True))
-        for session, (pid, post) in self._ended.items():
+        for session, (group, post) in self._ended.items():
             if post is link:
-                self._ended[session] = (pid, self._line)
-                claims.append((session, pid, False))
+                self._ended[session] = (group, self._line)
+                claims.append((session, group, False))
         while True:
-            batch, claims = claims[:CLAIMS], claims[CLAIMS:]
+            batch, claims = claims[:SESSIONS], claims[SESSIONS:]
             running = {session: pid for session, pid, runs in batch if runs}
             ended = {session: pid for session, pid, runs in batch if not runs}
             more = bool(claims)
@@ -253,8 +269,11 @@ class RemoteStarter:
         self._give_up()
         for pid, (client, session, post) in list(self._running.items()):
             del self._running[pid]
-            self._ended[session] = (pid, post)
+            self._ended[session] = (0, post)
             self._tell(client, client.on_exit, UNKNOWN, False)
+
+    def on_event(self, fd: int, events: int) -> None:
+        """The links watch their own descriptors."""
 
     def on_fault(self, error: Exception) -> None:
         """A bug of ours that no client could answer for."""
