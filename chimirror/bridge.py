@@ -68,11 +68,28 @@ def serve(config: options.Config, found: activation.Found) -> None:
         while service.connecting:
             loop.turn()
         gc.enable()
+        show(service, session)
         while service.sessions:
             loop.turn()
     finally:
         children.end_all()
     loop.close_all()
+
+
+def show(service: Service, session: Session) -> None:
+    """Serve what is left of the session, and let others see how it is."""
+    while service.sessions and not service.recorded:
+        service.loop.turn()  # up to the first tick: the first byte waits for no import
+    if not (service.sessions and session.opened):
+        return
+    from chimirror.status import Status
+
+    status = Status(service, session)
+    try:
+        while service.sessions:
+            service.loop.turn()
+    finally:
+        status.remove()
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ import sys
 
 from chimirror import options, service, worker, zygote
 from chimirror.foster import Foster
-from chimirror.system import capacity, children, fds, listen, notify
+from chimirror.system import capacity, children, fds, listen, notify, runtime
 from chimirror.system.admission import Table
 from chimirror.system.loop import NEVER, Loop
 from chimirror.system.orphans import Orphans
@@ -91,6 +91,7 @@ class Supervisor:
         self._waiting: list[int] = []  # numbers to be forked after a pause
         self._early_deaths = 0
         self._stopping = False
+        self._office: str | None = None  # where workers can be asked
         self.armed = 0
         self.deadline = NEVER
         self.status = os.EX_OK
@@ -99,6 +100,7 @@ class Supervisor:
         """Serve until told to stop; the exit status."""
         for ending in service.endings():
             self._loop.on_signal(ending, self._stop)
+        self._office = self._make_office()
         self._foster.start()
         worker.preload()
         while not (self._foster.ready or self._stopping):
@@ -114,7 +116,18 @@ class Supervisor:
             self._loop.turn()
         children.end_all()
         self._loop.close_all()
+        if self._office is not None:
+            runtime.remove(self._office)
         return self.status
+
+    def _make_office(self) -> str | None:
+        """The directory of the workers' control sockets, where there can be one."""
+        try:
+            return runtime.make(os.environ, os.geteuid(), os.getpid())
+        except OSError as error:
+            reason = f"{error.filename}: {error.strerror}"
+            self._say(f"warning: chimirror-ctl cannot ask this server: {reason}")
+            return None
 
     def _announce(self) -> None:
         for listener in self._listeners:
@@ -174,6 +187,7 @@ class Supervisor:
                 number,
                 self._room,
                 line,
+                self._office,
             )
             status = os.EX_OK
         except BaseException:  # noqa: BLE001 (told, and the process ends)

@@ -145,6 +145,11 @@ class Service:
             self._records = self._make_records()
         return self._records
 
+    @property
+    def recorded(self) -> bool:
+        """Whether there has been anything to record."""
+        return self._records is not None
+
     def no_room(self, cause: str) -> Refusal:
         """The refusal for a limit, or for a service that goes down."""
         seconds = str(self.admission.retry_after(cause))

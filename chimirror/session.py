@@ -49,7 +49,6 @@ class Session:
         "_faulty",
         "_head",
         "_log",
-        "_opened",
         "_proxied",
         "_request",
         "_service",
@@ -62,6 +61,7 @@ class Session:
         "identity",
         "messages_in",
         "messages_out",
+        "opened",
         "peer",
         "reason",
         "status",
@@ -81,7 +81,7 @@ class Session:
         self._faulty = False
         self._request: handshake.Accept | None = None
         self._stderr = "client"
-        self._opened = self._active = 0.0
+        self.opened = self._active = 0.0
         self.bytes_in = self.bytes_out = 0
         self.messages_in = self.messages_out = 0
         self.reason = ""
@@ -194,7 +194,7 @@ class Session:
         if request is None or self.connection.state != CONNECTING:
             self._end_application()
             return
-        self._opened = self._active = self._service.loop.now
+        self.opened = self._active = self._service.loop.now
         response = request.response() + self._count(self.framing.opened(self.identity))
         early, self._head = self._head, b""
         self._decided()
@@ -308,7 +308,7 @@ class Session:
         config = self._service.config
         deadline = NEVER
         if config.session_timeout is not None:
-            deadline = self._opened + config.session_timeout
+            deadline = self.opened + config.session_timeout
             if now >= deadline:
                 self.close(1001, "time")
                 return NEVER
@@ -393,7 +393,7 @@ class Session:
         if self._admitted:
             service.admission.leave(self.peer)
         service.on_session_end(self)
-        if self._opened:
+        if self.opened:
             self._record_end()
 
     def _record_start(self) -> None:
@@ -423,7 +423,7 @@ class Session:
             messages_out=self.messages_out,
             exit="" if self.status is None else describe(self.status),
             reason=self.reason,
-            duration_usec=int((service.loop.clock() - self._opened) * 1_000_000),
+            duration_usec=int((service.loop.clock() - self.opened) * 1_000_000),
         )
 
     # Faults

@@ -9,6 +9,7 @@ from __future__ import annotations
 from errno import EMFILE, ENFILE, ENOBUFS, ENOMEM
 from importlib import import_module
 
+from chimirror.control import Office
 from chimirror.service import Peer, Service, new_identity
 from chimirror.session import Session
 from chimirror.system.activation import peer_uid, plain_address
@@ -286,6 +287,7 @@ def run(
     number: int,
     capacity: int,
     line: socket.socket,
+    office: str | None,
 ) -> None:
     """Be worker `number` until drained.
 
@@ -293,9 +295,13 @@ def run(
 
     Args:
         line: to the supervisor; when that is gone, nobody could replace or stop us.
+        office: the directory for our control socket.
     """
     loop = Loop()
     starter = RemoteStarter(loop, line)
     worker = Worker(config, loop, starter, records, table, number, capacity)
     starter.on_deserted = worker.drain
+    desk = Office(worker, office, number) if office is not None else None
     worker.serve(listeners)
+    if desk is not None:
+        desk.close()

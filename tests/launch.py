@@ -316,10 +316,11 @@ class Bridge:
         *options: str,
         tcp: bool = False,
         pair: tuple[socket.socket, socket.socket] | None = None,
+        **variables: str,
     ) -> None:
         self.mark = uuid.uuid4().hex
         argv = argv_of("bridge", command, options, self.mark)
-        env = os.environ | {"PYTHONPATH": ROOT}
+        env = os.environ | {"PYTHONPATH": ROOT} | variables
         self.socket, theirs = pair or (tcp_pair() if tcp else socket.socketpair())
         with theirs:
             fd = theirs.fileno()

@@ -12,13 +12,15 @@ from hypothesis import strategies as st
 from chimirror.wire.control import INVALID_PARAMS, METHOD_NOT_FOUND, Fault, respond
 
 done: list[str] = []
+NAMED = """{"jsonrpc": "2.0", "method": "subtract",
+    "params": {"subtrahend": 23, "minuend": 42}, "id": 1}"""
 
 
 def perform(method: str, params: dict[str, Any] | list[Any]) -> object:
     done.append(method)
     if method == "subtract" and isinstance(params, list):
         return params[0] - params[1]
-    if method == "subtract":
+    if method == "subtract" and isinstance(params, dict):
         return params["minuend"] - params["subtrahend"]
     if method == "picky":
         raise Fault(INVALID_PARAMS, "not so")
@@ -44,11 +46,7 @@ def code(text: str) -> tuple[int, object]:
     ("request_", "result"),
     [
         ('{"jsonrpc":"2.0","method":"subtract","params":[42,23],"id":1}', 19),
-        (
-            '{"jsonrpc":"2.0","method":"subtract",'
-            '"params":{"subtrahend":23,"minuend":42},"id":1}',
-            19,
-        ),
+        (NAMED, 19),
         ('{"jsonrpc":"2.0","method":"update","id":1}\n', None),
     ],
 )

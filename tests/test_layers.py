@@ -21,14 +21,14 @@ PACKAGE = Path(chimirror.__file__).parent
 
 # Top down. A module may import from its own group and from the groups that are named.
 LAYERS: dict[str, tuple[set[str], set[str]]] = {
-    "bridge": ({"bridge"}, {"session", "options", "wire", "system"}),
+    "bridge": ({"bridge", "status"}, {"session", "options", "wire", "system"}),
     "server": (
-        {"server", "worker", "foster", "zygote"},
+        {"server", "worker", "foster", "zygote", "control"},
         {"session", "options", "wire", "system"},
     ),
     "client": ({"client"}, {"options", "wire"}),
     "session": (
-        {"session", "service", "connection", "liveness"},
+        {"session", "service", "connection", "liveness", "report"},
         {"options", "wire", "system"},
     ),
     "options": ({"options", "usage", "names", "units", "envfile"}, set()),

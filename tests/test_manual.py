@@ -46,8 +46,13 @@ DECIDING = {
     "chimirror-server": ("server.py", "worker.py", "options.py", "service.py"),
 }
 READING = {
-    "chimirror-bridge": ("system/records.py",),
-    "chimirror-server": ("system/records.py", "system/listen.py", "system/notify.py"),
+    "chimirror-bridge": ("system/records.py", "system/notify.py", "system/runtime.py"),
+    "chimirror-server": (
+        "system/records.py",
+        "system/listen.py",
+        "system/notify.py",
+        "system/runtime.py",
+    ),
     "chimirror-zygote": ("system/listen.py", "system/notify.py"),
 }
 STARTED_BY_SHELL = "chimirror-bridge"

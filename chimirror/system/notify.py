@@ -10,4 +10,8 @@ def tell(state: str) -> None:
     if "NOTIFY_SOCKET" in os.environ:
         import sdnotify
 
-        sdnotify.SystemdNotifier().notify(state)
+        notifier = sdnotify.SystemdNotifier()
+        if notifier.socket is not None:
+            notifier.socket.setblocking(False)  # process 1 may be busy
+            notifier.notify(state.encode().decode("latin-1"))  # which it encodes in
+            notifier.socket.close()

@@ -27,7 +27,7 @@ def directory(environ: Mapping[str, str], uid: int) -> str | None:
         environ: of the process: INVOCATION_ID is there in a unit (systemd.exec(5)).
         uid: its effective user.
     """
-    if uid == 0 or "INVOCATION_ID" in environ:
+    if uid == 0 or environ.get("INVOCATION_ID"):
         return SYSTEM
     base = environ.get("XDG_RUNTIME_DIR", "")
     return f"{base}/chimirror" if base.startswith("/") else None
@@ -38,3 +38,53 @@ def every(environ: Mapping[str, str], uid: int) -> list[str]:
     base = environ.get("XDG_RUNTIME_DIR", "")
     own = [f"{base}/chimirror"] if base.startswith("/") and uid != 0 else []
     return [place for place in (SYSTEM, *own) if os.access(place, os.X_OK)]
+
+
+def make(environ: Mapping[str, str], uid: int, pid: int) -> str | None:
+    """Makes the directory of one server; what dead ones have left goes.
+
+    Returns:
+        Its path; None where there can be none.
+
+    Raises:
+        OSError: it should be there, and cannot be made.
+    """
+    place = directory(environ, uid)
+    if place is None:
+        return None
+    servers = f"{place}/{SERVERS}"
+    for path, mode in ((place, 0o755 if uid == 0 else 0o700), (servers, 0o711)):
+        _ensure(path, mode)
+    for name in os.listdir(servers):
+        if name.isdigit() and not _lives(int(name)):
+            remove(f"{servers}/{name}")
+    own = f"{servers}/{pid}"
+    _ensure(own, 0o700)
+    return own
+
+
+def remove(path: str) -> None:
+    """Takes a server's directory away, as far as it is ours to take."""
+    try:
+        for name in os.listdir(path):
+            os.unlink(f"{path}/{name}")
+        os.rmdir(path)
+    except OSError:
+        pass
+
+
+def _ensure(path: str, mode: int) -> None:
+    try:
+        os.mkdir(path, mode)
+    except FileExistsError:
+        pass
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
