@@ -13,7 +13,8 @@ import sys
 
 from chimirror import options, service, worker, zygote
 from chimirror.foster import Foster
-from chimirror.system import capacity, children, fds, listen, notify, runtime
+from chimirror.herald import Herald
+from chimirror.system import capacity, children, fds, listen, runtime
 from chimirror.system.admission import Table
 from chimirror.system.loop import NEVER, Loop
 from chimirror.system.orphans import Orphans
@@ -83,6 +84,9 @@ class Supervisor:
             self._most, config.max_sessions_per_source, config.max_rate, self._count
         )
         self._loop = Loop()
+        self._herald = Herald(
+            self._loop, os.environ, os.getpid(), self._count + 1, self._table.total
+        )
         self._orphans = Orphans(self._loop)
         self._foster = Foster(
             self._loop, self._orphans, self, self._become_zygote, config.kill_grace
@@ -115,6 +119,7 @@ class Supervisor:
         while self._foster.pid:
             self._loop.turn()
         children.end_all()
+        self._herald.end()
         self._loop.close_all()
         if self._office is not None:
             runtime.remove(self._office)
@@ -137,7 +142,7 @@ class Supervisor:
                     "warning: root serves an address that is not loopback; every "
                     "client is given a process of root: run as another user"
                 )
-        notify.tell("READY=1")
+        self._herald.ready()
 
     def _say(self, text: str) -> None:
         os.write(2, f"{text}\n".encode())
@@ -188,6 +193,7 @@ class Supervisor:
                 self._room,
                 line,
                 self._office,
+                self._herald.pulse,
             )
             status = os.EX_OK
         except BaseException:  # noqa: BLE001 (told, and the process ends)
@@ -199,6 +205,7 @@ class Supervisor:
         """A worker has ended."""
         self._workers.discard(hand)
         self._table.forget(hand.number)
+        self._herald.forget(hand.number)
         if self._stopping and status == 0:
             return
         text = children.describe(status)
@@ -223,10 +230,12 @@ class Supervisor:
         self._loop.abandon()
         environment = service.allowed(os.environ, self._config)
         descriptors, workers = self._descriptors, self._count
-        zygote.become(self._config, environment, control, descriptors, workers)
+        pulse = self._herald.pulse
+        zygote.become(self._config, environment, control, descriptors, workers, pulse)
 
     def on_zygote_ended(self, pid: int, status: int) -> None:
         """Another takes its place; sessions go on."""
+        self._herald.forget(self._count)
         if self._foster.ready:
             text = children.describe(status)
             self._records.note(3, f"the zygote (pid {pid}) ended: {text}")
@@ -265,7 +274,7 @@ class Supervisor:
             self._waiting = []
             for listener in self._listeners:
                 listener.remove()  # else clients would wait in its queue for nobody
-            notify.tell("STOPPING=1")
+            self._herald.stopping()
         for hand in self._workers:
             os.kill(hand.pid, number)
 

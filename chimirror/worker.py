@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from chimirror.system.admission import Table
     from chimirror.system.application import Starter
     from chimirror.system.listen import Listener
+    from chimirror.system.pulse import Pulse
     from chimirror.system.records import Records
 
 HANDSHAKES = 512  # in flight; more wait in the listener's queue
@@ -288,6 +289,7 @@ def run(
     capacity: int,
     line: socket.socket,
     office: str | None,
+    pulse: Pulse | None,
 ) -> None:
     """Be worker `number` until drained.
 
@@ -296,11 +298,14 @@ def run(
     Args:
         line: to the supervisor; when that is gone, nobody could replace or stop us.
         office: the directory for our control socket.
+        pulse: shows that our loop turns.
     """
     loop = Loop()
     starter = RemoteStarter(loop, line)
     worker = Worker(config, loop, starter, records, table, number, capacity)
     starter.on_deserted = worker.drain
+    if pulse is not None:
+        pulse.keep(loop, number)
     desk = Office(worker, office, number) if office is not None else None
     worker.serve(listeners)
     if desk is not None:

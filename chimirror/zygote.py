@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from chimirror.system.desk import Desk
     from chimirror.system.errands import Errand
     from chimirror.system.listen import Listener
+    from chimirror.system.pulse import Pulse
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # the supervisor acts on them
 NAME = b"zygote"  # as ps(1) shows it beside the workers
@@ -140,6 +141,7 @@ def run(
     control: socket.socket,
     descriptors: int,
     workers: int,
+    pulse: Pulse | None,
 ) -> int:
     """Be the zygote of a server; the exit status.
 
@@ -148,6 +150,7 @@ def run(
         control: the only descriptor beside the standard three that stays open.
         descriptors: the soft limit that applications get.
         workers: each has a link, and a new one before its predecessor's is closed.
+        pulse: shows that our loop turns; the number after the workers' is ours.
     """
     os.closerange(3, control.fileno())
     os.closerange(control.fileno() + 1, warm.HIGHEST)
@@ -161,6 +164,8 @@ def run(
     except warm.CannotPreload as error:
         os.write(2, f"chimirror-server: --preload: {error}\n".encode())
         return os.EX_UNAVAILABLE
+    if pulse is not None:
+        pulse.keep(loop, workers)
     Zygote(config, loop, starter, control).serve()
     return os.EX_OK
 
@@ -171,11 +176,12 @@ def become(
     control: socket.socket,
     descriptors: int,
     workers: int,
+    pulse: Pulse | None,
 ) -> NoReturn:
     """In the supervisor's child: be the zygote, and end."""
     status = os.EX_SOFTWARE
     try:
-        status = run(config, environment, control, descriptors, workers)
+        status = run(config, environment, control, descriptors, workers, pulse)
     except BaseException:  # noqa: BLE001 (told, and the process ends)
         sys.excepthook(*sys.exc_info())
     finally:

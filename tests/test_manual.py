@@ -43,7 +43,13 @@ DECIDING = {
         "service.py",
         "system/activation.py",
     ),
-    "chimirror-server": ("server.py", "worker.py", "options.py", "service.py"),
+    "chimirror-server": (
+        "server.py",
+        "worker.py",
+        "herald.py",
+        "options.py",
+        "service.py",
+    ),
 }
 READING = {
     "chimirror-bridge": ("system/records.py", "system/notify.py", "system/runtime.py"),
