@@ -558,25 +558,6 @@ def test_hang_up_is_survived_where_it_is_ignored(tmp_path: Path) -> None:
         join(service).close()
 
 
-def test_systemd_is_told(tmp_path: Path) -> None:
-    path = tmp_path / "notify"
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
-        notify.bind(str(path))
-        notify.settimeout(30)
-        argv = [*SERVER, "--listen=127.0.0.1:0", "cat"]
-        process = subprocess.Popen(
-            argv,
-            env=ENVIRONMENT | {"NOTIFY_SOCKET": str(path)},
-            stderr=subprocess.PIPE,
-        )
-        with process:
-            assert notify.recv(99) == b"READY=1"
-            process.terminate()
-            assert notify.recv(99) == b"STOPPING=1"
-            assert process.communicate(timeout=30)[1].startswith(b"listening on ")
-            assert process.returncode == 0
-
-
 # The supervisor by itself
 
 
