@@ -1,4 +1,4 @@
-"""What there is to tell of a live session, for whoever asks: one flat object.
+"""What there is to tell of a session: to whoever asks while it lives, and for the log.
 
 The same fields from the bridge's status file and over a worker's control socket, so
 that both kinds of deployment make one table (chimirror-ctl(1)). Never the payload.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from time import time_ns
 
 from chimirror.connection import OPEN
+from chimirror.system import children
 from chimirror.system.escape import escape
 from chimirror.system.lean import os
 
@@ -16,6 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from chimirror.service import Service
     from chimirror.session import Session
+    from chimirror.wire.handshake import Accept
 
 
 def describe(service: Service, session: Session) -> dict[str, str | int]:
@@ -50,4 +52,34 @@ def sentence(told: dict[str, str | int]) -> str:
         f"{escape(str(told['peer']))}: {escape(str(told['command']))}; "
         f"in {told['bytes_in']} bytes, {told['messages_in']} messages; "
         f"out {told['bytes_out']} bytes, {told['messages_out']} messages"
+    )
+
+
+def started(service: Service, session: Session, request: Accept) -> None:
+    """Write the first of a session's two records."""
+    origin = request.request.get(b"origin") or b""
+    service.records.start(
+        session=session.identity,
+        peer=session.peer.text,
+        command=service.command,
+        path=request.request.target,
+        origin=origin.decode("latin-1"),
+        framing=request.framing,
+    )
+
+
+def ended(service: Service, session: Session) -> None:
+    """Write the second."""
+    status = session.status
+    service.records.end(
+        session=session.identity,
+        peer=session.peer.text,
+        command=service.command,
+        bytes_in=session.bytes_in,
+        bytes_out=session.bytes_out,
+        messages_in=session.messages_in,
+        messages_out=session.messages_out,
+        exit="" if status is None else children.describe(status),
+        reason=session.reason,
+        duration_usec=int((service.loop.clock() - session.opened) * 1_000_000),
     )

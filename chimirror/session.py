@@ -5,30 +5,33 @@ is started; the client gets its 101; messages become input and output becomes me
 either one's end ends the other; the end is recorded. Nothing is started for a request
 that could still be refused.
 
-What a frame is, is `connection`'s matter; what a message means, `wire.framing`'s; how
-a process is started and stopped, `system.application`'s. Here they meet.
+What a request is, is `reception`'s matter; what a frame is, `connection`'s; what a
+message means, `wire.framing`'s; how a process is started and stopped,
+`system.application`'s. Here they meet.
 """
 
 from __future__ import annotations
 
+from chimirror import report
 from chimirror.connection import CONNECTING, OPEN, Connection
-from chimirror.service import Peer
+from chimirror.murmur import Murmur
+from chimirror.reception import Reception
 from chimirror.system.application import ENDED, IDLE, Application
 from chimirror.system.child import SESSION_VARIABLE
 from chimirror.system.children import describe, signal_name
 from chimirror.system.loop import NEVER
 from chimirror.system.outbox import HIGH
-from chimirror.wire import cgi, framing, handshake, http
+from chimirror.wire import framing
 from chimirror.wire.frames import Close, Failure, Ping
 from chimirror.wire.framing import EOF, Mistake, Signal, Violation
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from chimirror.service import Service
+    from chimirror.service import Peer, Service
+    from chimirror.wire import handshake
     from chimirror.wire.frames import Event
 
 UNDECIDED = framing.Framing()
-LOG_LINE = 4096  # bytes of the application's stderr in one record
 FAULT = "error internal"  # all that a client learns of a bug of ours
 
 
@@ -45,14 +48,11 @@ class Session:
     __slots__ = (
         "_active",
         "_admitted",
-        "_deciding",
         "_faulty",
-        "_head",
-        "_log",
-        "_proxied",
+        "_murmur",
+        "_reception",
         "_request",
         "_service",
-        "_stderr",
         "application",
         "bytes_in",
         "bytes_out",
@@ -73,14 +73,11 @@ class Session:
         self._service = service
         self.peer = peer
         self.identity = identity
-        self._head = b""
-        self._log = b""
-        self._proxied = not service.config.proxy_protocol
+        self._reception: Reception | None = Reception(service, self)  # till the 101
         self._admitted = False
-        self._deciding = True
         self._faulty = False
         self._request: handshake.Accept | None = None
-        self._stderr = "client"
+        self._murmur: Murmur | None = None  # stderr goes to the log
         self.opened = self._active = 0.0
         self.bytes_in = self.bytes_out = 0
         self.messages_in = self.messages_out = 0
@@ -96,109 +93,47 @@ class Session:
     # The request
 
     def on_head(self, data: bytes) -> None:
-        """More of the request head, or of the PROXY header before it."""
-        self._head += data
-        try:
-            if self._proxied or self._read_proxy_header():
-                self._read_request()
-        except http.Refusal as refusal:
-            self._refuse(refusal)
-
-    def _read_proxy_header(self) -> bool:
-        """Take the peer from the PROXY header; whether it is complete."""
-        from chimirror.wire import proxy
-
-        parsed = proxy.parse(self._head)
-        if parsed is None:
-            return False
-        source, length = parsed
-        if source is not None:
-            self.peer = Peer(*source)
-        self._head = self._head[length:]
-        self._proxied = True
-        return True
-
-    def _read_request(self) -> None:
-        parsed = http.parse(self._head)
-        if parsed is None:
-            return
-        request, length = parsed
-        verdict = handshake.judge(
-            request, self._service.policy, self.peer.address, self.peer.port
-        )
-        if isinstance(verdict, handshake.Page):
-            self._answer(verdict)
-        else:
-            self._accept(verdict, length)
+        """More of the request head has come."""
+        if self._reception is not None:
+            self._reception.on_head(data)
 
     def on_head_timeout(self) -> None:
         """The request head did not come in time."""
-        text = "the request did not arrive in time"
-        self._refuse(http.Refusal(408, text, cause="slow-head"))
+        if self._reception is not None:
+            self._reception.on_timeout()
 
-    def _accept(self, request: handshake.Accept, length: int) -> None:
-        """The request is in order: ask the limits, then start the application."""
-        service = self._service
-        if (request.peer_address, request.peer_port) != self.peer.endpoint:
-            self.peer = Peer(request.peer_address, request.peer_port)
-        variables = cgi.variables(
-            request, server_software=service.server_software, keep=service.kept_fields
-        )
-        cause = service.admission.enter(self.peer)
-        if cause is not None:
-            raise service.no_room(cause)
+    def on_admitted(self, request: handshake.Accept, variables: dict[str, str]) -> None:
+        """The request is in order and there is room: start the application."""
+        config = self._service.config
         self._admitted = True
         self._request = request
-        self._head = self._head[length:]
-        self.framing = framing.create(request.framing, service.config.max_message)
-        self._stderr = service.config.stderr or self.framing.default_stderr
+        self.framing = framing.create(request.framing, config.max_message)
+        stderr = config.stderr or self.framing.default_stderr
+        if stderr == "log":
+            self._murmur = Murmur(self._service, self.identity)
         self.connection.hold()
-        environment = {**variables, **service.environment}
+        environment = {**variables, **self._service.environment}
         environment[SESSION_VARIABLE] = self.identity
-        self.application.start(environment, self._stderr != "discard")
+        self.application.start(environment, stderr != "discard")
 
     def on_application_failed(self, reason: str, shortage: bool) -> None:
-        """It cannot be started: the log says why, the client that it is so."""
-        if shortage:
-            self._refuse(self._service.no_room("start-shortage"), reason)
-        else:
-            self._service.records.note(3, f"cannot start the application: {reason}")
-            text = "the application could not be started"
-            self._refuse(http.Refusal(500, text, cause="start"))
+        """There will be no session."""
+        if self._reception is not None:
+            self._reception.on_start_failed(reason, shortage)
         self._settle()
-
-    def _refuse(self, refusal: http.Refusal, detail: str = "") -> None:
-        """Answer and record it; `detail` is for the record alone."""
-        self._service.records.refused(
-            self.peer.text, refusal.status, refusal.cause, detail or refusal.text
-        )
-        self._answer(refusal)
-
-    def _answer(self, answer: http.Refusal | handshake.Page) -> None:
-        response = answer.response(head=self._head.startswith(b"HEAD "))
-        self._head = b""
-        self._decided()
-        self.connection.answer(response)
-
-    def _decided(self) -> None:
-        """One handshake less in flight."""
-        if self._deciding:
-            self._deciding = False
-            self._service.on_decided()
 
     # The open session
 
     def on_application_started(self) -> None:
         """The process runs: answer 101, unless the client has gone meanwhile."""
-        request = self._request
-        if request is None or self.connection.state != CONNECTING:
+        request, reception = self._request, self._reception
+        if not request or not reception or self.connection.state != CONNECTING:
             self._end_application()
             return
+        self._reception = None
         self.opened = self._active = self._service.loop.now
         response = request.response() + self._count(self.framing.opened(self.identity))
-        early, self._head = self._head, b""
-        self._decided()
-        self.connection.open(response, early)
+        self.connection.open(response, reception.leave())
 
     def on_events(self, events: list[Event], size: int) -> None:
         """Messages and control frames, in the order in which they came."""
@@ -256,8 +191,8 @@ class Session:
 
     def on_output(self, stream: str, chunk: bytes) -> None:
         """The application has written."""
-        if stream == "stderr" and self._stderr == "log":
-            self._log_lines(chunk)
+        if self._murmur is not None and stream == "stderr":
+            self._murmur.add(chunk)
             return
         self._active = self._service.loop.now
         try:
@@ -292,14 +227,6 @@ class Session:
         if self.application.backlog <= HIGH:
             self.connection.resume()
 
-    def _log_lines(self, chunk: bytes) -> None:
-        *lines, self._log = (self._log + chunk).split(b"\n")
-        while len(self._log) > LOG_LINE:
-            lines.append(self._log[:LOG_LINE])
-            self._log = self._log[LOG_LINE:]
-        for line in lines:
-            self._service.records.stderr(self.identity, line)
-
     # Time
 
     def next_timeout(self, now: float) -> float:
@@ -324,8 +251,8 @@ class Session:
     def on_application_end(self, status: int) -> None:
         """Its output is drained: tell how it ended, and close."""
         self.status = status
-        if self._log:
-            self._service.records.stderr(self.identity, self._log)
+        if self._murmur is not None:
+            self._murmur.end()
         if self.connection.state == OPEN:
             self._say_farewell(status)
         self._settle()
@@ -361,8 +288,8 @@ class Session:
 
     def close(self, code: int, reason: str) -> None:
         """End the session from our side, whatever it is doing."""
-        if self.connection.state == CONNECTING:
-            self._refuse(self._service.interruption(reason))
+        if self._reception is not None and self.connection.state == CONNECTING:
+            self._reception.refuse(self._service.interruption(reason))
         elif self.connection.close(code, reason, discard=True):
             self.reason = reason
         self._end_application()
@@ -378,7 +305,8 @@ class Session:
 
     def on_connection_closed(self) -> None:
         """The connection's last act."""
-        self._decided()
+        if self._reception is not None:
+            self._reception.leave()
         self._end_application()
         self._settle()
 
@@ -394,37 +322,14 @@ class Session:
             service.admission.leave(self.peer)
         service.on_session_end(self)
         if self.opened:
-            self._record_end()
+            self._record_start()
+            report.ended(service, self)
 
     def _record_start(self) -> None:
         """Write the first record: at the first tick, after the 101 has left."""
-        accepted, self._request = self._request, None
-        if accepted is not None:
-            origin = accepted.request.get(b"origin") or b""
-            self._service.records.start(
-                session=self.identity,
-                peer=self.peer.text,
-                command=self._service.command,
-                path=accepted.request.target,
-                origin=origin.decode("latin-1"),
-                framing=accepted.framing,
-            )
-
-    def _record_end(self) -> None:
-        self._record_start()
-        service = self._service
-        service.records.end(
-            session=self.identity,
-            peer=self.peer.text,
-            command=service.command,
-            bytes_in=self.bytes_in,
-            bytes_out=self.bytes_out,
-            messages_in=self.messages_in,
-            messages_out=self.messages_out,
-            exit="" if self.status is None else describe(self.status),
-            reason=self.reason,
-            duration_usec=int((service.loop.clock() - self.opened) * 1_000_000),
-        )
+        request, self._request = self._request, None
+        if request is not None:
+            report.started(self._service, self, request)
 
     # Faults
 

@@ -28,7 +28,15 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     ),
     "client": ({"client"}, {"options", "wire"}),
     "session": (
-        {"session", "service", "connection", "liveness", "report"},
+        {
+            "connection",
+            "liveness",
+            "murmur",
+            "reception",
+            "report",
+            "service",
+            "session",
+        },
         {"options", "wire", "system"},
     ),
     "options": ({"options", "usage", "names", "units", "envfile"}, set()),

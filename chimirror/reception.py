@@ -1,0 +1,132 @@
+"""The way into a session: a request is judged, admitted or refused, and answered.
+
+In this order: PROXY header, request head, policy, limits; then the session begins, and
+nothing has been started for a request that could still be refused. What a request may
+be is `wire`'s matter; who has room, the service's. It is let go of with its answer.
+"""
+
+from __future__ import annotations
+
+from chimirror.service import Peer
+from chimirror.wire import cgi, handshake, http
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    from chimirror.connection import Connection
+    from chimirror.service import Service
+
+    class Owner(Protocol):
+        """Whose request it is, and who is told that it is in order."""
+
+        peer: Peer
+
+        @property
+        def connection(self) -> Connection: ...
+
+        def on_admitted(
+            self, request: handshake.Accept, variables: dict[str, str]
+        ) -> None: ...
+
+
+class Reception:
+    """One request, from its first byte to its answer.
+
+    Args:
+        service: what all sessions of this process share.
+        owner: told when the request is in order and there is room; it has the peer.
+    """
+
+    __slots__ = ("_counted", "_head", "_owner", "_proxied", "_service")
+
+    def __init__(self, service: Service, owner: Owner) -> None:
+        self._service = service
+        self._owner = owner
+        self._head = b""
+        self._proxied = not service.config.proxy_protocol
+        self._counted = True  # by the owner, among the handshakes in flight
+
+    def on_head(self, data: bytes) -> None:
+        """More of the request head, or of the PROXY header before it."""
+        self._head += data
+        try:
+            if self._proxied or self._read_proxy_header():
+                self._read_request()
+        except http.Refusal as refusal:
+            self.refuse(refusal)
+
+    def _read_proxy_header(self) -> bool:
+        """Take the peer from the PROXY header; whether it is complete."""
+        from chimirror.wire import proxy
+
+        parsed = proxy.parse(self._head)
+        if parsed is None:
+            return False
+        source, length = parsed
+        if source is not None:
+            self._owner.peer = Peer(*source)
+        self._head = self._head[length:]
+        self._proxied = True
+        return True
+
+    def _read_request(self) -> None:
+        parsed = http.parse(self._head)
+        if parsed is None:
+            return
+        request, length = parsed
+        peer = self._owner.peer
+        policy = self._service.policy
+        verdict = handshake.judge(request, policy, peer.address, peer.port)
+        if isinstance(verdict, handshake.Page):
+            self._answer(verdict)
+        else:
+            self._admit(verdict, length)
+
+    def on_timeout(self) -> None:
+        """The request head did not come in time."""
+        text = "the request did not arrive in time"
+        self.refuse(http.Refusal(408, text, cause="slow-head"))
+
+    def _admit(self, request: handshake.Accept, length: int) -> None:
+        """The request is in order: ask the limits, then let the session begin."""
+        service, owner = self._service, self._owner
+        if (request.peer_address, request.peer_port) != owner.peer.endpoint:
+            owner.peer = Peer(request.peer_address, request.peer_port)
+        variables = cgi.variables(
+            request, server_software=service.server_software, keep=service.kept_fields
+        )
+        cause = service.admission.enter(owner.peer)
+        if cause is not None:
+            raise service.no_room(cause)
+        self._head = self._head[length:]
+        owner.on_admitted(request, variables)
+
+    def on_start_failed(self, reason: str, shortage: bool) -> None:
+        """No application: the log says why, the client that it is so."""
+        if shortage:
+            self.refuse(self._service.no_room("start-shortage"), reason)
+        else:
+            self._service.records.note(3, f"cannot start the application: {reason}")
+            text = "the application could not be started"
+            self.refuse(http.Refusal(500, text, cause="start"))
+
+    def refuse(self, refusal: http.Refusal, detail: str = "") -> None:
+        """Answer and record it; `detail` is for the record alone."""
+        self._service.records.refused(
+            self._owner.peer.text, refusal.status, refusal.cause, detail or refusal.text
+        )
+        self._answer(refusal)
+
+    def _answer(self, answer: http.Refusal | handshake.Page) -> None:
+        response = answer.response(head=self._head.startswith(b"HEAD "))
+        self.leave()
+        self._owner.connection.answer(response)
+
+    def leave(self) -> bytes:
+        """One handshake less in flight; what came behind the request."""
+        early, self._head = self._head, b""
+        if self._counted:
+            self._counted = False
+            self._service.on_decided()
+        return early
