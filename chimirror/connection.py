@@ -13,15 +13,17 @@ from __future__ import annotations
 
 from chimirror.system.loop import NEVER
 from chimirror.system.stream import Stream
-from chimirror.wire import frames
+from chimirror.wire import frames, headers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Protocol
 
     from chimirror.liveness import Liveness
     from chimirror.options import Config
     from chimirror.system.loop import Loop
+    from chimirror.wire.contract import Bytes
     from chimirror.wire.frames import Event
 
     class Owner(Protocol):
@@ -115,7 +117,7 @@ class Connection(Stream):
 
     # Output
 
-    def send(self, buffers: list[bytes]) -> None:
+    def send(self, buffers: Sequence[Bytes]) -> None:
         """Send complete data frames; dropped once the connection is not open."""
         if self.state == OPEN:
             self.put(buffers)
@@ -125,14 +127,14 @@ class Connection(Stream):
         if self.state != OPEN:
             return
         if self._outbox is None:
-            self.put([frames.pong(payload)])
+            self.put([headers.pong(payload)])
         else:
             self._pong = payload  # RFC 6455 5.5.3: the most recent ping is enough
 
     def flush(self) -> None:
         """See Stream; an answer to a ping goes first."""
         if self._pong is not None:
-            self.put_first(frames.pong(self._pong))
+            self.put_first(headers.pong(self._pong))
             self._pong = None
         super().flush()
 
@@ -201,7 +203,7 @@ class Connection(Stream):
             self.drop_unsent()
         # What was dropped had the earlier close frame at its end.
         mine = not late or self.backlog < before
-        last = [frames.close(code, reason)] if mine else []
+        last = [headers.close(code, reason)] if mine else []
         self._begin_close(last, guarded=discard)
         return mine
 
@@ -276,7 +278,7 @@ class Connection(Stream):
         if verdict == DEAD:
             self._lose("ping timeout")
         elif verdict == PING and self.state == OPEN:
-            self.put_first(frames.ping(b""))
+            self.put_first(headers.ping(b""))
         return self._liveness.next_check(timings, by_transport=blocked or not reading)
 
     def _still_leaving(self) -> bool:

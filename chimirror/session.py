@@ -22,16 +22,19 @@ from chimirror.system.children import describe, signal_name
 from chimirror.system.loop import NEVER
 from chimirror.system.outbox import HIGH
 from chimirror.wire import framing
+from chimirror.wire.contract import EOF, Framing, Mistake, Signal, Violation
 from chimirror.wire.frames import Close, Failure, Ping
-from chimirror.wire.framing import EOF, Mistake, Signal, Violation
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from chimirror.service import Peer, Service
     from chimirror.wire import handshake
+    from chimirror.wire.contract import Bytes
     from chimirror.wire.frames import Event
 
-UNDECIDED = framing.Framing()
+UNDECIDED = Framing()
 FAULT = "error internal"  # all that a client learns of a bug of ours
 
 
@@ -138,8 +141,17 @@ class Session:
     def on_events(self, events: list[Event], size: int) -> None:
         """Messages and control frames, in the order in which they came."""
         self.bytes_in += size
-        if not events:  # a piece of a message
-            self._active = self._service.loop.now
+        block = self.framing.gather(events) if events else b""
+        if block is None:
+            self._on_each(events)
+            return
+        self._active = self._service.loop.now
+        if block:  # else it was a piece of a message
+            self.messages_in += len(events)
+            self.application.write([block])
+            self._hold_back()
+
+    def _on_each(self, events: list[Event]) -> None:
         lines: list[bytes] = []
         for event in events:
             if type(event) is bytes:
@@ -176,10 +188,14 @@ class Session:
             self.close(meaning.code, meaning.reason)
 
     def _deliver(self, lines: list[bytes]) -> None:
-        """Hand over what has come; a client that outruns us is read no further."""
+        """Hand over what has come."""
         if lines:
             self.application.write(lines)
             lines.clear()
+        self._hold_back()
+
+    def _hold_back(self) -> None:
+        """A client that outruns us, or does not read us, is read no further."""
         if self.application.backlog > HIGH or self.connection.backlog > 2 * HIGH:
             self.connection.pause()
 
@@ -207,10 +223,12 @@ class Session:
         if self.connection.backlog > HIGH:
             self.application.pause_output()
 
-    def _send(self, buffers: list[bytes], messages: int) -> None:
+    def _send(self, buffers: Sequence[Bytes], messages: int) -> None:
         if buffers:
             self.messages_out += messages
-            self.bytes_out += sum(map(len, buffers))
+            self.bytes_out += (
+                len(buffers[0]) if len(buffers) == 1 else sum(map(len, buffers))
+            )
             self.connection.send(buffers)
 
     def _count(self, frame: bytes) -> bytes:

@@ -35,8 +35,11 @@ SHORTAGE_PAUSE = 0.25  # seconds without accepting, when the kernel has no room
 LATE = (
     "chimirror.liveness",
     "chimirror.system.tcp",
+    "chimirror.wire.jsonbatch",
     "chimirror.wire.judge",
+    "chimirror.wire.lines",
     "chimirror.wire.proxy",
+    "chimirror.wire.runs",
     "fcntl",
     "pybase64",
     "traceback",

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chimirror.client import interrupts, stdio, texts, url
-from chimirror.wire import framing
+from chimirror.wire import contract, framing
 
 
 @pytest.mark.parametrize(
@@ -77,11 +77,11 @@ def test_stdin_is_what_the_server_reads(data: bytes) -> None:
 
 def test_the_other_messages_are_what_the_server_reads() -> None:
     server = framing.create("stdio", 1 << 20)
-    assert server.decode(stdio.EOF) is framing.EOF
+    assert server.decode(stdio.EOF) is contract.EOF
     for number in interrupts.FORWARDED:
         name = number.name.removeprefix("SIG")
         sent = server.decode(stdio.signal(name))
-        assert isinstance(sent, framing.Signal)
+        assert isinstance(sent, contract.Signal)
         assert sent.name == name
 
 

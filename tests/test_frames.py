@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from wsproto.frame_protocol import FrameProtocol, Opcode, ParseFailed
 
 import chimirror
-from chimirror.wire import frames, masking
+from chimirror.wire import frames, headers, masking
 from chimirror.wire.frames import Close, Failure, FrameReader
 
 LIMIT = 1000
@@ -401,8 +401,8 @@ def test_a_long_frame_is_not_copied_for_each_read() -> None:
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 65535, 65536])
 def test_what_is_sent(size: int) -> None:
     text = b"x" * size
-    sent = frames.text_header(size) + text
-    assert frames.text_frames([text, b"", text]) == sent + b"\x81\x00" + sent
+    sent = headers.text_header(size) + text
+    assert headers.text_frames([text, b"", text]) == sent + b"\x81\x00" + sent
     client = FrameProtocol(client=True, extensions=[])
     client.receive_bytes(sent)
     got = "".join(str(frame.payload) for frame in client.received_frames())
@@ -412,16 +412,20 @@ def test_what_is_sent(size: int) -> None:
 def test_control_frames_that_are_sent() -> None:
     client = FrameProtocol(client=True, extensions=[])
     long = "é" * 100
-    for sent in (frames.ping(b"p" * 125), frames.pong(b""), frames.close(1011, long)):
+    for sent in (
+        headers.ping(b"p" * 125),
+        headers.pong(b""),
+        headers.close(1011, long),
+    ):
         client.receive_bytes(sent)
     assert [frame.payload for frame in client.received_frames()] == [
         b"p" * 125,
         b"",
         (1011, "é" * 61),
     ]
-    assert frames.close(1000) == b"\x88\x02\x03\xe8"
-    assert frames.close(1005, "ignored") == b"\x88\x00"
-    assert frames.close(1011, "\ud800") == b"\x88\x03\x03\xf3?"
+    assert headers.close(1000) == b"\x88\x02\x03\xe8"
+    assert headers.close(1005, "ignored") == b"\x88\x00"
+    assert headers.close(1011, "\ud800") == b"\x88\x03\x03\xf3?"
 
 
 BUDGET = """

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chimirror.wire import framing
-from chimirror.wire.frames import text_header
-from chimirror.wire.framing import EOF, Framing, Lines, Mistake, Signal, Violation
+from chimirror.wire.contract import EOF, Framing, Mistake, Signal, Violation
+from chimirror.wire.headers import text_header
+from chimirror.wire.lines import Lines
 
 LIMIT = 64
 
@@ -199,7 +200,7 @@ def print_all(chunks: list[bytes]) -> tuple[list[bytes], str]:
     return lines, ""
 
 
-def taken(buffers: list[bytes], messages: int) -> list[bytes]:
+def taken(buffers: list[bytes | bytearray], messages: int) -> list[bytes]:
     lines = frames_of(b"".join(buffers))
     assert len(lines) == messages
     assert all(buffers)

@@ -46,6 +46,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
 # What the pure layer may import besides itself: no files, no sockets, no clock.
 PURE = {
     "_json",
+    "_random",
     "_sha1",
     "binascii",
     "collections.abc",
@@ -53,6 +54,7 @@ PURE = {
     "ipaddress",
     "orjson",
     "pybase64",
+    "struct",
     "sys",
     "typing",
     "wsproto.frame_protocol",

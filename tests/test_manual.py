@@ -11,13 +11,14 @@ import os
 import re
 import subprocess
 import sys
+from itertools import chain
 from pathlib import Path
 
 import pytest
 
 import chimirror
 from chimirror import options, service
-from chimirror.wire import cgi, frames, framing, handshake, http
+from chimirror.wire import cgi, frames, framing, handshake, headers, http
 
 ROOT = Path(__file__).parent.parent
 MAN = ROOT / "man"
@@ -298,7 +299,7 @@ def test_example_in_bytes() -> None:
     assert b"".join(json.encode("stdout", line)[0]) == header + text.encode()
     (closed,) = frames.FrameReader(1 << 20).receive(bytes.fromhex(close))
     assert isinstance(closed, frames.Close)
-    assert frames.close(closed.code) == bytes.fromhex(echo)
+    assert headers.close(closed.code) == bytes.fromhex(echo)
 
 
 def test_signals_are_listed() -> None:
@@ -310,7 +311,8 @@ def test_signals_are_listed() -> None:
 def reasons() -> set[str]:
     """The reasons of close frames that the pure part gives."""
     found = set(frames._REASONS.values())
-    for node in ast.walk(ast.parse((SOURCES / "wire" / "framing.py").read_text())):
+    sources = [file.read_text() for file in (SOURCES / "wire").glob("*.py")]
+    for node in chain(*(ast.walk(ast.parse(source)) for source in sources)):
         match node:
             case ast.Call(
                 func=ast.Name(id="Violation"),

@@ -88,3 +88,14 @@ def test_a_large_payload_gets_it_at_once(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(masking, "unmask", masking._at_first)
     assert masking.unmask(bytes(1 << 17), b"abcd") == b"abcd" * (1 << 15)
     assert masking.unmask is not masking._at_first
+
+
+def test_it_is_loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also for one who has kept the function that was there at first."""
+    monkeypatch.setattr(masking, "_spent", masking._BUDGET)
+    monkeypatch.setattr(masking, "unmask", masking._at_first)
+    kept = masking.unmask
+    assert kept(b"abcd", b"\0\0\0\0") == b"abcd"
+    loaded = masking.unmask
+    assert kept(b"abcd", b"\1\1\1\1") == b"`cbe"
+    assert masking.unmask is loaded

@@ -9,13 +9,19 @@ from __future__ import annotations
 
 from chimirror.system.lean import deque, os
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    Bytes = bytes | bytearray
+
 IOV_MAX = 1024
 BATCH = 64  # units per call
 LOW = 64 * 1024
 HIGH = 256 * 1024
 
 
-def write_now(fd: int, buffers: list[bytes]) -> bytes:
+def write_now(fd: int, buffers: Sequence[Bytes]) -> Bytes:
     """Write what the kernel takes and return the rest (empty: everything is out).
 
     Raises:
@@ -23,12 +29,11 @@ def write_now(fd: int, buffers: list[bytes]) -> bytes:
     """
     try:
         if len(buffers) == 1:
-            written = os.write(fd, buffers[0])
-        else:
-            written = os.writev(fd, buffers[:IOV_MAX])
+            buffer = buffers[0]
+            written = os.write(fd, buffer)
+            return buffer[written:] if written < len(buffer) else b""
+        written = os.writev(fd, buffers[:IOV_MAX])
     except BlockingIOError:
-        written = 0
-    if not written:
         return b"".join(buffers)
     for index, buffer in enumerate(buffers):
         if written < len(buffer):
@@ -42,14 +47,14 @@ class Outbox:
 
     __slots__ = ("_offset", "_partial", "_units", "size")
 
-    def __init__(self, rest: bytes) -> None:
+    def __init__(self, rest: Bytes) -> None:
         """Start with the rest of a unit of which some may have been written."""
-        self._units: deque[bytes] = deque((rest,))
+        self._units: deque[Bytes] = deque((rest,))
         self._partial = True
         self._offset = 0  # what of the first unit is written: nothing is copied
         self.size = len(rest)
 
-    def push(self, buffers: list[bytes]) -> None:
+    def push(self, buffers: Sequence[Bytes]) -> None:
         """Append one unit."""
         unit = buffers[0] if len(buffers) == 1 else b"".join(buffers)
         self._units.append(unit)
@@ -73,7 +78,7 @@ class Outbox:
         """
         units = self._units
         while units:
-            batch: list[bytes | memoryview]
+            batch: list[Bytes | memoryview]
             batch = [units[index] for index in range(min(len(units), BATCH))]
             if self._offset:
                 batch[0] = memoryview(units[0])[self._offset :]

@@ -13,7 +13,10 @@ from chimirror.system.outbox import LOW, Outbox, write_now
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from chimirror.system.loop import Loop
+    from chimirror.system.outbox import Bytes
 
 READ_SIZE = 64 * 1024
 
@@ -79,7 +82,7 @@ class Stream:
         """Bytes that wait for the peer to read."""
         return self._outbox.size if self._outbox else 0
 
-    def put(self, buffers: list[bytes]) -> None:
+    def put(self, buffers: Sequence[Bytes]) -> None:
         """Send one unit, or keep what the kernel does not take now."""
         if self.sink < 0:
             return

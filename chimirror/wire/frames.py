@@ -1,4 +1,4 @@
-"""Frames of RFC 6455, server side: bytes in, messages out; headers for what goes out.
+"""Frames of RFC 6455 that a client sends: bytes in, messages out.
 
 Everything that decides what a client's frame means is here; sockets, JSON and the
 session are not known.  What clients send all day (whole text messages, pings, pongs,
@@ -9,6 +9,19 @@ frame by frame, to wsproto in `judge`, which is imported when the first one come
 from __future__ import annotations
 
 from . import masking
+from .headers import (
+    CLOSE,
+    EXTRA,
+    MASKED,
+    NO_STATUS,
+    PING,
+    PONG,
+    SHORT,
+    SHORTEST,
+    TEXT,
+    TOO_LONG,
+    length_at,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,7 +29,6 @@ if TYPE_CHECKING:
 
     Bytes = bytes | bytearray
 
-NO_STATUS = 1005
 PROTOCOL_ERROR = 1002
 UNSUPPORTED = 1003
 NOT_UTF8 = 1007
@@ -29,23 +41,13 @@ _REASONS = {
     TOO_BIG: "over --max-message",
 }
 
-# The first byte of a frame, FIN set and reserved bits clear.
-_TEXT, _CLOSE, _PING, _PONG = 0x81, 0x88, 0x89, 0x8A
-_CONTROLS = (_CLOSE, _PING, _PONG)
+_CONTROLS = (CLOSE, PING, PONG)
 _BINARIES = (0x82, 0x02)
-_CONTROL_BIT = 0x08
-# The second: the mask bit, and a length, or how many bytes hold the length.
-_MASKED = 0x80
-_SHORT = 125
-_EXTRA = {126: 2, 127: 8}
-_SHORTEST = {0: 0, 2: _SHORT + 1, 8: 1 << 16}
-_LENGTHS = 1 << 63
-_MAX_REASON = _SHORT - 2
-
+# Reads of fewer bytes hold no run of frames that is worth looking for.
+_RUN = 2048
 # Codes that need no second opinion; of others wsproto knows which are allowed.
 _USUAL_CODES = (1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011)
 _PRIVATE_CODES = range(3000, 5000)
-
 # Instead of the position after a frame: there is not enough of it yet.
 _WAIT = -1
 
@@ -111,33 +113,57 @@ class FrameReader:
             What is complete, in order: a text message (UTF-8), Ping, Pong, and last a
             Close or a Failure, after which nothing is returned any more.
         """
-        events: list[Event] = []
+        buffer = self._buffer
+        if buffer is not None:
+            return self._receive_more(buffer, data)
+        size = len(data)
+        # One short text and nothing else, which is what a dialogue is made of: in half
+        # the time. Six bytes come before it, the last four of them the mask.
+        if (
+            6 <= size <= 6 + SHORT
+            and data[0] == TEXT
+            and data[1] == size - 6 + MASKED
+            and size - 6 <= self._max_message
+            and self._judge is None
+        ):
+            text = masking.unmask(data[6:], data[2:6])
+            if is_utf8(text):
+                return [text]
+        return self._receive(data)
+
+    def _receive_more(self, buffer: bytearray, data: bytes) -> list[Event]:
+        if len(buffer) + len(data) < self._need:
+            buffer += data
+            return []
         if not self._need:
-            return events
-        chunk: Bytes = data
-        if self._buffer is not None:
-            self._buffer += data
-            if len(self._buffer) < self._need:
-                return events
-            chunk, self._buffer = self._buffer, None
+            return []
+        self._buffer = None
+        if len(buffer) < len(data):  # pieces of bytes cost less than of a bytearray
+            return self._receive(b"".join((buffer, data)))
+        buffer += data
+        return self._receive(buffer)
+
+    def _receive(self, data: Bytes) -> list[Event]:
+        events: list[Event] = []
         try:
-            position = self._read(chunk, events)
+            position = self._read(data, events)
         except Failure as failure:
             events.append(failure)
             self._end()
         else:
-            if self._need and position < len(chunk):
-                self._keep(chunk, position)
+            if self._need and position < len(data):
+                self._keep(data, position)
         return events
 
-    def _keep(self, chunk: Bytes, position: int) -> None:
-        if position == 0 and isinstance(chunk, bytearray):
-            self._buffer = chunk  # a long frame, still growing: not copied again
+    def _keep(self, data: Bytes, position: int) -> None:
+        if position == 0 and isinstance(data, bytearray):
+            self._buffer = data  # a long frame, still growing: not copied again
         else:
-            self._buffer = bytearray(chunk[position:])
+            self._buffer = bytearray(data[position:])
 
     def _end(self) -> None:
         self._need = 0
+        self._buffer = bytearray()
         self._judge = None
 
     def _wait(self, need: int) -> int:
@@ -148,14 +174,14 @@ class FrameReader:
         """Takes all whole frames; returns where an incomplete one begins."""
         unmask = masking.unmask
         size = len(data)
-        longest = _MASKED + min(_SHORT, self._max_message)
-        position = 0
+        longest = MASKED + min(SHORT, self._max_message)
+        position = self._read_run(data, events) if size >= _RUN else 0
         while size - position >= 2:
             second = data[position + 1]
             end = position + second - 122  # 2 + 4 + length, if masked and short
             if (
-                data[position] == _TEXT
-                and _MASKED <= second <= longest
+                data[position] == TEXT
+                and MASKED <= second <= longest
                 and end <= size
                 and self._judge is None
             ):
@@ -170,21 +196,34 @@ class FrameReader:
         self._need = 2
         return position
 
+    def _read_run(self, data: Bytes, events: list[Event]) -> int:
+        """Takes the frames of one size at the beginning; returns where they end."""
+        if self._judge is not None:
+            return 0
+        from . import runs
+
+        texts, end = runs.texts(data, self._max_message)
+        # Nothing that is cut in two inside a character can go on with a line feed.
+        if not is_utf8(b"\n".join(texts)):
+            return 0  # one by one, to find the one
+        events += texts
+        return end
+
     def _frame(  # noqa: C901 (one frame, read from left to right)
         self, data: Bytes, position: int, events: list[Event]
     ) -> int:
         """Takes one frame of any kind; returns its end, or `_WAIT`."""
         first, second = data[position], data[position + 1]
-        control = first in _CONTROLS and second <= _MASKED + _SHORT
-        whole = self._judge is None and (first == _TEXT or first in _BINARIES)
-        if second < _MASKED or not (control or whole):
+        control = first in _CONTROLS and second <= MASKED + SHORT
+        whole = self._judge is None and (first == TEXT or first in _BINARIES)
+        if second < MASKED or not (control or whole):
             return self._judged(data, position, events)
-        extra = _EXTRA.get(second - _MASKED, 0)
+        extra = EXTRA.get(second - MASKED, 0)
         start = position + 2 + extra
         if len(data) < start:
             return self._wait(2 + extra)
-        length = _length(data, position, extra)
-        if not _SHORTEST[extra] <= length < _LENGTHS:
+        length = length_at(data, position, extra)
+        if not SHORTEST[extra] <= length < TOO_LONG:
             return self._judged(data, position, events)
         if first in _BINARIES:
             raise Failure(UNSUPPORTED)
@@ -195,11 +234,11 @@ class FrameReader:
             return self._wait(end - position)
         with memoryview(data) as view:
             payload = masking.unmask(view[start + 4 : end], view[start : start + 4])
-        if first == _TEXT:
+        if first == TEXT:
             events.append(_utf8(payload))
-        elif first == _PING:
+        elif first == PING:
             events.append(Ping(payload))
-        elif first == _PONG:
+        elif first == PONG:
             events.append(Pong(payload))
         else:
             closed = _closed(payload)
@@ -211,24 +250,16 @@ class FrameReader:
 
     def _judged(self, data: Bytes, position: int, events: list[Event]) -> int:
         """Does the work of `_frame` with the help of wsproto."""
-        judge = self._judge = self._judge or _new_judge()
-        first, second = data[position], data[position + 1]
-        extra = _EXTRA.get(second & ~_MASKED, 0)
-        start = position + 2 + extra + (4 if second >= _MASKED else 0)
-        # It fails on the first byte that decides, so it gets each as it comes.
-        _feed(judge, data[position + judge.fed : start])
-        if len(data) < start:
-            judge.fed = len(data) - position
-            return self._wait(start - position)
-        length = _length(data, position, extra)
-        if not first & _CONTROL_BIT and judge.size() + length > self._max_message:
-            raise Failure(TOO_BIG)
-        end = start + length
-        if len(data) < end:
-            judge.fed = start - position
-            return self._wait(end - position)
-        _feed(judge, data[start:end])
-        judge.fed = 0
+        if self._judge is None:
+            from .judge import Judge  # imports wsproto
+
+            self._judge = Judge()
+        judge = self._judge
+        end = judge.take(data, position, self._max_message)
+        if judge.code:
+            raise Failure(judge.code)
+        if end < 0:
+            return self._wait(-end)
         if isinstance(judge.done, tuple):
             events.append(Close(*judge.done))
             self._end()
@@ -238,30 +269,20 @@ class FrameReader:
         return end
 
 
-def _new_judge() -> Judge:
-    from .judge import Judge  # imports wsproto
-
-    return Judge()
-
-
-def _feed(judge: Judge, data: Bytes) -> None:
-    code = judge.feed(data)
-    if code:
-        raise Failure(code)
-
-
-def _length(data: Bytes, position: int, extra: int) -> int:
-    if extra:
-        return int.from_bytes(data[position + 2 : position + 2 + extra])
-    return data[position + 1] & ~_MASKED
+def is_utf8(text: Bytes) -> bool:
+    """Tells whether it can be a text message."""
+    if text.isascii():
+        return True
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _utf8(message: bytes) -> bytes:
-    if not message.isascii():
-        try:
-            message.decode()
-        except UnicodeDecodeError:
-            raise Failure(NOT_UTF8) from None
+    if not is_utf8(message):
+        raise Failure(NOT_UTF8)
     return message
 
 
@@ -276,46 +297,3 @@ def _closed(payload: bytes) -> Close | None:
         return Close(code, payload[2:].decode())
     except UnicodeDecodeError:
         raise Failure(NOT_UTF8) from None
-
-
-_SHORT_HEADERS = [bytes((_TEXT, length)) for length in range(_SHORT + 1)]
-
-
-def text_header(length: int) -> bytes:
-    """Returns what comes before a text message of so many bytes."""
-    if length <= _SHORT:
-        return _SHORT_HEADERS[length]
-    if length < _SHORTEST[8]:
-        return b"\x81\x7e" + length.to_bytes(2)
-    return b"\x81\x7f" + length.to_bytes(8)
-
-
-def text_frames(messages: list[bytes]) -> bytes:
-    """Returns the frames of many text messages, one after the other."""
-    # A call for each short message would take twice the time.
-    short = _SHORT_HEADERS
-    return b"".join(
-        [
-            (short[len(text)] if len(text) <= _SHORT else text_header(len(text))) + text
-            for text in messages
-        ]
-    )
-
-
-def ping(payload: bytes) -> bytes:
-    """Returns a ping frame; the payload has at most 125 bytes."""
-    return bytes((_PING, len(payload))) + payload
-
-
-def pong(payload: bytes) -> bytes:
-    """Returns a pong frame; the payload has at most 125 bytes."""
-    return bytes((_PONG, len(payload))) + payload
-
-
-def close(code: int, reason: str = "") -> bytes:
-    """Returns a close frame, the reason cut to what fits; `NO_STATUS` sends none."""
-    if code == NO_STATUS:
-        return bytes((_CLOSE, 0))
-    text = reason.encode(errors="replace")[:_MAX_REASON]
-    payload = code.to_bytes(2) + text.decode(errors="ignore").encode()
-    return bytes((_CLOSE, len(payload))) + payload

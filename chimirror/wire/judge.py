@@ -10,33 +10,60 @@ from __future__ import annotations
 
 from wsproto.frame_protocol import FrameProtocol, ParseFailed
 
+from .headers import EXTRA, MASKED, length_at
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     Bytes = bytes | bytearray
+
+TOO_BIG = 1009
+_CONTROL_BIT = 0x08
 
 
 class Judge:
     """Judges the frames of one message, each fed in pieces as they come.
 
     Attributes:
-        fed: how much of the current frame has been fed; counted by the caller.
+        code: the close code that they deserve, or 0.
         done: the whole message, or code and reason of a close frame, once there.
     """
 
-    __slots__ = ("_protocol", "_text", "done", "fed")
+    __slots__ = ("_fed", "_protocol", "_text", "code", "done")
 
     def __init__(self) -> None:
         self._protocol = FrameProtocol(client=False, extensions=[])
         self._text = bytearray()
-        self.fed = 0
+        self._fed = 0  # of the current frame
+        self.code = 0
         self.done: bytes | tuple[int, str] | None = None
 
-    def size(self) -> int:
-        """Returns how many bytes the fragments so far hold."""
-        return len(self._text)
+    def take(self, data: Bytes, position: int, max_message: int) -> int:
+        """Takes what there is of the frame at `position`, again from its beginning.
 
-    def feed(self, data: Bytes) -> int:
-        """Passes on the next bytes; returns the close code they deserve, or 0."""
+        Returns:
+            Where it ends; or, negative, how many bytes of it are needed to go on.
+        """
+        first, second = data[position], data[position + 1]
+        extra = EXTRA.get(second & ~MASKED, 0)
+        start = position + 2 + extra + (4 if second >= MASKED else 0)
+        # It fails on the first byte that decides, so it gets each as it comes.
+        self._feed(data[position + self._fed : start])
+        if len(data) < start:
+            self._fed = len(data) - position
+            return position - start
+        length = length_at(data, position, extra)
+        if not first & _CONTROL_BIT and len(self._text) + length > max_message:
+            self.code = self.code or TOO_BIG
+        end = start + length
+        if len(data) < end:
+            self._fed = start - position
+            return position - end
+        if not self.code:
+            self._feed(data[start:end])
+        self._fed = 0
+        return end
+
+    def _feed(self, data: Bytes) -> None:
         self._protocol.receive_bytes(bytes(data))
         try:
             for frame in self._protocol.received_frames():
@@ -46,8 +73,7 @@ class Judge:
                 else:
                     self._add(str(frame.payload), last=frame.message_finished)
         except ParseFailed as failed:
-            return int(failed.code)
-        return 0
+            self.code = int(failed.code)
 
     def _add(self, text: str, *, last: bool) -> None:
         self._text += text.encode()

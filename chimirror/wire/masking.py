@@ -84,10 +84,11 @@ def _at_first(payload: Bytes, mask: Bytes) -> bytes:
     """Uses big integers until loading the C function would have been cheaper."""
     global _spent
     _spent += _CALL + len(payload)
-    if _spent > _BUDGET:
+    if _spent <= _BUDGET:
+        return by_integers(payload, mask)
+    if unmask is _at_first:  # and not just in the hands of one who is in a loop
         prepare()
-        return unmask(payload, mask)
-    return by_integers(payload, mask)
+    return unmask(payload, mask)
 
 
 # Always call it as `masking.unmask`: it is replaced when the C function is loaded.
