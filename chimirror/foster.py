@@ -145,8 +145,13 @@ class Foster:
         line.tell(errands.Zygote(number), (theirs.detach(),))
 
     def on_packet(self, link: Link, packet: bytes, pipes: list[int]) -> None:
-        """The zygote says that it is ready."""
-        self.ready = True
+        """The zygote says that it is ready, or which sessions are over."""
+        errand = errands.decode(packet)
+        if isinstance(errand, errands.Over):
+            for session, group in errand.over.items():
+                self.orphans.finish(group, session, survivors=group > 0)
+        else:
+            self.ready = True
 
     def on_lost(self, link: Link) -> None:
         """It has died, or will be found to have in a moment."""
@@ -158,6 +163,7 @@ class Foster:
             self._control.close()
             self._control = None
         self._buried = self._generation
+        self.orphans.inherit()
         held, self._held = self._held, []
         for line, errand in held:
             self._adopt(line, errand)

@@ -17,10 +17,10 @@ from chimirror.connection import CONNECTING, OPEN, Connection
 from chimirror.murmur import Murmur
 from chimirror.reception import Reception
 from chimirror.system.application import ENDED, IDLE, Application
-from chimirror.system.child import SESSION_VARIABLE
 from chimirror.system.children import describe, signal_name
 from chimirror.system.loop import NEVER
 from chimirror.system.outbox import HIGH
+from chimirror.system.strays import SESSION_VARIABLE
 from chimirror.wire import framing
 from chimirror.wire.contract import EOF, Framing, Mistake, Signal, Violation
 from chimirror.wire.frames import Close, Failure, Ping

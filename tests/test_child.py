@@ -1,7 +1,6 @@
-"""Starting real processes: what they are born with, how they end, what they leave.
+"""Starting real processes: what they are born with, how they end.
 
-An application looks at itself and tells. A stray is a process that fled from its
-session: into another group, another session, another generation.
+An application looks at itself and tells.
 """
 
 from __future__ import annotations
@@ -15,120 +14,17 @@ from pathlib import Path
 import pytest
 
 from chimirror.system import child, children, fds
-from chimirror.system.child import Starter
-from chimirror.system.loop import Loop
-from looping import Timer, looping, subreaping, turn_until
-from settling import descriptors, processes
+from house import PATH, Client, House, housing
+from looping import turn_until
+from settling import descriptors
 
-PATH = {"PATH": os.environ["PATH"]}
 NOBODY = 65534
-
-
-class Client:
-    """Asks for an application, reads what it says, lets the starter finish it."""
-
-    def __init__(self, loop: Loop, starter: Starter, session: str) -> None:
-        self.loop, self.starter, self.session = loop, starter, session
-        self.pid = 0
-        self.pipes: tuple[int, int, int] = (-1, -1, -1)
-        self.failed = ""
-        self.shortage = False
-        self.status: int | None = None
-        self.survivors = False
-        self.said = b""
-        self.faults: list[Exception] = []
-
-    def on_started(self, pid: int, pipes: tuple[int, int, int]) -> None:
-        self.pid, self.pipes = pid, pipes
-        self.loop.watch(pipes[1], self, 1)
-
-    def on_start_failed(self, reason: str, shortage: bool) -> None:
-        self.failed, self.shortage = reason, shortage
-
-    def on_exit(self, status: int, survivors: bool) -> None:
-        self.status, self.survivors = status, survivors
-        self.finish()
-
-    def finish(self) -> None:
-        self.starter.finish(self.pid, self.session, self.survivors)
-
-    def on_event(self, fd: int, events: int) -> None:
-        chunk = os.read(fd, 65536)
-        self.said += chunk
-        if not chunk:
-            self.loop.watch(fd, self, 0)
-            self.close()
-
-    def on_fault(self, error: Exception) -> None:
-        self.faults.append(error)
-
-    def close(self) -> None:
-        for fd in self.pipes:
-            if fd >= 0:
-                self.loop.close(fd)
-        self.pipes = (-1, -1, -1)
-
-
-class House:
-    """A loop and its starter: of one command, or of what PLAY says."""
-
-    def __init__(self, loop: Loop) -> None:
-        self.loop = loop
-        self.clients: list[Client] = []
-        self.player = Starter(loop, ("sh", "-c", 'eval "$PLAY"'))
-
-    def starter(self, *argv: str) -> Starter:
-        """Takes the place of the one before."""
-        self.player = Starter(self.loop, argv)
-        return self.player
-
-    def start(
-        self,
-        starter: Starter,
-        session: str = "session-1",
-        environment: dict[str, str] | None = None,
-        *,
-        keep_stderr: bool = True,
-    ) -> Client:
-        client = Client(self.loop, starter, session)
-        self.clients.append(client)
-        variables = {**PATH, "CHIMIRROR_SESSION": session, **(environment or {})}
-        starter.start(client, variables, keep_stderr)
-        return client
-
-    def sh(self, script: str, session: str = "session-1") -> Client:
-        return self.start(self.player, session, {"PLAY": script})
-
-    def told(self, client: Client) -> bytes:
-        """What it says until its end."""
-        turn_until(
-            self.loop, lambda: client.status is not None and not self.open(client)
-        )
-        return client.said
-
-    def open(self, client: Client) -> bool:
-        return client.pipes[1] >= 0
-
-    def alone(self) -> None:
-        """Until nothing that we started is left."""
-        turn_until(self.loop, lambda: not children.listing())
-
-    def passes(self, seconds: float) -> None:
-        timer = Timer(self.loop)
-        self.loop.arm(timer, self.loop.now + seconds)
-        turn_until(self.loop, lambda: timer.calls)
 
 
 @pytest.fixture
 def house() -> Iterator[House]:
-    with subreaping(), looping() as loop:
-        made = House(loop)
-        try:
-            yield made
-        finally:
-            for client in made.clients:
-                client.close()
-            children.end_all()
+    with housing() as one:
+        yield one
 
 
 # What it is born with
@@ -348,137 +244,39 @@ def test_only_what_is_ours_is_signalled(
     assert signalled == []
 
 
-# What it leaves
+# Many of them
 
 
-STRAYS = {
-    "in its group": "sleep 1000 & exit 3",
-    "of its group, without the variable": "env -i sleep 1000 & exit 3",
-    "in another group": "exec bash -c 'set -m; sleep 1000 & exit 3'",
-    "in another session": "setsid sleep 1000 & exit 3",
-    "forked twice": "setsid -f sh -c 'sleep 1000 & sleep 1000 & exit' & exit 3",
-    "of several generations": "setsid sh -c '(sleep 1000 & (sleep 1000 & "
-    "setsid sleep 1000 & sleep 1000)) & sleep 1000' & exit 3",
-    "that ignore all": "trap '' TERM HUP INT; setsid sleep 1000 & exit 3",
-    "that are stopped": "setsid sh -c 'kill -STOP $$' & exit 3",
-    "killed with it": "setsid sleep 1000 & kill -KILL $$",
-}
+def test_all_ends_are_told_even_if_looks_for_them_are_rare(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rest after each walk, and few ends in a row."""
+    for name, value in (("MANY", 0), ("SLOW", 1e-9), ("BATCH", 3)):
+        monkeypatch.setattr(child, name, value)
+    starter = house.starter("sh", "-c", "read go; exit 4")
+    clients = [house.start(starter) for _ in range(20)]
+    for client in clients:
+        os.write(client.pipes[0], b"\n")
+    for client in clients:
+        house.told(client)
+    assert [client.status for client in clients] == [4] * 20
 
 
-@pytest.mark.parametrize("name", STRAYS)
-def test_strays_are_ended(name: str, house: House) -> None:
-    """Right after the start too, when they have not come far yet."""
+def test_no_walk_during_a_rest(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    walks: list[int] = []
+
+    def walk(pid: int = -1) -> None:
+        walks.append(pid)
+
+    monkeypatch.setattr(child, "MANY", 0)
+    monkeypatch.setattr(children, "next_ended", walk)
+    client = house.sh("cat")
+    client.starter.reap()
+    client.starter._rested = house.loop.clock() + 3600
     for _ in range(5):
-        client = house.sh(f"exec >&-; {STRAYS[name]}")
-        turn_until(house.loop, lambda client=client: client.status is not None)  # type: ignore[misc]
-        assert client.status == (-9 if name == "killed with it" else 3)
-    house.alone()
-    assert not [each for each in processes() if each.parent == os.getpid()]
-
-
-def test_a_stray_that_flees_from_generation_to_generation(house: House) -> None:
-    """Each starts the next and ends, so that most looks see a zombie."""
-    for number in range(3):
-        flee = 'sleep 0.02; setsid sh -c "$PLAY" &'
-        house.sh(flee, f"session-{number}")
-    turn_until(house.loop, lambda: all(c.status is not None for c in house.clients))
-    house.alone()
-
-
-def test_strays_of_living_sessions_are_left_alone(house: House) -> None:
-    living = house.sh("setsid -f sleep 1000; echo up; exec cat", "living")
-    turn_until(house.loop, lambda: living.said == b"up\n")
-    house.told(house.sh("exit", "ended"))
-    house.passes(3 * child.SWEEPS)
-    strays = [pid for pid in children.listing() if pid != living.pid]
-    assert len(strays) == 1
-    living.close()
-    house.alone()
-
-
-def test_who_hides_is_looked_for_no_longer_than_needed(house: House) -> None:
-    """Without its variable, in its own session, it is the cgroup's to end."""
-    house.told(house.sh("exec >&-; env -i setsid sleep 1000 & exit"))
-    starter = house.clients[-1].starter
-    turn_until(house.loop, lambda: not starter._ended)
-    assert len(children.listing()) == 1
-    children.end_all()
-    house.passes(0.1)
-
-
-def test_nothing_is_looked_for_where_nothing_is_left(house: House) -> None:
-    client = house.sh("exit")
-    house.told(client)
-    turn_until(house.loop, lambda: not client.starter._ended)
-    assert house.loop.now - client.starter.deadline < child.MEMORY
-
-
-def test_a_stray_in_the_midst_of_execve_is_found_later(
-    house: House, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It has no environment for some microseconds."""
-    client = house.sh("setsid sh -c 'echo up; exec sleep 1000' & read go")
-    turn_until(house.loop, lambda: client.said == b"up\n")
-    variable, looks = children.variable, []
-
-    def blank_at_first(pid: int, name: bytes) -> bytes:
-        looks.append(pid)
-        return b"" if len(looks) < 3 else variable(pid, name)
-
-    monkeypatch.setattr(children, "variable", blank_at_first)
-    client.close()
-    turn_until(house.loop, lambda: client.status is not None)
-    house.alone()
-    assert len(looks) >= 3
-
-
-def test_a_shortage_of_descriptors_only_delays(
-    house: House, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    listing, looks = children.listing, []
-
-    def starve_at_first() -> list[int]:
-        looks.append(1)
-        if len(looks) < 3:
-            raise OSError(24, "Too many open files")
-        return listing()
-
-    house.sh("exec >&-; sleep 1000 & exit")
-    with monkeypatch.context() as patch:
-        patch.setattr(children, "listing", starve_at_first)
-        turn_until(house.loop, lambda: len(looks) >= 3)
-    house.alone()
-
-
-def test_a_number_that_is_somebody_elses_group_is_spared(house: House) -> None:
-    """No child of ours is in it: then it may have been given away again."""
-    killed: list[int] = []
-    client = house.sh("exit", "one")
-    house.told(client)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(children, "kill_group", killed.append)
-        client.starter.finish(os.getppid(), "two", survivors=True)
-        turn_until(house.loop, lambda: not client.starter._ended)
-    assert killed == []
-
-
-def test_a_number_that_was_given_away_again_is_spared(house: House) -> None:
-    """To an application that lives, or to one of which only strays do."""
-    living = house.sh("(sleep 1000 &); echo up; exec cat", "living")
-    turn_until(house.loop, lambda: living.said == b"up\n")
-    lingering = house.sh("echo up; exec >&-; (sleep 1000 &)", "lingering")
-    lingering.finish = lambda: None  # type: ignore[method-assign]
-    turn_until(house.loop, lambda: lingering.status is not None)
-    before = children.listing()
-    assert len(before) == 3
-    for client in (living, lingering):
-        client.starter.finish(client.pid, "another", survivors=True)
-        turn_until(house.loop, lambda: not house.player._ended)
-    assert children.listing() == before
-    house.player.finish(lingering.pid, "lingering", survivors=True)
-    turn_until(house.loop, lambda: len(children.listing()) == 2)
-    living.close()
-    house.alone()
+        client.starter.reap()
+    assert walks == [-1]
+    assert client.starter.deadline == client.starter._rested
 
 
 def test_a_child_that_nobody_asked_for_is_reaped(house: House) -> None:

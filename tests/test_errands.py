@@ -24,6 +24,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "environment": st.dictionaries(TEXTS, TEXTS),
     "status": st.none() | st.integers(-64, 255),
     "adopt": st.dictionaries(TEXTS, NUMBERS),
+    "over": st.dictionaries(TEXTS, NUMBERS),
     "finish": st.lists(TEXTS),
     "ended": st.dictionaries(TEXTS, NUMBERS),
 }

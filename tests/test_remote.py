@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from chimirror.system import errands, link, remote
+from chimirror.system import errands, link
 from chimirror.system.errands import Adopt, Exited, Failed, Finish, Start, Started
 from chimirror.system.loop import TICKS, Loop
 from chimirror.system.remote import IN_FLIGHT, UNKNOWN, RemoteStarter
@@ -253,7 +253,7 @@ def test_pipes_that_did_not_arrive(arrived: int, house: House) -> None:
 def test_the_ends_of_one_tick_are_told_together(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote, "SESSIONS", 3)
+    monkeypatch.setattr(errands, "SESSIONS", 3)
     monkeypatch.setattr(house.loop, "clock", lambda: house.loop.now)  # time stands
     zygote = house.zygote()
     clients = [house.run(zygote, str(number), number) for number in range(1, 8)]
@@ -342,7 +342,7 @@ def test_a_successor_may_come_before_the_end_is_seen(house: House) -> None:
 def test_many_are_claimed_in_pieces(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote, "SESSIONS", 3)
+    monkeypatch.setattr(errands, "SESSIONS", 3)
     zygote = house.zygote(5)
     for number in range(1, 8):
         house.run(zygote, str(number), number)

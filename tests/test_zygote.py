@@ -12,12 +12,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from launch import ROOT, Service, server
 from peers import Closed, Peer, stdin, upgrade
-from settling import descriptors, ended, parent_of, read, until
+from settling import comm, descriptors, ended, parent_of, read, until
 
 GRACES = ("--stop-grace=50ms", "--kill-grace=100ms", "--linger-timeout=100ms")
 SHELL = ["bash", "-c", 'echo up; while read -r line; do eval "$line"; done']
@@ -279,3 +279,58 @@ def accepts(service: Service) -> bool:
             return True
     except ConnectionRefusedError:
         return False
+
+
+# What sessions leave behind
+
+
+def daemon(service: Service, peer: Peer) -> int:
+    """One that has fled from its session."""
+    before = sleepers(service)
+    assert told(peer, "setsid -f sleep 1000 >&- 2>&-; echo ok", 3) == b"ok\n"
+    until(lambda: sleepers(service) != before, "it is what it is to be")
+    (new,) = set(sleepers(service)) - set(before)
+    return new
+
+
+def sleepers(service: Service) -> list[int]:
+    return [pid for pid in service.applications() if comm(pid) == "sleep"]
+
+
+def test_the_supervisor_adopts_and_ends_it(tmp_path: Path) -> None:
+    with server(tmp_path, SHELL, *GRACES) as service, join(service) as peer:
+        pid = daemon(service, peer)
+        assert parent_of(pid) == service.pid
+        peer.send(stdin(b"exit\n"))
+        assert ended(pid, SOON)
+
+
+def test_a_successors_session_keeps_it_when_others_are_purged(tmp_path: Path) -> None:
+    """Until all claims are made nobody else's may be taken for a dead zygote's."""
+    with server(tmp_path, SHELL, "--workers=2", *GRACES) as service:
+        (zygote,) = service.zygotes()
+        with ExitStack() as stack:
+            with stopped(workers(service)[0]):  # it claims nothing
+                before = stack.enter_context(join(service))
+                told(before, "export CHIMIRROR_SESSION=nobodys; echo ok", 3)
+                nobodys = daemon(service, before)
+                os.kill(zygote, signal.SIGKILL)
+                service.find(rf"the zygote \(pid {zygote}\) ended: signal KILL")
+                late = daemon(service, stack.enter_context(join(service)))
+                assert not ended(nobodys, 0)
+            assert ended(nobodys, SOON), "it is purged"
+            assert pid_of(before) in service.applications()
+            assert not ended(late, 0)
+
+
+def test_without_supervisor_the_zygote_ends_it(tmp_path: Path) -> None:
+    options = ("--drain-timeout=1h", *GRACES)
+    with server(tmp_path, SHELL, *options) as service, join(service) as peer:
+        service.process.kill()
+        service.process.wait()
+        (zygote,) = service.zygotes()
+        until(lambda: parent_of(zygote) != service.pid, "it is an orphan", SOON)
+        pid = daemon(service, peer)
+        until(lambda: parent_of(pid) == zygote, "it adopts", SOON)
+        peer.send(stdin(b"exit\n"))
+        until(lambda: not service.applications(), "nothing is left", SOON)

@@ -1,25 +1,22 @@
-"""Starting applications, their exit status, and that nothing of them survives.
+"""Starting applications, and telling each one's end once.
 
 Knows processes, no WebSocket and no session protocol. Each application is the leader
 of its own process group, with default signal dispositions, an empty mask and three
 pipes. posix_spawn(3) (vfork inside) costs 0.1 ms where fork costs 1 ms and more.
-
-Whoever starts applications is child subreaper (prctl(2)): descendants that outlive
-their parent become our children and are found by CHIMIRROR_SESSION in their
-environment. While a process is our unreaped child its number cannot be reused, so only
-such numbers are ever signalled.
 """
 
 from __future__ import annotations
 
+from time import process_time
+
 from chimirror.system import children
 from chimirror.system.lean import DEV_NULL, os, signal
 from chimirror.system.loop import NEVER
-from chimirror.system.prctl import become_subreaper
+from chimirror.system.strays import REST, Strays
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Mapping
     from typing import Protocol
 
     from chimirror.system.loop import Loop
@@ -35,39 +32,41 @@ if TYPE_CHECKING:
 
         def on_fault(self, error: Exception) -> None: ...
 
+    class Undertaker(Protocol):
+        """Who ends what sessions leave behind: strays.Strays, or who asks it to."""
 
-SESSION_VARIABLE = "CHIMIRROR_SESSION"
-MEMORY = 1.0  # seconds for which strays of an ended session are looked for
-SWEEPS = 0.1  # seconds between two looks
-NAME = 15  # bytes of a session id that fit a process's name (PR_SET_NAME)
-REST = 20  # times as long as a look took: thousands of children are no quick look
+        def finish(self, pid: int, session: str, survivors: bool) -> None: ...
+
+        def on_stray_end(self) -> None: ...
+
+
+MANY = 500  # children: a walk over so many takes 30 us
+SLOW = 0.0002  # seconds of CPU for a walk that is followed by a rest
+BATCH = 512  # ends in a row, so that others are served in between
 _DEFAULT_SIGNALS = signal.valid_signals()
 
 
 class Keeper:
-    """Keeps children, adopted ones too: tells their ends, leaves nothing behind."""
+    """Keeps children, adopted ones too: tells their ends, leaves nothing behind.
 
-    __slots__ = (
-        "_clients",
-        "_ended",
-        "_groups",
-        "_loop",
-        "_rested",
-        "armed",
-        "deadline",
-    )
+    Args:
+        undertaker: by default we sweep for strays ourselves.
+    """
 
-    def __init__(self, loop: Loop) -> None:
-        """Become subreaper and watch for the end of children."""
+    __slots__ = ("_clients", "_loop", "_rested", "_undertaker", "armed", "deadline")
+
+    def __init__(self, loop: Loop, undertaker: Undertaker | None = None) -> None:
         self._loop = loop
         self._clients: dict[int, Client] = {}
-        self._ended: dict[bytes, float] = {}  # sessions, and until when they matter
-        self._groups: set[int] = set()  # process groups that outlived their leaders
-        self._rested = 0.0  # no look for strays before this
+        self._undertaker = undertaker or Strays(loop, self._clients)
+        self._rested = 0.0  # no walk before this
         self.armed = 0
         self.deadline = NEVER
-        become_subreaper()
         loop.on_signal(signal.SIGCHLD, self.reap)
+
+    def sweep_here(self) -> None:
+        """There is no other undertaker any more."""
+        self._undertaker = Strays(self._loop, self._clients)
 
     def keep(self, pid: int, client: Client) -> None:
         """Tell `client` of the end of this child."""
@@ -78,20 +77,46 @@ class Keeper:
         if pid in self._clients:
             children.kill_group(pid, number)
 
-    def reap(self) -> None:
-        """Collect every child that has ended (SIGCHLD)."""
-        while True:
-            try:
-                found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            except ChildProcessError:
-                return
-            if found is None:
-                return
-            self._reap_one(found.si_pid)
+    def finish(self, pid: int, session: str, survivors: bool) -> None:
+        """See strays.Strays."""
+        self._undertaker.finish(pid, session, survivors)
 
-    def _reap_one(self, pid: int) -> None:
+    def reap(self) -> None:
+        """Collect the children that have ended (SIGCHLD)."""
+        if len(self._clients) > MANY:
+            self._reap_among_many()
+            return
+        while self.reap_one():
+            pass
+
+    def _reap_among_many(self) -> None:
+        """Rest in between: each time the kernel walks over them, up to one that has.
+
+        That takes up to 3.5 ms with 50,000 of them, but little when many have ended.
+        """
+        if self._loop.clock() < self._rested:
+            self._loop.arm(self, self._rested)
+            return
+        found, took, count, now = True, 0.0, 0, process_time()
+        while found and took < SLOW and count < BATCH:
+            began, count = now, count + 1
+            found = self.reap_one()
+            now = process_time()
+            took = now - began
+        self._rested = self._loop.clock() + REST * took
+        if found:
+            self._loop.arm(self, self._rested)
+
+    def reap_one(self, pid: int = -1) -> bool:
+        """Collect this child, or any, if it has ended; whether it has."""
+        ended = children.next_ended(pid)
+        if ended is None:
+            return False
+        self._on_end(*ended)
+        return True
+
+    def _on_end(self, pid: int, status: int) -> None:
         client = self._clients.pop(pid, None)
-        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         if client is None:
             self._on_stray(pid, status)
             return
@@ -102,75 +127,12 @@ class Keeper:
             client.on_fault(error)
 
     def _on_stray(self, pid: int, status: int) -> None:
-        """A stray has ended: its own children are ours from now on."""
-        if self._ended:
-            self._loop.arm(self, max(self._rested, self._loop.now))
-
-    def finish(self, pid: int, session: str, survivors: bool) -> None:
-        """End whatever an application has left behind.
-
-        Args:
-            pid: the application, already reaped; its group, if `survivors`.
-            session: the CHIMIRROR_SESSION that strays carry.
-            survivors: whether its process group outlived it.
-        """
-        if survivors:
-            self._groups.add(pid)
-        self._ended[session.encode()] = self._loop.now + MEMORY
-        self._loop.arm(self, max(self._rested, self._loop.now))
+        """Nobody's: it was adopted."""
+        self._undertaker.on_stray_end()
 
     def on_timer(self, now: float) -> None:
-        """Sweep: kill every stray of an ended session; at most once per tick.
-
-        One look is not enough: a stray's children become ours when it dies, and a
-        process has no environment to be known by while it executes another program.
-        """
-        began = self._loop.clock()
-        try:
-            strays = self._strays()
-        except OSError:  # no descriptor left: later
-            self._loop.arm(self, now + SWEEPS)
-            return
-        for pid in strays:
-            self._kill_stray(pid, now)
-        took = self._loop.clock() - began
-        self._rested = now + REST * took
-        self._groups.clear()
-        self._ended = {
-            session: until
-            for session, until in self._ended.items()
-            if strays and until > now
-        }
-        if self._ended:
-            self._loop.arm(self, max(self._rested, now + SWEEPS))
-
-    def _strays(self) -> list[int]:
-        return [pid for pid in children.listing() if pid not in self._clients]
-
-    def _kill_stray(self, pid: int, now: float) -> None:
-        session = self._session_of(pid, self._ended)
-        group = children.group_of(pid)
-        # While a child of ours is in it, the number of a group is given to nobody; but
-        # it may have been, before, to an application or to what another has left.
-        left = group in self._groups and group not in self._clients
-        if left and (not session or session in self._ended):
-            self._groups.discard(group)
-            children.kill_group(group)
-        if session in self._ended:
-            children.kill(pid)
-            self._ended[session] = now + MEMORY
-
-    def _session_of(self, pid: int, sessions: Collection[bytes]) -> bytes:
-        """The session that a process belongs to, if that can be seen.
-
-        A warm copy's fork has no environment to be looked at, but a name: that says
-        it of those among `sessions`.
-        """
-        session = children.variable(pid, SESSION_VARIABLE.encode())
-        if session in sessions:
-            return session
-        name = children.name(pid)
-        return next((one for one in sessions if one[:NAME] == name), session)
+        """Rested: there may be others that have ended."""
+        self.reap()
 
     def on_event(self, fd: int, events: int) -> None:
         """No descriptor is watched: SIGCHLD tells."""
@@ -189,9 +151,11 @@ class Starter(Keeper):
 
     __slots__ = ("_argv",)
 
-    def __init__(self, loop: Loop, argv: tuple[str, ...]) -> None:
+    def __init__(
+        self, loop: Loop, argv: tuple[str, ...], undertaker: Undertaker | None = None
+    ) -> None:
         """See Keeper."""
-        super().__init__(loop)
+        super().__init__(loop, undertaker)
         self._argv = argv
 
     def start(

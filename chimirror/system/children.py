@@ -67,10 +67,10 @@ def _read(path: str) -> bytes:
         return file.read()
 
 
-def next_ended() -> tuple[int, int] | None:
-    """Reap one child that has ended; its pid and status (negative: a signal)."""
+def next_ended(pid: int = -1) -> tuple[int, int] | None:
+    """Reap this child if it has ended, or any; its pid and status (<0: a signal)."""
     try:
-        pid, status = os.waitpid(-1, os.WNOHANG)
+        pid, status = os.waitpid(pid, os.WNOHANG)
     except ChildProcessError:
         return None
     return (pid, os.waitstatus_to_exitcode(status)) if pid else None

@@ -12,9 +12,9 @@ import os
 import signal
 
 from chimirror.system import errands
-from chimirror.system.child import SESSION_VARIABLE
 from chimirror.system.link import Link
 from chimirror.system.loop import NEVER
+from chimirror.system.strays import SESSION_VARIABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -111,8 +111,8 @@ class Desk:
     @property
     def sessions(self) -> set[bytes]:
         """The sessions that are not over."""
-        running = {ward.session.encode() for ward in self._wards.values()}
-        return running | {session.encode() for session in self._ended}
+        every = {ward.session for ward in self._wards.values()} | self._ended.keys()
+        return {session.encode(errors="surrogateescape") for session in every}
 
     def tell(self, errand: Errand, pipes: tuple[int, ...] = ()) -> None:
         """Answer; into the void, if nobody is there any more."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Texts = Mapping[str, str]
 Numbers = Mapping[str, int]
+SESSIONS = 1000  # in one packet, at most
 NOTHING: Mapping[str, Never] = {}
 
 
@@ -80,6 +81,12 @@ class Finish(NamedTuple):
     finish: Sequence[str]
 
 
+class Over(NamedTuple):
+    """These sessions are over: of each, the process group that is left, or 0."""
+
+    over: Numbers
+
+
 class Adopt(NamedTuple):
     """The zygote of this generation is dead: these sessions were started over it."""
 
@@ -126,6 +133,7 @@ Errand = (
     | Exited
     | Signal
     | Finish
+    | Over
     | Adopt
     | Zygote
     | Link
@@ -224,6 +232,7 @@ _RULES: dict[str, Callable[[object], bool]] = {
     "environment": _are_texts,
     "finish": _is_list,
     "status": _is_status,
+    "over": _are_numbers,
     "adopt": _are_numbers,
     "ended": _are_numbers,
 }

@@ -2,7 +2,8 @@
 
 Knows processes and sessions, not who claims them. A supervisor is child subreaper, so
 it is the parent of everything that its zygote had started as soon as that is dead.
-Statuses of those that end before somebody claims them are kept for the claim.
+Until they are claimed these are suspects; the statuses of those that end before are
+kept for the claim.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from __future__ import annotations
 from collections import deque
 
 from chimirror.system import children
-from chimirror.system.child import SWEEPS, Keeper
+from chimirror.system.child import Keeper
+from chimirror.system.loop import NEVER
+from chimirror.system.strays import SWEEPS, session_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,25 +22,42 @@ if TYPE_CHECKING:
     from chimirror.system.desk import Ward
     from chimirror.system.loop import Loop
 
+    Sessions = Callable[[], Collection[bytes]]
+
 KEPT = 10.0  # seconds for which the status of somebody unknown may matter
 
 
 class Orphans(Keeper):
     """See the module."""
 
-    __slots__ = ("_early", "_order", "_sessions", "_suspects")
+    __slots__ = ("_early", "_order", "_purge", "_suspects")
 
     def __init__(self, loop: Loop) -> None:
         """See Keeper."""
         super().__init__(loop)
         self._early: dict[int, tuple[int, bool]] = {}  # status, survivors, by pid
         self._order: deque[tuple[float, int]] = deque()
-        self._sessions: Callable[[], Collection[bytes]] | None = None
-        self._suspects: set[int] = set()
+        self._suspects: set[int] = set()  # none of them has been reaped
+        self._purge = Purge(loop, self, self._suspects)
+
+    def inherit(self) -> None:
+        """A zygote has just died: all the others that are our children now were its.
+
+        What comes later may be a stray of a session that its successor has started.
+        """
+        self._loop.disarm(self._purge)  # until these are claimed, too
+        try:
+            found = children.listing()
+        except OSError:  # no descriptor left: they live on as strays
+            return
+        self._suspects.update(pid for pid in found if pid not in self._clients)
 
     def _on_stray(self, pid: int, status: int) -> None:
         """It may have been an application whose claim is yet to come."""
         super()._on_stray(pid, status)
+        if pid not in self._suspects:
+            return
+        self._suspects.discard(pid)
         self._early[pid] = (status, children.is_outlived(pid))
         self._order.append((self._loop.now, pid))
         while self._order[0][0] + KEPT < self._loop.now:
@@ -45,42 +65,74 @@ class Orphans(Keeper):
 
     def claim(self, wards: list[Ward]) -> None:
         """Each ward is told of its end, which may have been already."""
-        present = set(children.listing())
         for ward in wards:
-            if ward.pid in present:
+            if ward.pid in self._suspects:
+                self._suspects.discard(ward.pid)
                 self.keep(ward.pid, ward)
             else:
                 status, survivors = self._early.pop(ward.pid, (None, False))
                 ward.on_exit(status, survivors)
 
-    def purge(self, sessions: Callable[[], Collection[bytes]]) -> None:
-        """All claims are made: kill what belongs to none of these sessions."""
+    def purge(self, sessions: Sessions) -> None:
+        """All claims are made: kill suspects that belong to none of these sessions."""
+        self._purge.begin(sessions)
+
+
+class Purge:
+    """Kills suspects, and has whatever else they leave ended as well."""
+
+    __slots__ = (
+        "_loop",
+        "_nameless",
+        "_orphans",
+        "_sessions",
+        "_suspects",
+        "armed",
+        "deadline",
+    )
+
+    def __init__(self, loop: Loop, orphans: Orphans, suspects: set[int]) -> None:
+        self._loop = loop
+        self._orphans = orphans
+        self._suspects = suspects
+        self._sessions: Sessions = set
+        self._nameless: set[int] = set()
+        self.armed = 0
+        self.deadline = NEVER
+
+    def begin(self, sessions: Sessions) -> None:
+        """See Orphans.purge."""
         self._sessions = sessions
-        self._suspects = set()
+        self._nameless = set()
         self._loop.arm(self, self._loop.now)
 
     def on_timer(self, now: float) -> None:
-        """Sweep, and purge."""
-        super().on_timer(now)
-        if self._sessions is not None and not self._purge_once(self._sessions()):
-            self._sessions = None
-        if self._sessions is not None:
+        """Look at every suspect; at those without a session twice.
+
+        While it executes another program, a process has no environment to be known by.
+        """
+        sessions, nameless = self._sessions(), set()
+        for pid in list(self._suspects):
+            session = session_of(pid, sessions)
+            if not session and pid not in self._nameless:
+                nameless.add(pid)
+                continue
+            self._suspects.discard(pid)
+            if session not in sessions:
+                self._kill(pid, session)
+        self._nameless = nameless
+        if nameless:
             self._loop.arm(self, now + SWEEPS)
 
-    def _purge_once(self, sessions: Collection[bytes]) -> bool:
-        """Whether there was anything to kill.
+    def _kill(self, pid: int, session: bytes) -> None:
+        children.kill_with_group(pid)
+        if session:
+            name = session.decode(errors="surrogateescape")
+            self._orphans.finish(pid, name, survivors=False)
 
-        Only what is seen twice is killed: while it executes another program, a process
-        has no environment to be known by.
-        """
-        try:
-            strays = self._strays()
-        except OSError:  # no descriptor left: later
-            return True
-        seen = {
-            pid for pid in strays if self._session_of(pid, sessions) not in sessions
-        }
-        for pid in seen & self._suspects:
-            children.kill_with_group(pid)
-        self._suspects = seen
-        return bool(seen)
+    def on_event(self, fd: int, events: int) -> None:
+        """No descriptor is watched."""
+
+    def on_fault(self, error: Exception) -> None:
+        """A bug of ours."""
+        self._orphans.on_fault(error)

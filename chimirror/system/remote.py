@@ -15,9 +15,9 @@ import socket
 from collections import deque
 
 from chimirror.system import errands
-from chimirror.system.child import SESSION_VARIABLE
 from chimirror.system.link import Link
 from chimirror.system.loop import NEVER
+from chimirror.system.strays import SESSION_VARIABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from chimirror.system.loop import Loop
 
 IN_FLIGHT = 8  # starts: with more of them the answers to all come late
-SESSIONS = 1000  # in one packet
 UNKNOWN = -int(signal.SIGKILL)  # a status that nobody can tell any more
 
 
@@ -124,8 +123,8 @@ class RemoteStarter:
         """Tell which sessions are over."""
         told, self._over = self._over, {}
         for post, sessions in told.items():
-            for first in range(0, len(sessions), SESSIONS):
-                part = sessions[first : first + SESSIONS]
+            for first in range(0, len(sessions), errands.SESSIONS):
+                part = sessions[first : first + errands.SESSIONS]
                 self._send(post, errands.Finish(part))
 
     # Asking
@@ -256,7 +255,7 @@ class RemoteStarter:
                 self._ended[session] = (group, self._line)
                 claims.append((session, group, False))
         while True:
-            batch, claims = claims[:SESSIONS], claims[SESSIONS:]
+            batch, claims = claims[: errands.SESSIONS], claims[errands.SESSIONS :]
             running = {session: pid for session, pid, runs in batch if runs}
             ended = {session: pid for session, pid, runs in batch if not runs}
             more = bool(claims)

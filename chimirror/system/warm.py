@@ -24,13 +24,15 @@ import sys
 import threading
 
 from chimirror.system import fds, prctl
-from chimirror.system.child import NAME, SESSION_VARIABLE, Starter
+from chimirror.system.child import Starter
+from chimirror.system.strays import NAME, SESSION_VARIABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any, NoReturn
 
+    from chimirror.system.child import Undertaker
     from chimirror.system.loop import Loop
 
 HIGHEST = 1 << 20  # descriptor numbers to close, where close_range(2) is not known
@@ -101,8 +103,14 @@ class Warm(Starter):
 
     __slots__ = ("_function",)
 
-    def __init__(self, loop: Loop, spec: str, function: Callable[[], object]) -> None:
-        super().__init__(loop, (spec,))
+    def __init__(
+        self,
+        loop: Loop,
+        spec: str,
+        function: Callable[[], object],
+        undertaker: Undertaker | None = None,
+    ) -> None:
+        super().__init__(loop, (spec,), undertaker)
         self._function = function
 
     def _execute(self, environment: Mapping[str, str], pipes: list[int]) -> int:
