@@ -126,7 +126,7 @@ class Connection(Stream):
         """Answer a ping, before queued data."""
         if self.state != OPEN:
             return
-        if self._outbox is None:
+        if self.outbox is None:
             self.put([headers.pong(payload)])
         else:
             self._pong = payload  # RFC 6455 5.5.3: the most recent ping is enough
@@ -167,7 +167,7 @@ class Connection(Stream):
 
     def on_input_end(self) -> None:
         """Nothing more will come; what is queued for a half-closed peer is owed."""
-        if self.state == CLOSING and self._outbox is not None:
+        if self.state == CLOSING and self.outbox is not None:
             self.end_input()
             return
         self._lose("client gone")
@@ -216,7 +216,7 @@ class Connection(Stream):
         if last:
             self.put(last)
         self.resume()
-        if self._outbox is None:
+        if self.outbox is None:
             self.on_sent()
 
     def on_sent(self) -> None:
@@ -271,7 +271,7 @@ class Connection(Stream):
         if self._liveness is None:
             self._liveness = Liveness(now)
         timings = (interval, self._config.ping_timeout)
-        blocked, reading = self._outbox is not None, not self._paused
+        blocked, reading = self.outbox is not None, not self._paused
         verdict = self._liveness.judge(
             now, timings, self, reading=reading, blocked=blocked
         )

@@ -149,7 +149,8 @@ class Session:
         if block:  # else it was a piece of a message
             self.messages_in += len(events)
             self.application.write([block])
-            self._hold_back()
+            if self.application.inbox is not None or self.connection.outbox is not None:
+                self._hold_back()
 
     def _on_each(self, events: list[Event]) -> None:
         lines: list[bytes] = []
@@ -220,7 +221,7 @@ class Session:
             self._end_application()
             return
         self._send(buffers, messages)
-        if self.connection.backlog > HIGH:
+        if self.connection.outbox is not None and self.connection.backlog > HIGH:
             self.application.pause_output()
 
     def _send(self, buffers: Sequence[Bytes], messages: int) -> None:

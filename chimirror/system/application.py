@@ -83,7 +83,6 @@ class Application:
 
     __slots__ = (
         "_graces",
-        "_inbox",
         "_input_ended",
         "_linger_left",
         "_loop",
@@ -95,6 +94,7 @@ class Application:
         "_survivors",
         "armed",
         "deadline",
+        "inbox",
         "phase",
         "pid",
         "status",
@@ -111,7 +111,7 @@ class Application:
         self._starter = starter
         self._graces = graces
         self._session = session
-        self._inbox: Outbox | None = None
+        self.inbox: Outbox | None = None  # what it has not yet read
         self._input_ended = False
         self._linger_left = 0.0
         self._paused = False
@@ -155,14 +155,14 @@ class Application:
     @property
     def backlog(self) -> int:
         """Bytes that wait for the application to read."""
-        return self._inbox.size if self._inbox else 0
+        return self.inbox.size if self.inbox else 0
 
     def write(self, chunks: list[bytes]) -> None:
         """Give it input; what it can no longer read is dropped."""
         if self.stdin < 0:
             return
-        if self._inbox is not None:
-            self._inbox.push(chunks)
+        if self.inbox is not None:
+            self.inbox.push(chunks)
             return
         try:
             rest = write_now(self.stdin, chunks)
@@ -170,17 +170,17 @@ class Application:
             self._close_input()
             return
         if rest:
-            self._inbox = Outbox(rest)
+            self.inbox = Outbox(rest)
             self._loop.watch(self.stdin, self, WRITE)
 
     def end_input(self) -> None:
         """Close stdin once everything before is written."""
         self._input_ended = True
-        if self._inbox is None:
+        if self.inbox is None:
             self._close_input()
 
     def _flush_input(self) -> None:
-        inbox = self._inbox
+        inbox = self.inbox
         if inbox is None:
             return
         before = inbox.size
@@ -193,7 +193,7 @@ class Application:
             # It still reads what was sent before the end: the grace begins anew.
             self._loop.arm(self, self._loop.now + self._graces.stop_grace)
         if empty:
-            self._inbox = None
+            self.inbox = None
             self._loop.watch(self.stdin, self, 0)
             if self._input_ended:
                 self._close_input()
@@ -206,8 +206,8 @@ class Application:
             return
         self._loop.close(self.stdin)
         self.stdin = -1
-        if self._inbox is not None:
-            self._inbox = None
+        if self.inbox is not None:
+            self.inbox = None
             self._owner.on_input_room()
 
     # Output

@@ -255,7 +255,8 @@ class Loop:
             return 0
         if self._first == NO_TICK:
             return -1
-        return max(0.0, self._first / TICKS - self.clock())
+        left = self._first / TICKS - self.clock()
+        return left if left > 0.0 else 0.0
 
     def _expire(self) -> None:
         """Serve the buckets that are due; there are never more than HORIZON's."""

@@ -33,8 +33,8 @@ class Stream:
         "_ended",
         "_leaving",
         "_loop",
-        "_outbox",
         "_paused",
+        "outbox",
         "sink",
         "source",
     )
@@ -43,7 +43,7 @@ class Stream:
         self._loop = loop
         self.source = source
         self.sink = sink
-        self._outbox: Outbox | None = None
+        self.outbox: Outbox | None = None  # what the peer has not yet taken
         self._paused = False
         self._leaving = False  # the peer goes; its last input is perhaps not yet read
         self._ended = False  # end of input is read, output is still owed
@@ -80,14 +80,14 @@ class Stream:
     @property
     def backlog(self) -> int:
         """Bytes that wait for the peer to read."""
-        return self._outbox.size if self._outbox else 0
+        return self.outbox.size if self.outbox else 0
 
     def put(self, buffers: Sequence[Bytes]) -> None:
         """Send one unit, or keep what the kernel does not take now."""
         if self.sink < 0:
             return
-        if self._outbox is not None:
-            self._outbox.push(buffers)
+        if self.outbox is not None:
+            self.outbox.push(buffers)
             return
         try:
             rest = write_now(self.sink, buffers)
@@ -95,19 +95,19 @@ class Stream:
             self._break_sink()
             return
         if rest:
-            self._outbox = Outbox(rest)
+            self.outbox = Outbox(rest)
             self._watch()
 
     def put_first(self, unit: bytes) -> None:
         """Send a unit before all others that have not begun."""
-        if self._outbox is None:
+        if self.outbox is None:
             self.put([unit])
         else:
-            self._outbox.push_front(unit)
+            self.outbox.push_front(unit)
 
     def flush(self) -> None:
         """Send what has been kept, as far as the kernel takes it."""
-        outbox = self._outbox
+        outbox = self.outbox
         if outbox is None:
             return
         try:
@@ -116,17 +116,17 @@ class Stream:
             self._break_sink()
             return
         if empty:
-            self._outbox = None
+            self.outbox = None
             self._watch()
         if outbox.size <= LOW:
             self.on_room()
-        if empty and self._outbox is None:
+        if empty and self.outbox is None:
             self.on_sent()
 
     def drop_unsent(self) -> None:
         """Forget the units that have not begun."""
-        if self._outbox is not None:
-            self._outbox.drop_unsent()
+        if self.outbox is not None:
+            self.outbox.drop_unsent()
 
     def end_output(self) -> None:
         """Close our direction: shutdown(SHUT_WR), or the second pipe."""
@@ -145,7 +145,7 @@ class Stream:
         if self.sink != self.source:
             self._loop.close(self.sink)
         self.sink = -1
-        self._outbox = None
+        self.outbox = None
         self._leave()
         if self.source >= 0:
             self._watch()
@@ -190,7 +190,7 @@ class Stream:
             mask = 0
         elif self._paused:
             mask = 0 if self._leaving else PEER_CLOSED
-        output = WRITE if self._outbox is not None else 0
+        output = WRITE if self.outbox is not None else 0
         if self.sink == self.source:
             self._loop.watch(self.source, self, mask | output)
             return
@@ -200,7 +200,9 @@ class Stream:
 
     def on_event(self, fd: int, events: int) -> None:
         """One of the descriptors is ready."""
-        if events & WRITE or (fd == self.sink != self.source and events & ERROR):
+        if events != READ and (
+            events & WRITE or (fd == self.sink != self.source and events & ERROR)
+        ):
             self.flush()
         if self.source < 0 or fd != self.source or self._ended:
             return
@@ -232,7 +234,7 @@ class Stream:
 
     def finish(self) -> None:
         """Close both descriptors now; safe to repeat."""
-        self._outbox = None
+        self.outbox = None
         if self.sink >= 0 and self.sink != self.source:
             self._loop.close(self.sink)
         if self.source >= 0:

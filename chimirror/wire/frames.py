@@ -127,7 +127,7 @@ class FrameReader:
             and self._judge is None
         ):
             text = masking.unmask(data[6:], data[2:6])
-            if is_utf8(text):
+            if text.isascii() or is_utf8(text):
                 return [text]
         return self._receive(data)
 

@@ -79,7 +79,7 @@ def _wrap(kind: str, data: bytes) -> list[Bytes]:
     prefix = _PREFIXES[kind]
     header = text_header(len(prefix) + len(payload) + 2)
     if len(payload) < _SPLIT:
-        return [b'%b%b%b"}' % (header, prefix, payload)]
+        return [header + prefix + payload + b'"}']
     return [header + prefix, payload, b'"}']  # not copied once more
 
 
