@@ -12,6 +12,7 @@ from importlib import import_module
 from chimirror.control import Office
 from chimirror.service import Peer, Service, new_identity
 from chimirror.session import Session
+from chimirror.system import sinks
 from chimirror.system.activation import peer_uid, plain_address
 from chimirror.system.admission import source_key
 from chimirror.system.lean import environment, os, signal, socket
@@ -280,6 +281,7 @@ def preload() -> None:
     for name in LATE:
         import_module(name)
     jsontext.prepare()
+    sinks.prepare()
     masking.prepare()
 
 
@@ -304,12 +306,16 @@ def run(
         pulse: shows that our loop turns.
     """
     loop = Loop()
+    records.defer(loop.at_end)
     starter = RemoteStarter(loop, line)
     worker = Worker(config, loop, starter, records, table, number, capacity)
     starter.on_deserted = worker.drain
     if pulse is not None:
         pulse.keep(loop, number)
     desk = Office(worker, office, number) if office is not None else None
-    worker.serve(listeners)
+    try:
+        worker.serve(listeners)
+    finally:
+        records.flush()
     if desk is not None:
         desk.close()

@@ -260,6 +260,29 @@ def test_run_serves_until_told() -> None:
     assert len(calls) == 1
 
 
+def test_a_job_is_done_once_when_its_turn_ends() -> None:
+    story: list[str] = []
+
+    class Busy(Timer):
+        def on_timer(self, now: float) -> None:
+            self.loop.at_end(lambda: story.append("first"))
+            self.loop.at_end(lambda: self.loop.at_end(lambda: story.append("next")))
+            story.append("timer")
+
+    with slumbering() as loop:
+        loop.arm(Busy(loop), loop.now)
+        while not story:
+            loop.turn()
+        assert story == ["timer", "first"]
+        before = loop.clock()
+        loop.turn()  # what a job leaves to do is not slept over
+        assert story == ["timer", "first", "next"]
+        assert loop.clock() == before
+        loop.arm(Timer(loop), loop.now)
+        loop.turn()
+        assert len(story) == 3
+
+
 # The fallback
 
 

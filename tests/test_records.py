@@ -329,6 +329,69 @@ def test_a_stderr_that_nobody_reads() -> None:
         told.close()
 
 
+# Put off
+
+
+def test_of_one_turn_all_are_written_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    writes: list[int] = []
+    write = os.write
+
+    def count(fd: int, data: bytes) -> int:
+        writes.append(len(data))
+        return write(fd, data)
+
+    monkeypatch.setattr("chimirror.system.lean.os.write", count)
+    jobs: list[Callable[[], None]] = []
+    told = Records(environ={})
+    told.defer(jobs.append)
+    with stderr_is_a_pipe() as lines:
+        start(told)
+        end(told)
+        assert writes == []
+        assert len(jobs) == 1, "once a turn"
+        jobs.pop()()
+        assert len(writes) == 1
+        assert [line["MESSAGE_ID"] for line in lines()] == [
+            records.SESSION_STARTED,
+            records.SESSION_ENDED,
+        ]
+        for _ in range(40):
+            end(told, "v" * 64)
+        jobs.pop()()
+        assert len(lines()) == 40
+        assert len(writes) < 12
+        assert max(writes) <= 4096, "a pipe takes no more than that whole"
+        start(told)
+        told.close()
+        assert len(lines()) == 1
+        told.close()
+
+
+@pytest.mark.parametrize("where", ["journal", "pipe"])
+def test_what_is_lost_of_a_turn_is_counted(
+    told: Records, journal: FakeJournal, where: str
+) -> None:
+    jobs: list[Callable[[], None]] = []
+    with stderr_is_a_pipe() as lines:
+        if where == "pipe":
+            told.close()
+            told = Records(environ={})
+        told.defer(jobs.append)
+        for _ in range(2000):
+            start(told)
+        jobs.pop()()
+        found = journal.rest() if where == "journal" else lines()
+        assert len(found) == 2000 - told.dropped
+        assert told.dropped
+        start(told)
+        end(told)
+        jobs.pop()()
+        first, second = journal.rest() if where == "journal" else lines()
+        assert first["CHIMIRROR_DROPPED"] == str(told.dropped)
+        assert "CHIMIRROR_DROPPED" not in second
+        told.close()
+
+
 # Start-up
 
 

@@ -79,6 +79,16 @@ def test_a_json_line_is_one_short_line(values: list[str]) -> None:
         assert found == dict(fields)
 
 
+@given(st.lists(TEXT | st.text(st.characters(max_codepoint=0x7F)), max_size=12))
+def test_orjson_writes_the_same_line(values: list[str]) -> None:
+    fields = list(zip(NAMES, values, strict=False))
+    plain = sinks.json_line(fields)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sinks, "_dumps", None)
+        sinks.prepare()
+        assert sinks.json_line(fields) == plain
+
+
 def test_a_long_value_keeps_both_ends() -> None:
     (found,) = json.loads(sinks.json_line([("A", "a" * 5000 + "z" * 5000)])).values()
     assert len(found) == 2400
@@ -131,6 +141,34 @@ def test_a_line(pipe: tuple[int, int], lines: Callable[[int], Lines]) -> None:
     found = json.loads(os.read(pipe[0], 9999))
     assert int(found.pop("__REALTIME_TIMESTAMP")) > 1_700_000_000_000_000
     assert found == dict(FIELDS)
+
+
+def test_lines_in_one_write(
+    pipe: tuple[int, int], lines: Callable[[int], Lines]
+) -> None:
+    sink = lines(pipe[1])
+    large = [("MESSAGE", "x" * 1500)]
+    assert sink.send(*[large] * 3) == 2, "more would not be written whole"
+    assert sink.send(FIELDS, large, FIELDS) == 3
+    found = [json.loads(line) for line in os.read(pipe[0], 9999).splitlines()]
+    assert [len(line["MESSAGE"]) for line in found] == [1500, 1500, 5, 1500, 5]
+
+
+def test_half_a_write(
+    pipe: tuple[int, int],
+    lines: Callable[[int], Lines],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A file system that is full: whole lines count."""
+    sink = lines(pipe[1])
+    write = os.write
+
+    def half(fd: int, data: bytes) -> int:
+        return write(fd, data[: len(data) * 5 // 8])
+
+    monkeypatch.setattr("chimirror.system.lean.os.write", half)
+    assert sink.send(FIELDS, FIELDS) == 1
+    assert sink.send(FIELDS) == 0
 
 
 @pytest.mark.parametrize("reopened", [True, False])

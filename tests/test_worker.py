@@ -23,7 +23,9 @@ from chimirror.session import Session
 from chimirror.system import listen
 from chimirror.system.admission import Table
 from chimirror.system.loop import Loop
+from chimirror.system.records import Records
 from chimirror.worker import Worker
+from looping import looping
 from peers import Closed, Peer, upgrade
 from stage import Hourglass, Notebook, Troupe
 
@@ -402,3 +404,33 @@ def test_signals_that_are_the_supervisors_do_nothing() -> None:
 def test_a_fault_of_the_worker_is_the_supervisors_matter() -> None:
     with shop() as one, pytest.raises(ValueError):
         one.worker.on_fault(ValueError())
+
+
+def test_a_worker_that_fails_has_written_its_records(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Failing(Worker):
+        def serve(self, listeners: list[listen.Listener]) -> None:
+            self.records.note(3, "the last word")
+            assert written == []
+            raise LookupError
+
+    class Sink:
+        def send(self, *records: object) -> int:
+            written.extend(records)
+            return len(records)
+
+    written: list[object] = []
+    told = Records(environ={})
+    told._sink = cast("Any", Sink())
+    config = options.server(["--", "program"])
+    table = Table(1, None, None, 1)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with looping() as loop, theirs:
+        monkeypatch.setattr(worker, "Loop", lambda: loop)
+        monkeypatch.setattr(worker, "Worker", Failing)
+        with pytest.raises(LookupError):
+            worker.run(config, [], told, table, 0, 1, ours, None, None)
+        loop.close(ours.detach())
+    table.close()
+    assert len(written) == 1

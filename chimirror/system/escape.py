@@ -35,6 +35,14 @@ def escape(value: str | bytes, cap: int = CAP) -> str:
     Returns:
         At most `cap` bytes of UTF-8; one that was cut ends in an ellipsis.
     """
+    if (  # nearly all values, in a tenth of the time
+        isinstance(value, str)
+        and len(value) <= cap
+        and value.isascii()
+        and value.isprintable()
+        and "\\" not in value
+    ):
+        return value
     text = _decode(value[: cap + 1])
     if not text.isprintable() or "\\" in text:
         text = text.translate(_STRICT)

@@ -81,6 +81,7 @@ class Loop:
         "_closing",
         "_first",
         "_handlers",
+        "_jobs",
         "_masks",
         "_owners",
         "_poller",
@@ -100,6 +101,7 @@ class Loop:
         self._owners: list[Owner | None] = []
         self._masks: list[int] = []
         self._closing: list[int] = []
+        self._jobs: list[Callable[[], None]] = []
         self._buckets: dict[int, list[Timed]] = {}
         self._first = NO_TICK  # the earliest of the buckets
         self._handlers: dict[int, tuple[Callable[[], None], Disposition]] = {}
@@ -220,8 +222,14 @@ class Loop:
                     owner.on_fault(error)
         if self._first <= self.now * TICKS:
             self._expire()
+        if self._jobs:
+            self._work()
         if self._closing:
             self._close_now()
+
+    def at_end(self, job: Callable[[], None]) -> None:
+        """Call `job` once when this turn ends: what all its events have in common."""
+        self._jobs.append(job)
 
     def close_all(self) -> None:
         """Close the poller and the wake-up pipe; restore signal handlers."""
@@ -250,8 +258,13 @@ class Loop:
         wake, self._wake = self._wake, None
         return wake
 
+    def _work(self) -> None:
+        jobs, self._jobs = self._jobs, []
+        for job in jobs:
+            job()
+
     def _patience(self) -> float:
-        if self._closing:
+        if self._closing or self._jobs:
             return 0
         if self._first == NO_TICK:
             return -1

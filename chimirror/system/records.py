@@ -5,6 +5,10 @@ dropped and counted, and the next record that gets through tells how much was. W
 a peer supplied is escaped (`\x1b`) and capped, so that it forges no line and moves no
 cursor. systemd.journal-fields(7).
 
+Where there is a loop, all records of one turn are written at its end, in as few writes
+as a pipe takes whole: that is before the process waits, leaves or fails, so that only
+a SIGKILL in the middle of a turn loses any, and those of that turn alone.
+
 Knows no WebSocket. The bridge loads it on the way to its first byte: C modules only.
 """
 
@@ -49,7 +53,9 @@ class Records:
     """
 
     __slots__ = (
+        "_batch",
         "_clock",
+        "_later",
         "_period",
         "_refusals",
         "_sink",
@@ -72,6 +78,16 @@ class Records:
         self._period = clock() - PERIOD
         self._refusals = self._suppressed = 0
         self._untold = self.dropped = 0
+        self._batch: list[Fields] = []
+        self._later: Callable[[Callable[[], None]], None] | None = None
+
+    def defer(self, later: Callable[[Callable[[], None]], None]) -> None:
+        """Write no record at once from now on.
+
+        Args:
+            later: calls what it is given at the end of the turn (Loop.at_end).
+        """
+        self._later = later
 
     def start(
         self,
@@ -89,12 +105,12 @@ class Records:
             INFO,
             f"session for {peer} started: {command}",
             [
-                ("SESSION", session),
-                ("PEER", peer),
-                ("COMMAND", command),
-                ("PATH", escape(path)),
-                ("ORIGIN", escape(origin)),
-                ("FRAMING", escape(framing)),
+                ("CHIMIRROR_SESSION", session),
+                ("CHIMIRROR_PEER", peer),
+                ("CHIMIRROR_COMMAND", command),
+                ("CHIMIRROR_PATH", escape(path)),
+                ("CHIMIRROR_ORIGIN", escape(origin)),
+                ("CHIMIRROR_FRAMING", escape(framing)),
             ],
         )
 
@@ -123,16 +139,16 @@ class Records:
             INFO,
             f"session for {peer} ended after {duration_usec / 1e6:.1f} s: {reason}",
             [
-                ("SESSION", session),
-                ("PEER", peer),
-                ("COMMAND", escape(command)),
-                ("BYTES_IN", str(bytes_in)),
-                ("BYTES_OUT", str(bytes_out)),
-                ("MESSAGES_IN", str(messages_in)),
-                ("MESSAGES_OUT", str(messages_out)),
-                ("EXIT", escape(exit)),
-                ("REASON", reason),
-                ("DURATION_USEC", str(duration_usec)),
+                ("CHIMIRROR_SESSION", session),
+                ("CHIMIRROR_PEER", peer),
+                ("CHIMIRROR_COMMAND", escape(command)),
+                ("CHIMIRROR_BYTES_IN", str(bytes_in)),
+                ("CHIMIRROR_BYTES_OUT", str(bytes_out)),
+                ("CHIMIRROR_MESSAGES_IN", str(messages_in)),
+                ("CHIMIRROR_MESSAGES_OUT", str(messages_out)),
+                ("CHIMIRROR_EXIT", escape(exit)),
+                ("CHIMIRROR_REASON", reason),
+                ("CHIMIRROR_DURATION_USEC", str(duration_usec)),
             ],
         )
 
@@ -152,11 +168,11 @@ class Records:
             NOTICE,
             f"refused {peer}: {status} {cause}: {detail}",
             [
-                ("PEER", peer),
-                ("STATUS", str(status)),
-                ("CAUSE", cause),
-                ("DETAIL", detail),
-                ("SUPPRESSED", str(suppressed or "")),
+                ("CHIMIRROR_PEER", peer),
+                ("CHIMIRROR_STATUS", str(status)),
+                ("CHIMIRROR_CAUSE", cause),
+                ("CHIMIRROR_DETAIL", detail),
+                ("CHIMIRROR_SUPPRESSED", str(suppressed or "")),
             ],
         )
 
@@ -169,7 +185,7 @@ class Records:
             if len(line) > size:
                 piece = _whole(piece)
             line = line[len(piece) :]
-            fields = [("SESSION", session)]
+            fields = [("CHIMIRROR_SESSION", session)]
             self._put(APPLICATION_STDERR, INFO, printable(piece), fields)
 
     def note(self, priority: int, text: str, **fields: object) -> None:
@@ -180,11 +196,14 @@ class Records:
             text: may have several lines.
             fields: become CHIMIRROR_<NAME>.
         """
-        shown = [(name.upper(), _lines(str(fields[name]))) for name in fields]
+        shown = [
+            (f"CHIMIRROR_{name.upper()}", _lines(str(fields[name]))) for name in fields
+        ]
         self._put(NOTE, priority, _lines(text), shown)
 
     def close(self) -> None:
         """Let go of the descriptors; the next record opens them again."""
+        self.flush()
         self._sink.close()
 
     def _put(self, identity: str, priority: int, text: str, fields: Fields) -> None:
@@ -193,19 +212,30 @@ class Records:
             ("MESSAGE_ID", identity),
             ("PRIORITY", str(priority)),
             ("SYSLOG_IDENTIFIER", "chimirror"),
+            *[field for field in fields if field[1]],
         ]
-        every += [(f"CHIMIRROR_{name}", value) for name, value in fields if value]
-        if self._untold:
-            every.append(("CHIMIRROR_DROPPED", str(self._untold)))
-        try:
-            written = self._sink.send(every)
-        except OSError:  # nobody reads, no room, no journal: the session matters more
-            written = False
-        if written:
-            self._untold = 0
-        else:
-            self._untold += 1
-            self.dropped += 1
+        self._batch.append(every)
+        if self._later is None:
+            self.flush()
+        elif len(self._batch) == 1:
+            self._later(self.flush)
+
+    def flush(self) -> None:
+        """Write what has been put off."""
+        batch, self._batch = self._batch, []
+        while batch:
+            if self._untold:
+                batch[0].append(("CHIMIRROR_DROPPED", str(self._untold)))
+            try:
+                written = self._sink.send(*batch)
+            except OSError:  # nobody reads, no room, no journal: sessions matter more
+                written = 0
+            if written:
+                self._untold = 0
+            else:
+                self._untold += 1
+                self.dropped += 1
+            batch = batch[written or 1 :]
 
 
 def _lines(text: str) -> str:

@@ -1,7 +1,7 @@
 """Where records go: a datagram to the journal, or one line of JSON on stderr.
 
-Law: a record is written whole, at once, or not at all; `send` says which, or raises
-OSError. https://systemd.io/JOURNAL_NATIVE_PROTOCOL, pipe(7). Knows no session.
+Law: a record is written whole, at once, or not at all; `send` says how many were, or
+raises OSError. https://systemd.io/JOURNAL_NATIVE_PROTOCOL, pipe(7). Knows no session.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ from chimirror.system.lean import os, socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from select import poll
+
     Fields = list[tuple[str, str]]
 
 JOURNAL = "/run/systemd/journal/socket"
@@ -37,14 +40,14 @@ class Journal:
         self._path = path
         self._handle: socket.socket | None = None
 
-    def send(self, fields: Fields) -> bool:
-        """Write one record."""
+    def send(self, *records: Fields) -> int:
+        """Write the first record; how many were written."""
         if self._handle is None:
             self._handle = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             self._handle.setblocking(False)
         # Not connected: a journal that was restarted is found again.
-        self._handle.sendto(native(fields), self._path)
-        return True
+        self._handle.sendto(native(records[0]), self._path)
+        return 1
 
     def close(self) -> None:
         """Let go of the socket."""
@@ -60,32 +63,44 @@ class Lines:
         piece: bytes of an application's output that one record takes.
     """
 
-    __slots__ = ("_fd", "_to")
+    __slots__ = ("_fd", "_poll", "_to")
     piece = JSON_PIECE
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._to = -1  # where we write; opened with the first line
+        self._poll: poll | None = None
 
-    def send(self, fields: Fields) -> bool:
-        """Write one record."""
+    def send(self, *records: Fields) -> int:
+        """Write as many of the records as one write takes; how many those were."""
+        stamp = ("__REALTIME_TIMESTAMP", str(time.time_ns() // 1000))
+        block, count = b"", 0
+        for fields in records:
+            line = json_line([stamp, *fields])
+            if count and len(block) + len(line) > PIPE_BUF:
+                break
+            block += line
+            count += 1
+        if not self._has_room():
+            return 0
+        written = os.write(self._to, block)
+        return count if written == len(block) else block.count(b"\n", 0, written)
+
+    def _has_room(self) -> bool:
         import select
 
-        if self._to < 0:
+        if self._poll is None:
             self._to = _reopened(self._fd)
-        stamp = ("__REALTIME_TIMESTAMP", str(time.time_ns() // 1000))
-        line = json_line([stamp, *fields])
-        poll = select.poll()
-        poll.register(self._to, select.POLLOUT)
-        if not any(events & select.POLLOUT for _, events in poll.poll(0)):
-            return False
-        return os.write(self._to, line) == len(line)
+            self._poll = select.poll()
+            self._poll.register(self._to, select.POLLOUT)
+        return any(events & select.POLLOUT for _, events in self._poll.poll(0))
 
     def close(self) -> None:
         """Let go of what we opened."""
         if self._to not in (-1, self._fd):
             os.close(self._to)
         self._to = -1
+        self._poll = None
 
 
 def choose(*, journal: bool) -> Journal | Lines:
@@ -95,6 +110,9 @@ def choose(*, journal: bool) -> Journal | Lines:
 
 def native(fields: Fields) -> bytes:
     """A record in the journal's own form: lines, or lengths where there are lines."""
+    plain = "".join([f"{name}={value}\n" for name, value in fields])
+    if plain.count("\n") == len(fields):
+        return plain.encode()
     parts = []
     for name, value in fields:
         data = value.encode()
@@ -106,8 +124,26 @@ def native(fields: Fields) -> bytes:
     return b"".join(parts)
 
 
+_dumps: Callable[[dict[str, str]], bytes] | None = None
+
+
+def prepare() -> None:
+    """Take orjson for plain records: 0.2 µs instead of 2, but 5 ms to a first record.
+
+    A server does this, once; what it writes is the same either way.
+    """
+    global _dumps
+    from orjson import dumps
+
+    _dumps = dumps
+
+
 def json_line(fields: Fields) -> bytes:
     """A record as `journalctl -o json` shows it, in ASCII, short enough for a pipe."""
+    if _dumps is not None:
+        quick = _dumps(dict(fields))
+        if quick.isascii() and len(quick) < PIPE_BUF:
+            return quick + b"\n"
     line = ""
     for cap in (PIPE_BUF, 2400, JSON_PIECE, 600, 128, 48, 16):
         members = [
