@@ -11,10 +11,10 @@ from __future__ import annotations
 import os
 import signal
 
+from chimirror.nursery import SIGNALS
 from chimirror.system import errands, link
 from chimirror.system.desk import Desk, Ward
 from chimirror.system.loop import NEVER
-from chimirror.zygote import SIGNALS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 
-from chimirror import options, service, worker, zygote
+from chimirror import nursery, options, service, worker
 from chimirror.foster import Foster
 from chimirror.herald import Herald
 from chimirror.system import capacity, children, fds, listen, runtime
@@ -231,7 +231,7 @@ class Supervisor:
         environment = service.allowed(os.environ, self._config)
         descriptors, workers = self._descriptors, self._count
         pulse = self._herald.pulse
-        zygote.become(self._config, environment, control, descriptors, workers, pulse)
+        nursery.become(self._config, environment, control, descriptors, workers, pulse)
 
     def on_zygote_ended(self, pid: int, status: int) -> None:
         """Another takes its place; sessions go on."""

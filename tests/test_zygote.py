@@ -197,10 +197,10 @@ def test_what_nobody_claims_is_killed(tmp_path: Path) -> None:
 
 
 HOPELESS = """
-from chimirror import foster, server, zygote
+from chimirror import foster, nursery, server
 foster.SOON, foster.PAUSE = 1000, 0.01
 def fail(zygote): raise ValueError("a bug")
-zygote.Zygote.serve = fail
+nursery.Zygote.serve = fail
 server.main()
 """
 
