@@ -59,8 +59,9 @@ class Copy:
         said = self.stdout.read().decode(errors="surrogateescape")
         complained = self.stderr.read().decode() if self.stderr else ""
         told = json.loads(self.link.recv(1 << 16))
-        assert told["exited"] == self.pid
-        return told["status"], said, complained
+        ((pid, status, _),) = told["exited"]
+        assert pid == self.pid
+        return status, said, complained
 
     def close(self) -> None:
         for one in (self.stdin, self.stdout, self.stderr, self.link):

@@ -82,6 +82,11 @@ def turn_once(loop: Loop) -> None:
     loop.turn()
 
 
+def exited(pid: int, status: int | None, *, survivors: bool = False) -> Exited:
+    """One application has ended."""
+    return Exited([(pid, status, survivors)])
+
+
 class Client:
     """Who is told."""
 
@@ -171,7 +176,7 @@ def test_a_life(house: House) -> None:
     assert asked == Start(asked.start, environment, stderr=True)
     zygote.start(asked, 4711)
     house.starter.signal(4711, 15)
-    zygote.say(Exited(4711, 3, survivors=True))
+    zygote.say(exited(4711, 3, survivors=True))
     house.starter.signal(4711, 9)  # too late, the number may be another's
     house.starter.finish(4711, "s-1", survivors=True)
     house.starter.finish(4711, "s-1", survivors=True)
@@ -229,8 +234,7 @@ def test_a_bug_of_one_client_is_its_own(house: House) -> None:
     zygote = house.zygote()
     broken = house.run(zygote, "broken", 1)
     other = house.run(zygote, "other", 2)
-    zygote.say(Exited(1, 0))
-    zygote.say(Exited(2, 0))
+    zygote.say(Exited([(1, 0, False), (3, 0, False), (2, 0, False)]))
     assert broken.told[-1] == "a bug"
     assert other.told[-1] == ("exited", 0, False)
 
@@ -246,7 +250,7 @@ def test_pipes_that_did_not_arrive(arrived: int, house: House) -> None:
     assert os.listdir("/proc/self/fd") == before
     assert client.told == [("shortage", "no descriptors left for its pipes")]
     assert zygote.hear() == [errands.Signal(9, 4711, "s-1")]
-    zygote.say(Exited(4711, -9))
+    zygote.say(exited(4711, -9))
     assert zygote.hear_finish() == ["s-1"]
 
 
@@ -258,7 +262,7 @@ def test_the_ends_of_one_tick_are_told_together(
     zygote = house.zygote()
     clients = [house.run(zygote, str(number), number) for number in range(1, 8)]
     for client in clients:
-        zygote.say(Exited(client.pid, 0))
+        zygote.say(exited(client.pid, 0))
         client.finish()
     assert zygote.hear() == []
     monkeypatch.setattr(house.loop, "clock", lambda: house.loop.now + 1 / TICKS)
@@ -270,7 +274,7 @@ def test_the_ends_of_one_tick_are_told_together(
 def test_what_a_dead_zygote_was_not_told_is_told_to_nobody(house: House) -> None:
     zygote = house.zygote()
     client = house.run(zygote, "a", 1)
-    zygote.say(Exited(1, 0))
+    zygote.say(exited(1, 0))
     client.finish()
     zygote.close()
     assert house.supervisor.hear() == [Adopt({}, {}, 1, more=False)]
@@ -302,8 +306,8 @@ def test_adopted_ones_belong_to_the_supervisor(house: House) -> None:
     first = house.zygote(1)
     running, ending = house.run(first, "a", 1), house.run(first, "b", 2)
     lone = house.run(first, "d", 4)
-    first.say(Exited(2, 5, survivors=True))
-    first.say(Exited(4, 5))
+    first.say(exited(2, 5, survivors=True))
+    first.say(exited(4, 5))
     first.close()
     claimed = Adopt({"a": 1}, {"b": 2, "d": 0}, 1, more=False)
     assert house.supervisor.hear() == [claimed]
@@ -313,15 +317,15 @@ def test_adopted_ones_belong_to_the_supervisor(house: House) -> None:
     house.starter.signal(1, 15)
     house.starter.signal(3, 10)
     ending.finish()
-    second.say(Exited(1, 7))  # not its own to tell
+    second.say(exited(1, 7))  # not its own to tell
     assert len(running.told) == 1
-    house.supervisor.say(Exited(1, None))
+    house.supervisor.say(exited(1, None))
     assert running.told[-1] == ("exited", UNKNOWN, False)
     running.finish()
     assert house.supervisor.hear() == [errands.Signal(15, 1, "a")]
     assert house.supervisor.hear_finish() == ["d", "b", "a"]
     assert second.hear() == [errands.Signal(10, 3, "c")]
-    second.say(Exited(3, 0))
+    second.say(exited(3, 0))
     assert other.told[-1] == ("exited", 0, False)
 
 
@@ -330,7 +334,7 @@ def test_a_successor_may_come_before_the_end_is_seen(house: House) -> None:
     client = house.run(first, "a", 1)
     waiting = house.start("b")
     second = house.zygote(2)
-    first.say(Exited(1, 4))  # what it said before its end still counts
+    first.say(exited(1, 4))  # what it said before its end still counts
     assert client.told[-1] == ("exited", 4, False)
     first.close()
     assert house.supervisor.hear() == [Adopt({}, {"a": 0}, 1, more=False)]
@@ -361,7 +365,7 @@ def test_without_supervisor_the_zygote_still_serves(house: House) -> None:
     client = house.run(zygote, "a", 1)
     house.supervisor.close()
     assert house.deserted == [True]
-    zygote.say(Exited(1, 0))
+    zygote.say(exited(1, 0))
     assert client.told[-1] == ("exited", 0, False)
     house.run(zygote, "b", 2)
 

@@ -99,7 +99,7 @@ def test_errands(tmp_path: Path) -> None:
         one.say(signal=10, pid=pid)
         assert one.read(6) == b"heard\n"
         one.write("sleep 1000 & exit 5")
-        assert one.hear() == {"exited": pid, "status": 5, "survivors": True}
+        assert one.hear() == {"exited": [[pid, 5, True]]}
         one.say(finish=["s-1"])
         until(lambda: not service.applications(), "the survivor has ended", SOON)
         other = one.start(stderr=False)
@@ -335,5 +335,5 @@ def test_it_is_no_subject_of_the_applications_signals(tmp_path: Path) -> None:
         one.write("kill -TERM 0")
         told = one.hear()
         assert told
-        assert told["status"] == -signal.SIGTERM
+        assert told["exited"][0][1] == -signal.SIGTERM
         assert read(f"/proc/{service.pid}/stat")

@@ -16,7 +16,7 @@ from chimirror.system.strays import REST, Strays
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Protocol
 
     from chimirror.system.loop import Loop
@@ -53,13 +53,22 @@ class Keeper:
         undertaker: by default we sweep for strays ourselves.
     """
 
-    __slots__ = ("_clients", "_loop", "_rested", "_undertaker", "armed", "deadline")
+    __slots__ = (
+        "_clients",
+        "_loop",
+        "_reaped",
+        "_rested",
+        "_undertaker",
+        "armed",
+        "deadline",
+    )
 
     def __init__(self, loop: Loop, undertaker: Undertaker | None = None) -> None:
         self._loop = loop
         self._clients: dict[int, Client] = {}
         self._undertaker = undertaker or Strays(loop, self._clients)
         self._rested = 0.0  # no walk before this
+        self._reaped: list[Callable[[], None]] = []
         self.armed = 0
         self.deadline = NEVER
         loop.on_signal(signal.SIGCHLD, self.reap)
@@ -81,13 +90,20 @@ class Keeper:
         """See strays.Strays."""
         self._undertaker.finish(pid, session, survivors)
 
+    def when_reaped(self, tell: Callable[[], None]) -> None:
+        """Called once all that can be found now are collected."""
+        self._reaped.append(tell)
+
     def reap(self) -> None:
         """Collect the children that have ended (SIGCHLD)."""
         if len(self._clients) > MANY:
             self._reap_among_many()
-            return
-        while self.reap_one():
-            pass
+        else:
+            while self.reap_one():
+                pass
+        reaped, self._reaped = self._reaped, []
+        for tell in reaped:
+            tell()
 
     def _reap_among_many(self) -> None:
         """Rest in between: each time the kernel walks over them, up to one that has.

@@ -78,6 +78,7 @@ class Desk:
 
     __slots__ = (
         "_ended",
+        "_exits",
         "_keeper",
         "_kill_grace",
         "_loop",
@@ -103,6 +104,7 @@ class Desk:
         self._kill_grace = kill_grace
         self._wards: dict[int, Ward] = {}  # those that run, by pid
         self._ended: dict[str, tuple[int, bool]] = {}  # until `finish`: pid, survivors
+        self._exits: list[tuple[int, int | None, bool]] = []  # to be told in a moment
         self.armed = 0
         self.deadline = NEVER
         self.lost = False
@@ -159,11 +161,18 @@ class Desk:
         self._wards.pop(ward.pid, None)
         if not self.lost:
             self._ended[ward.session] = (ward.pid, survivors)
-            self.tell(errands.Exited(ward.pid, status, survivors))
+            self._keeper.when_reaped(self._tell_exits)
+            self._exits.append((ward.pid, status, survivors))
             return
         self._keeper.finish(ward.pid, ward.session, survivors)
         if not self._wards:
             self._close()
+
+    def _tell_exits(self) -> None:
+        """One packet for all that were found together."""
+        if self._exits:
+            told, self._exits = self._exits, []
+            self.tell(errands.Exited(told))
 
     # The end
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Never, get_args
+from typing import Any, NamedTuple, Never, get_args
 
 import orjson
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Texts = Mapping[str, str]
 Numbers = Mapping[str, int]
+Ends = Sequence[Sequence[Any]]
 SESSIONS = 1000  # in one packet, at most
 NOTHING: Mapping[str, Never] = {}
 
@@ -53,14 +54,13 @@ class Failed(NamedTuple):
 
 
 class Exited(NamedTuple):
-    """An application has ended.
+    """Applications have ended: of each its pid, its status, and what is left.
 
-    The status is negative for a signal and null where nobody can know it any more.
+    The status is negative for a signal and null where nobody can know it any more; what
+    is left is whether its process group has outlived it.
     """
 
-    exited: int  # its pid
-    status: int | None
-    survivors: bool = False  # whether its process group outlived it
+    exited: Ends
 
 
 class Signal(NamedTuple):
@@ -173,14 +173,14 @@ def decode(packet: bytes) -> Errand:
     kind = KINDS.get(name)
     if kind is None:
         raise Nonsense(f"{name!r} is no errand")
-    known = {field: members[field] for field in kind._fields if field in members}
-    for field, value in known.items():
-        if not _RULES[field](value):
-            raise Nonsense(f"{name}: {field} is wrong")
-    try:
-        return kind(**known)
-    except TypeError as error:
-        raise Nonsense(f"{name}: a member is missing") from error
+    values: list[Any] = []
+    for field, rule, default in _SHAPES[name]:
+        value = members.get(field, default)
+        if not rule(value):
+            what = "is wrong" if field in members else "is missing"
+            raise Nonsense(f"{name}: {field} {what}")
+        values.append(value)
+    return kind(*values)
 
 
 def _decode_slowly(packet: bytes) -> object:
@@ -210,6 +210,17 @@ def _is_text(value: object) -> bool:
     return type(value) is str
 
 
+def _are_ends(value: object) -> bool:
+    return isinstance(value, list) and all(map(_is_end, value))
+
+
+def _is_end(value: object) -> bool:
+    if not isinstance(value, list) or len(value) != 3:
+        return False
+    pid, status, survivors = value
+    return _is_number(pid) and _is_status(status) and _is_flag(survivors)
+
+
 def _are_texts(value: object) -> bool:
     return isinstance(value, dict) and set(map(type, value.values())) <= {str}
 
@@ -223,16 +234,24 @@ def _are_numbers(value: object) -> bool:
 
 
 _RULES: dict[str, Callable[[object], bool]] = {
-    **dict.fromkeys(("start", "started", "failed", "exited"), _is_number),
+    **dict.fromkeys(("start", "started", "failed"), _is_number),
     **dict.fromkeys(("pid", "zygote", "link"), _is_number),
     "signal": _is_signal,
-    **dict.fromkeys(("stderr", "survivors", "shortage"), _is_flag),
+    **dict.fromkeys(("stderr", "shortage"), _is_flag),
     **dict.fromkeys(("more", "ready", "stop"), _is_flag),
     **dict.fromkeys(("session", "reason", "refused"), _is_text),
     "environment": _are_texts,
     "finish": _is_list,
-    "status": _is_status,
+    "exited": _are_ends,
     "over": _are_numbers,
     "adopt": _are_numbers,
     "ended": _are_numbers,
+}
+_MISSING = object()  # no rule allows it
+_SHAPES = {
+    name: [
+        (field, _RULES[field], kind._field_defaults.get(field, _MISSING))
+        for field in kind._fields
+    ]
+    for name, kind in KINDS.items()
 }

@@ -7,10 +7,10 @@ everything that came before it.
 
 from __future__ import annotations
 
+from array import array
 from collections import deque
 from errno import EMSGSIZE
 from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
-from sys import byteorder
 
 from chimirror.system.lean import os, socket
 from chimirror.system.loop import READ, WRITE
@@ -34,8 +34,7 @@ if TYPE_CHECKING:
 LARGEST = 1 << 19  # bytes of a packet: more than the kernel lets anybody send
 ROOM = 1 << 20  # asked for as send buffer; net.core.wmem_max may allow less
 PACKETS = 16  # per turn, so that others are served in between
-INT = 4  # bytes of a descriptor in a control message
-_SPACE = socket.CMSG_SPACE(3 * INT)
+_SPACE = socket.CMSG_SPACE(3 * array("i").itemsize)
 # One for all links; of its pages, only those that were ever used are there.
 _buffer = mmap(-1, LARGEST, MAP_PRIVATE | MAP_ANONYMOUS)
 
@@ -162,21 +161,19 @@ class Link:
         self._owner.on_fault(error)
 
 
-def _rights(pipes: tuple[int, ...]) -> list[tuple[int, int, bytes]]:
+def _rights(pipes: tuple[int, ...]) -> tuple[tuple[int, int, array[int]], ...]:
     if not pipes:
-        return []
-    numbers = b"".join(fd.to_bytes(INT, byteorder) for fd in pipes)
-    return [(socket.SOL_SOCKET, socket.SCM_RIGHTS, numbers)]
+        return ()
+    return ((socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", pipes)),)
 
 
 def _pipes(control: list[tuple[int, int, bytes]]) -> list[int]:
     """The descriptors that a packet brought."""
-    return [
-        int.from_bytes(numbers[at : at + INT], byteorder)
-        for level, kind, numbers in control
-        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS)
-        for at in range(0, len(numbers) - INT + 1, INT)
-    ]
+    found = array("i")
+    for level, kind, numbers in control:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            found.frombytes(numbers[: len(numbers) // found.itemsize * found.itemsize])
+    return found.tolist()
 
 
 def _close(pipes: tuple[int, ...]) -> None:

@@ -72,6 +72,7 @@ class Orphans(Keeper):
             else:
                 status, survivors = self._early.pop(ward.pid, (None, False))
                 ward.on_exit(status, survivors)
+        self.reap()
 
     def purge(self, sessions: Sessions) -> None:
         """All claims are made: kill suspects that belong to none of these sessions."""

@@ -167,7 +167,8 @@ class RemoteStarter:
         if isinstance(errand, errands.Started):
             self._on_started(link, errand, pipes)
         elif isinstance(errand, errands.Exited):
-            self._on_exited(link, errand)
+            for end in errand.exited:
+                self._on_exited(link, *end)
         elif isinstance(errand, errands.Failed):
             client = self._asked.pop(errand.failed).client
             why = (errand.reason, errand.shortage)
@@ -197,14 +198,16 @@ class RemoteStarter:
             self._tell(request.client, request.client.on_start_failed, reason, True)
         self._ask()
 
-    def _on_exited(self, link: Link, exited: errands.Exited) -> None:
-        running = self._running.get(exited.exited)
+    def _on_exited(
+        self, link: Link, pid: int, status: int | None, survivors: bool
+    ) -> None:
+        running = self._running.get(pid)
         if running is None or running[2] is not link:
             return  # it was signalled away meanwhile, or is another's by now
-        client, session, _ = self._running.pop(exited.exited)
-        self._ended[session] = (exited.exited if exited.survivors else 0, link)
-        status = UNKNOWN if exited.status is None else exited.status
-        self._tell(client, client.on_exit, status, exited.survivors)
+        client, session, _ = self._running.pop(pid)
+        self._ended[session] = (pid if survivors else 0, link)
+        known = UNKNOWN if status is None else status
+        self._tell(client, client.on_exit, known, survivors)
 
     def _tell(
         self, client: Client, method: Callable[..., None], *arguments: object
