@@ -7,6 +7,8 @@ what they return is put into effect by the session.
 
 from __future__ import annotations
 
+import sys
+
 from . import b64
 from .contract import EOF, Framing, Mistake, Signal
 from .headers import text_header
@@ -17,12 +19,14 @@ if TYPE_CHECKING:
 
     from .contract import Buffers, Bytes, Request
     from .jsonbatch import gather
-    from .jsontext import fold, load  # noqa: TC004 (likewise)
+    from .jsontext import fold, load  # noqa: TC004 (below, once it is needed)
 else:
 
     def gather(events):
-        """Bring batches in with the first."""
+        """Bring batches in after orjson, without which there are none."""
         global gather
+        if "orjson" not in sys.modules:
+            return None
         from .jsonbatch import gather
 
         return gather(events)
