@@ -6,6 +6,7 @@ what somebody could do who had it.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from unittest import mock
 
@@ -133,3 +134,26 @@ def test_many() -> None:
         spoiled = list(messages)
         spoiled[place] = b"{"
         assert jsonbatch.gather(list(spoiled)) is None
+
+
+@pytest.mark.parametrize("collecting", [True, False])
+@pytest.mark.parametrize("last", [b"[]", b"]"])
+def test_the_collector_of_cycles_is_not_called(collecting: bool, last: bytes) -> None:
+    """A thousand lists at a time, and then a refusal, leave it as it was."""
+    calls: list[str] = []
+
+    def note(phase: str, info: dict[str, int]) -> None:
+        calls.append(phase)
+
+    messages = [b"[]"] * 5000 + [last]
+    gc.collect()
+    gc.callbacks.append(note)
+    if not collecting:
+        gc.disable()
+    try:
+        assert (jsonbatch.gather(messages) is None) == (last == b"]")
+        assert gc.isenabled() == collecting
+        assert calls == []
+    finally:
+        gc.callbacks.remove(note)
+        gc.enable()

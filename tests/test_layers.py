@@ -50,6 +50,7 @@ PURE = {
     "_sha1",
     "binascii",
     "collections.abc",
+    "gc",
     "hashlib",
     "ipaddress",
     "orjson",

@@ -17,12 +17,14 @@ never shown to anybody.
 
 from __future__ import annotations
 
+import gc
 from _random import Random
 
 from . import jsontext
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 _SECRET = f"{Random().getrandbits(128):032x}"
@@ -41,7 +43,7 @@ def gather(events: list[Any]) -> bytes | None:
     try:
         if count > 1:
             text = _SEPARATOR.join(events)
-            if not _found(quick(b"[%b]" % text), count):
+            if not _judge(quick, b"[%b]" % text, count):
                 return None
         elif type(text) is bytes:
             quick(text)
@@ -54,10 +56,24 @@ def gather(events: list[Any]) -> bytes | None:
     return b"\n".join(events) + b"\n"
 
 
-def _found(elements: object, count: int) -> bool:
-    """Tells whether the secret stands between so many elements of the list."""
-    return (
-        isinstance(elements, list)
-        and len(elements) == 2 * count - 1
-        and elements[1::2].count(_SECRET) == count - 1
-    )
+def _judge(quick: Callable[[bytes], object], text: bytes, count: int) -> bool:
+    """Tells whether the secret stands between so many elements of the list.
+
+    Hundreds of objects live at a time here, which nothing refers to but this list.
+    They would make the collector of cycles search through every session: in a process
+    of 400,000 objects it takes 25 ms, once in a thousand reads.
+    """
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        elements = quick(text)
+        good = (
+            isinstance(elements, list)
+            and len(elements) == 2 * count - 1
+            and elements[1::2].count(_SECRET) == count - 1
+        )
+        del elements
+    finally:
+        if collecting:
+            gc.enable()
+    return good
