@@ -8,7 +8,8 @@ be is `wire`'s matter; who has room, the service's. It is let go of with its ans
 from __future__ import annotations
 
 from chimirror.service import Peer
-from chimirror.wire import cgi, handshake, http
+from chimirror.wire import http
+from chimirror.wire.opening import Opening
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from chimirror.connection import Connection
     from chimirror.service import Service
+    from chimirror.wire.handshake import Page
 
     class Owner(Protocol):
         """Whose request it is, and who is told that it is in order."""
@@ -25,9 +27,7 @@ if TYPE_CHECKING:
         @property
         def connection(self) -> Connection: ...
 
-        def on_admitted(
-            self, request: handshake.Accept, variables: dict[str, str]
-        ) -> None: ...
+        def on_admitted(self, opening: Opening) -> None: ...
 
 
 class Reception:
@@ -71,36 +71,28 @@ class Reception:
         return True
 
     def _read_request(self) -> None:
-        parsed = http.parse(self._head)
-        if parsed is None:
-            return
-        request, length = parsed
         peer = self._owner.peer
-        policy = self._service.policy
-        verdict = handshake.judge(request, policy, peer.address, peer.port)
-        if isinstance(verdict, handshake.Page):
-            self._answer(verdict)
-        else:
-            self._admit(verdict, length)
+        found = self._service.openings.read(self._head, peer.address, peer.port)
+        if isinstance(found, Opening):
+            self._admit(found)
+        elif found is not None:
+            self._answer(found)
 
     def on_timeout(self) -> None:
         """The request head did not come in time."""
         text = "the request did not arrive in time"
         self.refuse(http.Refusal(408, text, cause="slow-head"))
 
-    def _admit(self, request: handshake.Accept, length: int) -> None:
+    def _admit(self, opening: Opening) -> None:
         """The request is in order: ask the limits, then let the session begin."""
         service, owner = self._service, self._owner
-        if (request.peer_address, request.peer_port) != owner.peer.endpoint:
-            owner.peer = Peer(request.peer_address, request.peer_port)
-        variables = cgi.variables(
-            request, server_software=service.server_software, keep=service.kept_fields
-        )
+        if (opening.peer_address, opening.peer_port) != owner.peer.endpoint:
+            owner.peer = Peer(opening.peer_address, opening.peer_port)
         cause = service.admission.enter(owner.peer)
         if cause is not None:
             raise service.no_room(cause)
-        self._head = self._head[length:]
-        owner.on_admitted(request, variables)
+        self._head = self._head[opening.size :]
+        owner.on_admitted(opening)
 
     def on_start_failed(self, reason: str, shortage: bool) -> None:
         """No application: the log says why, the client that it is so."""
@@ -118,7 +110,7 @@ class Reception:
         )
         self._answer(refusal)
 
-    def _answer(self, answer: http.Refusal | handshake.Page) -> None:
+    def _answer(self, answer: http.Refusal | Page) -> None:
         response = answer.response(head=self._head.startswith(b"HEAD "))
         self.leave()
         self._owner.connection.answer(response)

@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from chimirror.service import Service
     from chimirror.session import Session
-    from chimirror.wire.handshake import Accept
+    from chimirror.wire.opening import Opening
 
 
 def describe(service: Service, session: Session) -> dict[str, str | int]:
@@ -55,16 +55,15 @@ def sentence(told: dict[str, str | int]) -> str:
     )
 
 
-def started(service: Service, session: Session, request: Accept) -> None:
+def started(service: Service, session: Session, opening: Opening) -> None:
     """Write the first of a session's two records."""
-    origin = request.request.get(b"origin") or b""
     service.records.start(
         session=session.identity,
         peer=session.peer.text,
         command=service.command,
-        path=request.request.target,
-        origin=origin.decode("latin-1"),
-        framing=request.framing,
+        path=opening.target,
+        origin=opening.origin.decode("latin-1"),
+        framing=opening.framing,
     )
 
 

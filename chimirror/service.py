@@ -10,6 +10,7 @@ from chimirror import __version__
 from chimirror.system.lean import os, signal
 from chimirror.wire.handshake import Policy
 from chimirror.wire.http import Refusal
+from chimirror.wire.opening import Openings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -107,10 +108,8 @@ class Service:
         "config",
         "connecting",
         "environment",
-        "kept_fields",
         "loop",
-        "policy",
-        "server_software",
+        "openings",
         "sessions",
         "starter",
     )
@@ -131,10 +130,10 @@ class Service:
         self._records: Records | None = None
         self.admission: Admission = admission or Unlimited()
         self.command = config.preload or " ".join(config.command)
-        self.server_software = f"chimirror/{__version__}"
-        self.kept_fields = frozenset(config.pass_env)
         self.environment = allowed(environment, config)
-        self.policy = make_policy(config)
+        self.openings = Openings(
+            make_policy(config), f"chimirror/{__version__}", frozenset(config.pass_env)
+        )
         self.sessions: set[Session] = set()
         self.connecting = 0  # handshakes in flight
 

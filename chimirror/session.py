@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from chimirror.service import Peer, Service
-    from chimirror.wire import handshake
     from chimirror.wire.contract import Bytes
     from chimirror.wire.frames import Event
+    from chimirror.wire.opening import Opening
 
 UNDECIDED = Framing()
 FAULT = "error internal"  # all that a client learns of a bug of ours
@@ -53,8 +53,8 @@ class Session:
         "_admitted",
         "_faulty",
         "_murmur",
+        "_opening",
         "_reception",
-        "_request",
         "_service",
         "application",
         "bytes_in",
@@ -79,7 +79,7 @@ class Session:
         self._reception: Reception | None = Reception(service, self)  # till the 101
         self._admitted = False
         self._faulty = False
-        self._request: handshake.Accept | None = None
+        self._opening: Opening | None = None  # until it is in the records
         self._murmur: Murmur | None = None  # stderr goes to the log
         self.opened = self._active = 0.0
         self.bytes_in = self.bytes_out = 0
@@ -105,17 +105,17 @@ class Session:
         if self._reception is not None:
             self._reception.on_timeout()
 
-    def on_admitted(self, request: handshake.Accept, variables: dict[str, str]) -> None:
+    def on_admitted(self, opening: Opening) -> None:
         """The request is in order and there is room: start the application."""
         config = self._service.config
         self._admitted = True
-        self._request = request
-        self.framing = framing.create(request.framing, config.max_message)
+        self._opening = opening
+        self.framing = framing.create(opening.framing, config.max_message)
         stderr = config.stderr or self.framing.default_stderr
         if stderr == "log":
             self._murmur = Murmur(self._service, self.identity)
         self.connection.hold()
-        environment = {**variables, **self._service.environment}
+        environment = {**opening.variables, **self._service.environment}
         environment[SESSION_VARIABLE] = self.identity
         self.application.start(environment, stderr != "discard")
 
@@ -129,13 +129,13 @@ class Session:
 
     def on_application_started(self) -> None:
         """The process runs: answer 101, unless the client has gone meanwhile."""
-        request, reception = self._request, self._reception
-        if not request or not reception or self.connection.state != CONNECTING:
+        opening, reception = self._opening, self._reception
+        if not opening or not reception or self.connection.state != CONNECTING:
             self._end_application()
             return
         self._reception = None
         self.opened = self._active = self._service.loop.now
-        response = request.response() + self._count(self.framing.opened(self.identity))
+        response = opening.response() + self._count(self.framing.opened(self.identity))
         self.connection.open(response, reception.leave())
 
     def on_events(self, events: list[Event], size: int) -> None:
@@ -346,9 +346,9 @@ class Session:
 
     def _record_start(self) -> None:
         """Write the first record: at the first tick, after the 101 has left."""
-        request, self._request = self._request, None
-        if request is not None:
-            report.started(self._service, self, request)
+        opening, self._opening = self._opening, None
+        if opening is not None:
+            report.started(self._service, self, opening)
 
     # Faults
 

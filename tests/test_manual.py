@@ -19,6 +19,7 @@ import pytest
 import chimirror
 from chimirror import options, service
 from chimirror.wire import cgi, frames, framing, handshake, headers, http
+from chimirror.wire.opening import Openings
 
 ROOT = Path(__file__).parent.parent
 MAN = ROOT / "man"
@@ -223,10 +224,10 @@ def test_environment_of_the_programs(program: str) -> None:
     assert listed - indirect <= read
 
 
-def sample_request(*fields: bytes) -> http.Request:
+def sample_request(*fields: bytes, host: bytes = b"localhost") -> http.Request:
     head = (
         b"GET /a?b HTTP/1.1",
-        b"Host: localhost",
+        b"Host: " + host,
         b"Upgrade: websocket",
         b"Connection: Upgrade",
         b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
@@ -264,16 +265,14 @@ def test_example_of_a_handshake() -> None:
     split = lines.index("")
     asked = "\r\n".join(lines[:split]).encode() + b"\r\n\r\n"
     answered = "\r\n".join(lines[split + 1 :]).encode() + b"\r\n\r\n"
-    parsed = http.parse(asked)
-    assert parsed is not None
-    accept = handshake.judge(parsed[0], handshake.Policy(["json"]), "::1", 1)
-    assert accept.response() == answered
+    found = Openings(handshake.Policy(["json"]), "x").read(asked, "::1", 1)
+    assert found is not None
+    assert found.response() == answered
 
 
 def test_example_of_a_refusal() -> None:
     *head, empty, text = literal("chimirror-protocol", "HTTP/1.1 403")
-    request = sample_request()
-    request.fields[0] = (b"host", b"evil.example")
+    request = sample_request(host=b"evil.example")
     with pytest.raises(http.Refusal) as caught:
         handshake.judge(request, handshake.Policy(["json"]), "::1", 1)
     expected = "\r\n".join([*head, empty, text]) + "\n"

@@ -870,7 +870,7 @@ def test_a_fault_of_a_timer(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_fault_during_the_handshake(monkeypatch: pytest.MonkeyPatch) -> None:
     with Stage() as stage:
-        monkeypatch.setattr("chimirror.reception.handshake.judge", fail)
+        monkeypatch.setattr("chimirror.wire.opening.handshake.judge", fail)
         stage.ask(upgrade("/", "json", ()))
         assert refusal(stage) == (500, "an internal error\n")
         assert faults(stage) == 1

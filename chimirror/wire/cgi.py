@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 
-from chimirror.wire.http import unquote
+from chimirror.wire.http import NAMES, unquote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,12 +22,24 @@ if TYPE_CHECKING:
 _NAME = b"-0123456789abcdefghijklmnopqrstuvwxyz"
 # There is no body, and RFC 3875 has names of its own for these two.
 _NEVER = {b"proxy", b"content-length", b"content-type"}
-_ASKED = {b"authorization", b"proxy-authorization", b"cookie"}
+ASKED = {b"authorization", b"proxy-authorization", b"cookie"}
+_ENCODING = sys.getfilesystemencoding()
 
 
 def _text(value: bytes) -> str:
     """Decode as os.fsdecode() would, which may not be imported here."""
-    return value.decode(sys.getfilesystemencoding(), "surrogateescape")
+    return value.decode(_ENCODING, "surrogateescape")
+
+
+def _variable(field: bytes) -> str:
+    """Name a field, empty if it may not pass."""
+    # Drops every "_" too: X_Forwarded_For would pass as X-Forwarded-For.
+    if field in _NEVER or field.translate(None, _NAME):
+        return ""
+    return "HTTP_" + field.decode("ascii").upper().replace("-", "_")
+
+
+_VARIABLES = {name.lower(): _variable(name.lower()) for name in NAMES}
 
 
 def _fields(
@@ -36,11 +48,8 @@ def _fields(
     """Name the header fields; a repeated one becomes one list."""
     named: dict[str, bytes] = {}
     for field, value in fields:
-        # Drops every "_" too: X_Forwarded_For would pass as X-Forwarded-For.
-        if field in _NEVER or field.translate(None, _NAME):
-            continue
-        name = "HTTP_" + field.decode("ascii").upper().replace("-", "_")
-        if field in _ASKED and name not in keep:
+        name = _VARIABLES.get(field) or _variable(field)
+        if not name or (field in ASKED and name not in keep):
             continue
         named[name] = named[name] + b", " + value if name in named else value
     return named
@@ -73,8 +82,14 @@ def variables(
         PATH_INFO=_text(unquote(request.path.encode("ascii"))),
         QUERY_STRING=request.query,
     )
-    if accept.peer_address:
-        environment["REMOTE_ADDR"] = accept.peer_address
-    if accept.peer_address and accept.peer_port:
-        environment["REMOTE_PORT"] = str(accept.peer_port)
+    environment.update(caller(accept.peer_address, accept.peer_port))
     return environment
+
+
+def caller(peer_address: str, peer_port: int) -> dict[str, str]:
+    """Name where a client comes from; nothing for one on a Unix socket."""
+    if not peer_address:
+        return {}
+    if not peer_port:
+        return {"REMOTE_ADDR": peer_address}
+    return {"REMOTE_ADDR": peer_address, "REMOTE_PORT": str(peer_port)}

@@ -3,7 +3,8 @@
 Law: one order for every request: method, upgrade and version, Host, Origin,
 subprotocol; the first that fails is the answer, and nothing of ours has been
 started. Without an Origin it was no browser that asked, and it passes.
-Ignorance: sockets, limits and the application. Field syntax belongs to `http`.
+Ignorance: sockets, limits and the application. Field syntax belongs to `http`, what
+proxies tell to `forwarded`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import binascii
 
 from chimirror.wire import address, http
+from chimirror.wire.forwarded import Hop
 from chimirror.wire.http import Refusal
 
 TYPE_CHECKING = False
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
     from chimirror.wire.http import Request
 
 _PORTS = {"http": 80, "https": 443}
-_SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 
 
 def _origin(text: str) -> tuple[str, str, int] | None:
@@ -121,11 +122,6 @@ class Accept:
         self.peer_address = peer_address
         self.peer_port = peer_port
 
-    def response(self) -> bytes:
-        """Write the 101."""
-        key = self.request.get(b"sec-websocket-key") or b""
-        return http.switching_protocols(key, self.subprotocol)
-
 
 class Page:
     """The answer to somebody who looks at `/` with a browser."""
@@ -143,50 +139,6 @@ class Page:
 
     def response(self, *, head: bool = False) -> bytes:
         return http.response(200, self.text, head=head)
-
-
-class _Hop:
-    """Peer, scheme and host as seen by the outermost proxy that we trust."""
-
-    __slots__ = ("host", "peer_address", "peer_port", "scheme")
-
-    def __init__(self, host: bytes, peer_address: str, peer_port: int) -> None:
-        self.host = host
-        self.peer_address = peer_address
-        self.peer_port = peer_port
-        self.scheme = ""  # nobody told
-
-
-def _forwarding(name: str, value: bytes) -> Refusal:
-    text = f'the proxy sent an unusable {name} "{http.quote(value)}"'
-    return Refusal(400, text, cause="forwarded")
-
-
-def _node(text: str) -> tuple[str, int] | None:
-    """Read an address of X-Forwarded-For, with or without port and brackets."""
-    if text.count(":") > 1 and not text.startswith("["):
-        text = f"[{text}]"
-    place = address.authority(text)
-    if place is None or not address.is_literal(place[0]):
-        return None
-    return place[0].strip("[]"), place[1]
-
-
-def _follow(request: Request, hop: _Hop, trusted: Callable[[str], bool]) -> None:
-    """Take from X-Forwarded-* what proxies that we trust have written there."""
-    for element in reversed(request.elements(b"x-forwarded-for")):
-        node = _node(element.decode("latin-1"))
-        if node is None:
-            raise _forwarding("X-Forwarded-For", element)
-        hop.peer_address, hop.peer_port = node
-        if not trusted(hop.peer_address):
-            break  # what stands further left is hearsay
-    for element in request.tokens(b"x-forwarded-proto")[-1:]:
-        hop.scheme = _SCHEMES.get(element.decode("latin-1"), "")
-        if not hop.scheme:
-            raise _forwarding("X-Forwarded-Proto", element)
-    for element in request.elements(b"x-forwarded-host")[-1:]:
-        hop.host = element
 
 
 def _upgrade_required(text: str, cause: str) -> Refusal:
@@ -211,6 +163,14 @@ def _is_visit(request: Request) -> bool:
     )
 
 
+def is_key(value: bytes) -> bool:
+    """Whether this is a Sec-WebSocket-Key: 16 bytes in base64."""
+    try:
+        return len(binascii.a2b_base64(value, strict_mode=True)) == 16
+    except ValueError:
+        return False
+
+
 def _check_upgrade(request: Request) -> None:
     """Refuse what is no opening handshake of version 13."""
     if (
@@ -228,11 +188,7 @@ def _check_upgrade(request: Request) -> None:
     if request.get_all(b"sec-websocket-version") != [b"13"]:
         raise _upgrade_required("only WebSocket version 13 is served here", "version")
     keys = request.get_all(b"sec-websocket-key")
-    try:
-        nonce = binascii.a2b_base64(keys[0], strict_mode=True) if keys else b""
-    except ValueError:
-        nonce = b""
-    if len(keys) != 1 or len(nonce) != 16:
+    if len(keys) != 1 or not is_key(keys[0]):
         text = "exactly one Sec-WebSocket-Key is needed, of 16 bytes in base64"
         raise Refusal(400, text, cause="malformed")
 
@@ -322,9 +278,9 @@ def judge(
     visit = _is_visit(request)
     if not visit:
         _check_upgrade(request)
-    hop = _Hop(request.get(b"host") or b"", peer_address, peer_port)
+    hop = Hop(request.get(b"host") or b"", peer_address, peer_port)
     if policy.trusted is not None and policy.trusted(peer_address):
-        _follow(request, hop, policy.trusted)
+        hop.follow(request, policy.trusted)
     host, port = place = _check_host(hop.host, policy)
     _check_origin(request.get(b"origin"), place, hop.scheme, policy)
     scheme = hop.scheme or "http"

@@ -29,6 +29,15 @@ _ALNUM = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 TOKEN = b"!#$%&'*+-.^_`|~" + _ALNUM
 _LINE = bytes(range(0x20, 0x7F))
 _VALUE = b"\t" + _LINE + bytes(range(0x80, 0x100))
+# Names as clients write them, and as they are compared: most need no look at each byte.
+NAMES = (
+    *(b"Host", b"Upgrade", b"Connection", b"Sec-WebSocket-Key", b"Origin"),
+    *(b"Sec-WebSocket-Version", b"Sec-WebSocket-Protocol", b"Sec-WebSocket-Extensions"),
+    *(b"User-Agent", b"Accept", b"Accept-Encoding", b"Accept-Language", b"Cookie"),
+    *(b"Cache-Control", b"Pragma", b"Sec-Fetch-Dest", b"Sec-Fetch-Mode"),
+    *(b"Sec-Fetch-Site", b"X-Forwarded-For", b"X-Forwarded-Proto", b"X-Forwarded-Host"),
+)
+_KNOWN = {name: name.lower() for name in NAMES}
 _REASONS = {
     200: "OK",
     400: "Bad Request",
@@ -75,7 +84,7 @@ class Refusal(Exception):
 class Request:
     """A request head; field names are lower-case, values stripped of white space."""
 
-    __slots__ = ("fields", "method", "path", "query", "target")
+    __slots__ = ("_values", "fields", "method", "path", "query", "target")
 
     def __init__(
         self, method: str, target: str, fields: list[tuple[bytes, bytes]]
@@ -84,20 +93,27 @@ class Request:
         self.target = target
         self.path, _, self.query = target.partition("?")
         self.fields = fields
+        self._values: dict[bytes, list[bytes]] = {}
+        for name, value in fields:
+            if name in self._values:
+                self._values[name].append(value)
+            else:
+                self._values[name] = [value]
 
     def get(self, name: bytes) -> bytes | None:
         """Return the first value of a field."""
-        for field, value in self.fields:
-            if field == name:
-                return value
-        return None
+        values = self._values.get(name)
+        return values[0] if values else None
 
     def get_all(self, name: bytes) -> list[bytes]:
-        return [value for field, value in self.fields if field == name]
+        return self._values.get(name, [])
 
     def elements(self, name: bytes) -> list[bytes]:
         """Return the elements of a comma-separated field, over all its lines."""
-        parts = b",".join(self.get_all(name)).split(b",")
+        values = self._values.get(name)
+        if not values:
+            return []
+        parts = b",".join(values).split(b",")
         return [part for part in [part.strip(b" \t") for part in parts] if part]
 
     def tokens(self, name: bytes) -> list[bytes]:
@@ -170,19 +186,20 @@ def _request_line(line: bytes) -> tuple[str, str]:
     return method.decode("ascii"), target.decode("ascii")
 
 
+def _field_name(name: bytes) -> bytes:
+    """Return a name for comparison, empty if it is none."""
+    return b"" if name.translate(None, TOKEN) else name.lower()
+
+
 def _fields(lines: list[bytes]) -> list[tuple[bytes, bytes]]:
     """Split finished field lines."""
     fields: list[tuple[bytes, bytes]] = []
     for line in lines[:MAX_FIELDS]:
         name, colon, value = line.partition(b":")
-        if (
-            not name
-            or not colon
-            or name.translate(None, TOKEN)
-            or value.translate(None, _VALUE)
-        ):
+        known = _KNOWN.get(name) or _field_name(name)
+        if not known or not colon or value.translate(None, _VALUE):
             raise _malformed(f"malformed header field {len(fields) + 1}")
-        fields.append((name.lower(), value.strip(b" \t")))
+        fields.append((known, value.strip(b" \t")))
     if len(lines) > MAX_FIELDS:
         text = f"more than {MAX_FIELDS} header fields"
         raise Refusal(431, text, cause="head-too-large")
