@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module", autouse=True)
 def _quick() -> Iterator[None]:
-    before = jsontext._quick
+    before = jsontext.quick
     jsontext.prepare()
     yield
-    jsontext._quick = before
+    jsontext.quick = before
 
 
 def one_by_one(made: Json | Lines, messages: list[bytes]) -> list[object]:
@@ -89,7 +89,7 @@ def test_one_that_is_invalid(number: int) -> None:
 
 def quickly(message: bytes) -> bool:
     """Whether orjson has no doubt; it refuses lone surrogates, for one."""
-    judge = jsontext.quick()
+    judge = jsontext.quick
     assert judge is not None
     try:
         judge(message)
@@ -113,7 +113,7 @@ def test_what_is_no_message_is_left_to_others() -> None:
 
 
 def test_nothing_together_before_orjson_is_there() -> None:
-    with mock.patch.object(jsontext, "_quick", None):
+    with mock.patch.object(jsontext, "quick", None):
         assert jsonbatch.gather([b"1", b"2"]) is None
 
 

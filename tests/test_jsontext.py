@@ -131,12 +131,12 @@ INVALID = (
 @pytest.fixture(params=["_json", "orjson"], autouse=True)
 def judge(request: pytest.FixtureRequest) -> Iterator[None]:
     """Each test is run with the one and with the other."""
-    before = jsontext._quick, jsontext._spent
-    jsontext._quick, jsontext._spent = None, -(1 << 40)
+    before = jsontext.quick, jsontext._spent
+    jsontext.quick, jsontext._spent = None, -(1 << 40)
     if request.param == "orjson":
         jsontext.prepare()
     yield
-    jsontext._quick, jsontext._spent = before
+    jsontext.quick, jsontext._spent = before
 
 
 def name(message: bytes) -> str:
@@ -220,14 +220,14 @@ def test_what_json_writes(
 
 
 def test_orjson_comes_when_it_pays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jsontext, "_quick", None)
+    monkeypatch.setattr(jsontext, "quick", None)
     monkeypatch.setattr(jsontext, "_spent", 0)
     message = b'"%b"' % (b"x" * (jsontext._BUDGET // 2 - 2))
     assert jsontext.valid(message)
     assert jsontext.valid(message)
-    assert jsontext._quick is None
+    assert jsontext.quick is None
     assert jsontext.valid(b"1")
-    assert jsontext._quick is not None
+    assert jsontext.quick is not None
 
 
 def test_an_orjson_that_knows_no_depth(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,7 +35,7 @@ _LF, _CR = b"\n\r"
 
 def gather(events: list[Any]) -> bytes | None:
     """Returns a line of each, if all are JSON texts that can quickly be told to be."""
-    quick = jsontext.quick()
+    quick = jsontext.quick
     if quick is None:
         return None
     count = len(events)

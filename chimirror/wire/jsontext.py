@@ -34,7 +34,8 @@ _LEVELS = 100
 _NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 
 _spent = 0
-_quick: Callable[[bytes], object] | None = None
+# Accepts fast, and refuses what `load` may still accept; None: not loaded yet.
+quick: Callable[[bytes], object] | None = None
 
 
 def _refuse(constant: str) -> NoReturn:
@@ -123,13 +124,13 @@ def _depth_left(loads: Callable[[bytes], object]) -> int | None:
 
 def prepare() -> None:
     """Imports orjson at once: for a server, which will need it."""
-    global _quick
+    global quick
     from orjson import loads
 
     left = _depth_left(loads)
     opening, closing = b"[" * (left or 0), b"]" * (left or 0)
 
-    def quick(message: bytes) -> object:
+    def judge(message: bytes) -> object:
         if len(message) <= 2 * MAX_DEPTH:  # too short to nest deeper
             return loads(message)
         if left is None:
@@ -143,7 +144,7 @@ def prepare() -> None:
             (value,) = value
         return value
 
-    _quick = quick
+    quick = judge
 
 
 def load(message: bytes) -> object:
@@ -153,24 +154,16 @@ def load(message: bytes) -> object:
         ValueError: not JSON, not UTF-8, or nested deeper than `MAX_DEPTH`.
     """
     global _spent
-    if _quick is None:
+    if quick is None:
         _spent += len(message)
         if _spent <= _BUDGET:
             return scan(message)
         prepare()
         return load(message)
     try:
-        return _quick(message)
+        return quick(message)
     except ValueError:
         return scan(message)
-
-
-def quick() -> Callable[[bytes], object] | None:
-    """Returns the judge that accepts fast, and refuses what `load` may accept.
-
-    None: it is not loaded yet.
-    """
-    return _quick
 
 
 def valid(message: bytes) -> bool:

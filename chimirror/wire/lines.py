@@ -76,7 +76,8 @@ class Lines(Framing):
                 begun.pop()
             lines.insert(0, begun)
             size += len(begun)
-        if size > self._max_message or not is_utf8(block) or begun is not None:
+        sound = is_utf8(block) and (begun is None or is_utf8(begun))
+        if size > self._max_message or not sound:
             self._check(lines)
         buffers = _framed(lines, size)
         if end < len(chunk):
