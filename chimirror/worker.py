@@ -12,7 +12,7 @@ from importlib import import_module
 from chimirror.control import Office
 from chimirror.service import Peer, Service, new_identity
 from chimirror.session import Session
-from chimirror.system import sinks
+from chimirror.system import heap, sinks
 from chimirror.system.activation import peer_uid, plain_address
 from chimirror.system.admission import source_key
 from chimirror.system.lean import environment, os, signal, socket
@@ -280,6 +280,7 @@ def preload() -> None:
     """Load what a bridge loads late: shared by all workers, and before any shortage."""
     for name in LATE:
         import_module(name)
+    heap.expect_large_blocks()
     jsontext.prepare()
     sinks.prepare()
     masking.prepare()
