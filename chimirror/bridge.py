@@ -65,6 +65,7 @@ def serve(config: options.Config, found: activation.Found) -> None:
     for number in endings():
         loop.on_signal(number, drain)
     try:
+        session.connection.begin()
         while service.connecting:
             loop.turn()
         gc.enable()

@@ -91,9 +91,17 @@ class Connection(Stream):
         self._unsent = 0
         self.armed = 0
         self.deadline = NEVER
-        loop.arm(self, loop.now + config.handshake_timeout)
 
     # From the request to the open connection
+
+    def begin(self) -> None:
+        """Look for the request: mostly it is here, and costs no turn and no timer."""
+        try:
+            self._read()
+            if self.state == CONNECTING and not self.paused:
+                self._loop.arm(self, self._loop.now + self._config.handshake_timeout)
+        except Exception as error:  # noqa: BLE001 (as in a turn of the loop)
+            self.on_fault(error)
 
     def hold(self) -> None:
         """The request is read: read no more until it is answered."""

@@ -173,10 +173,12 @@ class Worker(Service):
         self._shortages = 0
         try:
             os.set_blocking(fd, False)
-            Session(self, self._peer_of(fd, address), fd, fd, new_identity())
+            peer = self._peer_of(fd, address)
+            session = Session(self, peer, fd, fd, new_identity())
         except Exception:
             os.close(fd)
             raise
+        session.connection.begin()
         self._admit()
 
     def _peer_of(self, fd: int, address: object) -> Peer:

@@ -182,6 +182,7 @@ class Stage:
         os.set_blocking(fd, False)
         address = Address("192.0.2.7", 4711)
         self.session = Session(self.service, address, fd, fd, IDENTITY)
+        self.session.connection.begin()
         self.peer = Peer(self.client)
 
     def __enter__(self) -> Stage:

@@ -91,6 +91,7 @@ class Line:
         os.set_blocking(sink, False)
         config = options.bridge([*arguments, "--", "program"])
         self.connection = Connection(self.owner, self.loop, config, source, sink)
+        self.connection.begin()
 
     def wait(self, seconds: float = 0) -> None:
         self.clock.limit = self.clock.now + seconds
@@ -155,6 +156,43 @@ def test_the_answer_is_sent_whole_and_the_rest_is_read_away() -> None:
         one.wait()
         assert one.state() == CLOSED
         assert one.owner.told == ["closed"]
+
+
+def test_a_request_that_is_here_takes_no_turn() -> None:
+    client, theirs = socket.socketpair()
+    client.sendall(b"GET")
+    with line(pair=(client, theirs)) as one:
+        assert one.owner.head == b"GET"
+        assert one.connection.armed
+
+
+def test_a_request_that_is_here_and_whole_takes_no_timer() -> None:
+    class Quick(Owner):
+        def on_head(self, data: bytes) -> None:
+            connection.hold()
+
+    with line() as one:
+        client, theirs = socket.socketpair()
+        client.sendall(b"GET")
+        fd, config = theirs.detach(), one.connection._config
+        connection = Connection(Quick(), one.loop, config, fd, fd)
+        connection.begin()
+        assert not connection.armed
+        connection.finish()
+        client.close()
+
+
+def test_a_fault_at_the_beginning_is_answered_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(owner: Owner, data: bytes) -> None:
+        raise LookupError
+
+    monkeypatch.setattr(Owner, "on_head", fail)
+    client, theirs = socket.socketpair()
+    client.sendall(b"GET")
+    with line(pair=(client, theirs)) as one:
+        assert [type(told) for told in one.owner.told] == [LookupError]
 
 
 def test_the_head_timeout() -> None:

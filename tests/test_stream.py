@@ -253,6 +253,18 @@ def test_a_paused_stream_reads_nothing(line: Line) -> None:
     assert line.stream.got == b"later"
 
 
+def test_the_poller_learns_of_a_pause_when_something_comes(line: Line) -> None:
+    mask = line.loop._masks[line.stream.source]
+    line.stream.pause()
+    assert line.loop._masks[line.stream.source] == mask
+    line.far.write(b"x")
+    line.until(lambda: line.loop._masks[line.stream.source] != mask)
+    assert line.stream.got == b""
+    line.stream.resume()
+    assert line.loop._masks[line.stream.source] == mask
+    line.until(lambda: line.stream.got)
+
+
 def test_a_stream_that_is_paused_while_it_reads_stops(line: Line) -> None:
     line.stream.acts["data"] = line.stream.pause
     line.far.write(b"x" * 1000)

@@ -341,7 +341,10 @@ class Application:
     def on_event(self, fd: int, events: int) -> None:
         """One of the pipes is ready."""
         if fd != self.stdin:
-            self._read(fd)
+            if events == HANGUP:  # alone: nothing is left to read
+                self._output_ended(fd)
+            else:
+                self._read(fd)
         elif events & (ERROR | HANGUP):
             self._close_input()
         else:

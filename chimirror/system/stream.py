@@ -160,10 +160,12 @@ class Stream:
         return self._paused
 
     def pause(self) -> None:
-        """Read nothing until `resume`: the peer's TCP window fills."""
-        if not self._paused:
-            self._paused = True
-            self._watch()
+        """Read nothing until `resume`: the peer's TCP window fills.
+
+        The poller is told only once there is something that we do not read: most
+        pauses, that of each start among them, are over before.
+        """
+        self._paused = True
 
     def resume(self) -> None:
         """Read again."""
@@ -211,6 +213,8 @@ class Stream:
                 self._read()
         elif events & (ERROR | HANGUP | PEER_CLOSED):
             self._leave()
+            self._watch()
+        else:
             self._watch()
 
     def _read(self) -> None:
