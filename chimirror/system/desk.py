@@ -50,6 +50,7 @@ class Ward:
         self.pid = pid
         self._desk.on_ward(self)
         answer = errands.Started(self._number, pid, self.session)
+        self._number = 0  # 32 bytes of each application
         self._desk.tell(answer, tuple(fd for fd in pipes if fd >= 0))
 
     def on_start_failed(self, reason: str, shortage: bool) -> None:
