@@ -171,6 +171,18 @@ def test_others_are_not_signalled(tmp_path: Path) -> None:
         bystander.wait()
 
 
+def test_a_signal_for_who_had_the_number_before(tmp_path: Path) -> None:
+    """Its session has ended before the signal came, and another has the number now."""
+    with shell(tmp_path) as service, Asker(service) as one:
+        pid = one.start(environment={"CHIMIRROR_SESSION": "new"})
+        one.say(signal=9, pid=pid, session="old")
+        one.start()
+        one.write("echo alive")
+        assert one.read(6) == b"alive\n"
+        one.say(signal=9, pid=pid, session="new")
+        assert one.hear() == {"exited": [[pid, -9, False]]}
+
+
 # Ends
 
 
