@@ -231,3 +231,13 @@ def test_what_belongs_to_somebody_else(monkeypatch: pytest.MonkeyPatch) -> None:
         assert not children.is_outlived(1)
         assert not children.kill_group(1)
         assert not children.kill(1)
+
+
+def test_sacrifice() -> None:
+    pid = sleeper()
+    children.sacrifice(pid)
+    with open(f"/proc/{pid}/oom_score_adj") as file:
+        assert file.read() == "1000\n"
+    children.kill(pid)
+    os.waitpid(pid, 0)
+    children.sacrifice(pid)  # nobody to be found

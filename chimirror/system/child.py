@@ -212,7 +212,7 @@ class Starter(Keeper):
         ]
         if len(pipes) < 3:
             actions.append((os.POSIX_SPAWN_OPEN, 2, DEV_NULL, os.O_RDWR, 0))
-        return os.posix_spawnp(
+        pid = os.posix_spawnp(
             self._argv[0],
             self._argv,
             environment,
@@ -221,6 +221,8 @@ class Starter(Keeper):
             setsigmask=(),
             setsigdef=_DEFAULT_SIGNALS,
         )
+        children.sacrifice(pid)
+        return pid
 
 
 def _explain(error: OSError | ValueError, program: str) -> str:

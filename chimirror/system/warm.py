@@ -23,7 +23,7 @@ import signal
 import sys
 import threading
 
-from chimirror.system import fds, prctl
+from chimirror.system import children, fds, prctl
 from chimirror.system.child import Starter
 from chimirror.system.strays import NAME, SESSION_VARIABLE
 
@@ -165,7 +165,8 @@ def _take_environment(environment: Mapping[str, str]) -> None:
     os.environ.update(environment)
     session = environment.get(SESSION_VARIABLE, "")
     prctl.set_name(session.encode(errors="replace")[:NAME])
-    prctl.set_dumpable(False)
+    children.sacrifice("self")
+    prctl.set_dumpable(False)  # after which the file is root's
 
 
 def _open_streams() -> None:
