@@ -10,7 +10,7 @@ import gc
 import sys
 
 from chimirror.system import activation
-from chimirror.system.lean import environment, os
+from chimirror.system.lean import environment, os, signal
 
 gc.disable()  # until the session is open: it is 0.5 ms of the start
 WIRE_WAS_STDERR = activation.protect_wire()  # nothing may be printed before this
@@ -31,7 +31,13 @@ from chimirror.system.loop import Loop  # noqa: E402
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from chimirror.service import Admission
     from chimirror.system.records import Records
+
+
+def is_unit() -> bool:
+    """Whether systemd has started us, and not somebody whom it has started."""
+    return environment().get("SYSTEMD_EXEC_PID") == str(os.getpid())
 
 
 def identity() -> str:
@@ -39,9 +45,24 @@ def identity() -> str:
 
     The variable is inherited: under xinetd every session would have the same.
     """
-    if environment().get("SYSTEMD_EXEC_PID") == str(os.getpid()):
+    if is_unit():
         return environment().get("INVOCATION_ID") or new_identity()
     return new_identity()
+
+
+class Alone(Service):
+    """What the sessions of a process share, where there is only one."""
+
+    __slots__ = ()
+
+    def reason_for(self, status: int) -> str:
+        """The unit's cgroup is the session's: what the kernel kills there is ours."""
+        if status == -signal.SIGKILL and is_unit():
+            from chimirror.system import cgroup
+
+            if cgroup.memory_kills():
+                return "out of memory"
+        return super().reason_for(status)
 
 
 def make_records() -> Records:
@@ -51,11 +72,13 @@ def make_records() -> Records:
     return Records(stderr_was_wire=WIRE_WAS_STDERR)
 
 
-def serve(config: options.Config, found: activation.Found) -> None:
+def serve(
+    config: options.Config, found: activation.Found, admission: Admission | None
+) -> None:
     """Serve the one session to its end, and leave nothing behind."""
     loop = Loop()
     starter = Starter(loop, config.command)
-    service = Service(config, loop, starter, make_records, environment())
+    service = Alone(config, loop, starter, make_records, environment(), admission)
     peer = Peer(found.address, found.port, found.uid)
     session = Session(service, peer, found.source, found.sink, identity())
 
@@ -96,8 +119,13 @@ def show(service: Service, session: Session) -> None:
 def main() -> None:
     """Run the program; exit statuses are sysexits."""
     config, found = _prepare()
+    admission = None
+    if config.max_sessions is not None or config.user_range is not None:
+        from chimirror import crowd
+
+        admission = crowd.join(config)
     try:
-        serve(config, found)
+        serve(config, found, admission)
     except BaseException:  # noqa: BLE001 (told, and the process ends)
         sys.excepthook(*sys.exc_info())
         sys.exit(os.EX_SOFTWARE)

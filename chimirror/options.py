@@ -136,6 +136,14 @@ SHARED = (
     Option("--directory", "PATH", None, None, "directory", "names.directory",
            "Start the application in this directory (where we were started)."),
 )
+BRIDGE_ONLY = (
+    Option("--max-sessions", "N", None, None, "max_sessions", "units.count",
+           "Under systemd: sessions at once, counted as units of our template "
+           "(unlimited)."),
+    Option("--user-range", "RANGE", None, None, "user_range", "units.user_range",
+           "Become a user of these numbers, such as 100000-104095, that no other "
+           "session has."),
+)
 SERVER_ONLY = (
     Option("--listen", "ADDR", None, (), "listen", "names.listen",
            "Listen on ADDRESS:PORT, [IPV6]:PORT or unix:PATH; repeatable "
@@ -168,7 +176,7 @@ HELP = (
     Option("--version", "", None, False, "", "", "Print the version and exit."),
 )
 # fmt: on
-BRIDGE = SHARED + HELP
+BRIDGE = BRIDGE_ONLY + SHARED + HELP
 SERVER = SERVER_ONLY + SHARED + HELP
 _OF_ZYGOTE = ("socket_mode", "kill_grace", "pass_env", "env", "env_file", "directory")
 ZYGOTE = (
@@ -208,12 +216,14 @@ class Config:
     pass_env: tuple[str, ...]
     env: dict[str, str]
     directory: str | None
+    max_sessions: int | None
+    # The bridge's.
+    user_range: tuple[int, int] | None
     # The server's; the bridge has its defaults.
     listen: tuple[str, ...]  # (): what systemd hands over, else DEFAULT_LISTEN
     socket_mode: int
     workers: int | None
     drain_timeout: float
-    max_sessions: int | None
     max_sessions_per_source: int | None
     max_rate: float | None
     preload: str | None  # MODULE:FUNCTION; then there is no command
@@ -260,7 +270,7 @@ def _config(program: str, table: Sequence[Option], argv: Sequence[str]) -> Confi
     try:
         command, given = scan(table, argv)
         fields: dict[str, object] = {"command": command}
-        for option in SERVER_ONLY + SHARED + ZYGOTE_ONLY:
+        for option in BRIDGE_ONLY + SERVER_ONLY + SHARED + ZYGOTE_ONLY:
             fields[option.field] = _value(option, given.get(option.name))
         if table is ZYGOTE and argv[len(argv) - len(command) - 1] != "--":
             fields |= _preloaded(command)

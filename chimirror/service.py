@@ -7,6 +7,7 @@ that is not its own through it. Knows no descriptor.
 from __future__ import annotations
 
 from chimirror import __version__
+from chimirror.system.children import describe
 from chimirror.system.lean import os, signal
 from chimirror.wire.handshake import Policy
 from chimirror.wire.http import Refusal
@@ -160,6 +161,10 @@ class Service:
         if reason in NO_ROOM:
             return self.no_room(reason)
         return Refusal(500, "an internal error", cause="internal")
+
+    def reason_for(self, status: int) -> str:
+        """Why a session ends whose application has ended; for subclasses."""
+        return describe(status)
 
     def on_decided(self) -> None:
         """A handshake is over, one way or the other."""

@@ -17,7 +17,7 @@ from chimirror.connection import CONNECTING, OPEN, Connection
 from chimirror.murmur import Murmur
 from chimirror.reception import Reception
 from chimirror.system.application import ENDED, IDLE, Application
-from chimirror.system.children import describe, signal_name
+from chimirror.system.children import signal_name
 from chimirror.system.loop import NEVER
 from chimirror.system.outbox import HIGH
 from chimirror.system.strays import SESSION_VARIABLE
@@ -277,7 +277,8 @@ class Session:
         self._settle()
 
     def _say_farewell(self, status: int) -> None:
-        code, reason = 1000 if status == 0 else 1011, describe(status)
+        code = 1000 if status == 0 else 1011
+        reason = self._service.reason_for(status)
         try:
             for stream in ("stdout", "stderr"):
                 self._send(*self.framing.finish(stream))

@@ -161,3 +161,13 @@ def uids(texts: list[str]) -> tuple[int, ...]:
             raise ValueError(f'"{text}" is not a user id; write 1000')
         found.append(int(text))
     return tuple(found)
+
+
+def user_range(text: str) -> tuple[int, int]:
+    """The first and the last of a range of user ids, ``100000-104095``."""
+    first, _, last = text.partition("-")
+    if not (_is_integer(first) and _is_integer(last)):
+        raise ValueError(f'"{text}" is no range of user ids; write 100000-104095')
+    if not 0 < int(first) <= int(last) < _NOBODY:
+        raise ValueError(f'"{text}" is not from 1 up; write 100000-104095')
+    return int(first), int(last)

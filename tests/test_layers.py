@@ -21,7 +21,7 @@ PACKAGE = Path(chimirror.__file__).parent
 
 # Top down. A module may import from its own group and from the groups that are named.
 LAYERS: dict[str, tuple[set[str], set[str]]] = {
-    "bridge": ({"bridge", "status"}, {"session", "options", "wire", "system"}),
+    "bridge": ({"bridge", "crowd", "status"}, {"session", "options", "wire", "system"}),
     "server": (
         {"server", "worker", "foster", "nursery", "zygote", "control", "herald"},
         {"session", "options", "wire", "system"},

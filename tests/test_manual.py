@@ -41,6 +41,7 @@ MODULES = {
 DECIDING = {
     "chimirror-bridge": (
         "bridge.py",
+        "crowd.py",
         "options.py",
         "service.py",
         "system/activation.py",
@@ -140,7 +141,8 @@ def test_default_that_is_no_text_of_an_option() -> None:
 def test_bridge_and_server_describe_their_options_alike() -> None:
     bridge = section("chimirror-bridge", "OPTIONS")
     server = section("chimirror-server", "OPTIONS")
-    assert server.endswith(bridge.partition(".It Fl")[2])
+    first = f".It Fl \\-{options.SHARED[0].name.removeprefix('--')} "
+    assert server.endswith(bridge[bridge.index(first) :])
 
 
 def squeezed(synopsis: str) -> str:

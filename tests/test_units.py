@@ -150,3 +150,16 @@ def test_uids(texts: list[str], found: tuple[int, ...]) -> None:
 def test_uids_that_are_none(text: str) -> None:
     with pytest.raises(ValueError, match="is not a user id; write 1000"):
         units.uids([text])
+
+
+def test_user_ranges() -> None:
+    assert units.user_range("100000-104095") == (100000, 104095)
+    assert units.user_range("7-7") == (7, 7)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "5", "5-", "-5", "7-5", "0-5", "a-b", "5-4294967295", "1-2-3"]
+)
+def test_no_user_ranges(text: str) -> None:
+    with pytest.raises(ValueError, match="write 100000-104095"):
+        units.user_range(text)

@@ -22,7 +22,16 @@ else:
     import posix as os
     from _collections import deque
 
-__all__ = ["DEV_NULL", "deque", "environment", "os", "signal", "socket", "stat"]
+__all__ = [
+    "DEV_NULL",
+    "deque",
+    "environment",
+    "os",
+    "set_variable",
+    "signal",
+    "socket",
+    "stat",
+]
 
 DEV_NULL = "/dev/null"
 
@@ -36,6 +45,11 @@ def environment() -> dict[str, str]:
         name.decode(codec, errors): value.decode(codec, errors)
         for name, value in _raw_environment().items()
     }
+
+
+def set_variable(name: str, value: str) -> None:
+    """What environment() shows from now on."""
+    _raw_environment()[name.encode()] = value.encode()
 
 
 def _raw_environment() -> dict[bytes, bytes]:

@@ -1,0 +1,81 @@
+"""A user for each session: one that no other process has, taken for good.
+
+systemd gives all instances of a template the same user, and processes of one user may
+signal each other whatever else keeps them apart (kill(2)). So each bridge takes a
+number out of a range that is reserved for this, before it reads a byte of its client,
+and becomes that user, without a way back: credentials(7), capabilities(7).
+
+Taken numbers are locked bytes of one file that only the bridge's first user may open.
+The kernel opens such a lock (fcntl(2)) when its process dies, and what is forked does
+not inherit it. What a killed bridge left of its session has the same user, and is
+killed by whoever takes the number next. Cost: 60 µs, of which the look for such
+leftovers is half.
+"""
+
+from __future__ import annotations
+
+from chimirror.system.lean import os, signal
+
+TABLE = "/run/chimirror/users"
+
+
+class NoUser(Exception):
+    """Every user of the range is taken."""
+
+
+class Insecure(Exception):
+    """We could still become somebody else."""
+
+
+def become_one_of(first: int, last: int, table: str = TABLE) -> int:
+    """Become a user, and a group of the same number, that nobody else is.
+
+    Needs CAP_SETUID and CAP_SETGID, or root, and gives them up. The descriptor that
+    holds the lock stays open, on purpose, until we exit.
+
+    Raises:
+        NoUser: none is left.
+        OSError: there is no such table, or we lack the capabilities.
+        Insecure: the capabilities have outlived the change.
+    """
+    fd = os.open(table, os.O_RDWR | os.O_CLOEXEC)
+    number = _take(fd, first, last)
+    _become(number)
+    _end_leftovers()
+    return number
+
+
+def _take(fd: int, first: int, last: int) -> int:
+    """Lock a byte; searched from anywhere, so that a number rests before its reuse."""
+    size = last - first + 1
+    start = int.from_bytes(os.urandom(4), "little")
+    for step in range(size):
+        offset = (start + step) % size
+        os.lseek(fd, offset, 0)
+        try:
+            os.lockf(fd, os.F_TLOCK, 1)
+        except (BlockingIOError, PermissionError):
+            continue
+        return first + offset
+    raise NoUser
+
+
+def _become(number: int) -> None:
+    os.setgroups([])
+    os.setresgid(number, number, number)
+    # The kernel takes ambient capabilities from root alone when it becomes another.
+    os.setresuid(0, 0, 0)
+    os.setresuid(number, number, number)
+    try:
+        os.setresuid(0, 0, 0)
+    except PermissionError:
+        return
+    raise Insecure
+
+
+def _end_leftovers() -> None:
+    """Kill whoever has our new number: that session has lost its bridge."""
+    try:
+        os.kill(-1, signal.SIGKILL)  # all that we may signal, but ourselves
+    except ProcessLookupError:
+        pass
