@@ -1,6 +1,7 @@
 # make demo   a real program as a WebSocket service, in the foreground
 # make test   everything that is checked, against the built wheel (ARGS="-k relay" for some)
 # make bench  the measurements
+# make install, make uninstall   as root on a systemd host: programs, units, manual pages
 #
 # Each works on a fresh machine: what is missing goes into .venv, and what only the
 # system can provide is installed where this is Debian and root runs it, else named.
@@ -10,10 +11,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-TOOLS := dbus haproxy iproute2 libnss-systemd mandoc nginx-light shellcheck socat systemd \
-	websocketd xinetd
+TOOLS := dbus default-jre-headless haproxy iproute2 libnss-systemd mandoc nginx-light \
+	nodejs python3-systemd python3-venv shellcheck socat systemd websocketd xinetd
 
-.PHONY: demo test bench clean
+# A service cannot use an interpreter in somebody's home: the system's own.
+HOST_PYTHON ?= /usr/bin/python3
+HOST := /opt/chimirror
+
+.PHONY: demo test bench install uninstall clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo
@@ -35,6 +40,16 @@ bench: $(VENV)/.test
 	@$(PIP) install --force-reinstall --no-deps --no-build-isolation .
 	@for each in tests/bench/bench_*.py; do $(BIN)/python -P $$each || missed=1; done; \
 		$(BIN)/python -P tests/bench/report.py && exit $${missed:-0}
+
+install:
+	@.ci/packages python3-systemd python3-venv
+	@$(HOST_PYTHON) -m venv $(HOST)
+	@$(HOST)/bin/python -m pip --quiet --disable-pip-version-check install --upgrade .
+	@$(HOST)/share/chimirror/systemd/setup install $(HOST_PYTHON)
+	@echo 'to begin: systemctl enable --now chimirror.socket'
+
+uninstall:
+	@$(HOST)/share/chimirror/systemd/setup uninstall
 
 $(VENV)/.python:
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || .ci/packages python3-venv

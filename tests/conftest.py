@@ -14,6 +14,7 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
+import machine as machines
 from settling import descendants, name_of, slay
 
 Descriptors = dict[int, str]
@@ -75,6 +76,26 @@ def settled(request: pytest.FixtureRequest) -> Iterator[None]:
     assert not left, f"left children: {left}"
     assert not opened, f"left descriptors open: {opened}"
     assert not changed, f"left signals changed: {changed}"
+
+
+@pytest.fixture(scope="session")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[machines.Machine]:
+    """One machine for all tests that need one, installed as the README says."""
+    if lacking := machines.missing():
+        pytest.skip(lacking)
+    wheels = tmp_path_factory.mktemp("wheels")
+    machines.pack(wheels)
+    with machines.boot(wheels) as found:
+        found.install(wheels)
+        found.do("systemctl", "enable", "--now", "chimirror.socket")
+        yield found
+
+
+@pytest.fixture
+def machine(host: machines.Machine) -> Iterator[machines.Machine]:
+    """The machine, on which no test finds what another has set up."""
+    yield host
+    host.reset()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

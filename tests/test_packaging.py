@@ -150,12 +150,16 @@ def test_wheel_holds_every_module_and_nothing_else(wheel: Path) -> None:
     assert names == modules | {"chimirror/py.typed"}
 
 
-def test_wheel_holds_every_page(wheel: Path) -> None:
+def test_wheel_holds_pages_units_and_examples(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = [n.partition(".data/data/")[2] for n in archive.namelist()]
-    pages = {f"share/man/man{f.suffix[1]}/{f.name}" for f in (ROOT / "man").iterdir()}
-    assert {name for name in names if name} == pages
-    assert pages
+    held = {f"share/man/man{f.suffix[1]}/{f.name}" for f in (ROOT / "man").iterdir()}
+    assert held
+    for directory in ("systemd", "examples"):
+        files = [f for f in (ROOT / directory).iterdir() if f.is_file()]
+        assert files
+        held |= {f"share/chimirror/{directory}/{file.name}" for file in files}
+    assert {name for name in names if name} == held
 
 
 def test_wheel_holds_the_launcher_as_it_is(wheel: Path) -> None:
