@@ -12,7 +12,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 TOOLS := dbus default-jre-headless haproxy iproute2 libnss-systemd mandoc nginx-light \
-	nodejs python3-systemd python3-venv shellcheck socat systemd websocketd xinetd
+	nodejs python3-systemd python3-venv shellcheck socat systemd websocketd xinetd \
+	zsh
+# For systemd-python, which is compiled where it is installed.
+LIBRARIES := gcc libc6-dev libsystemd-dev pkgconf python3-dev
 
 # A service cannot use an interpreter in somebody's home: the system's own.
 HOST_PYTHON ?= /usr/bin/python3
@@ -63,6 +66,7 @@ $(VENV)/.demo: $(VENV)/.python pyproject.toml $(shell find chimirror -name '*.py
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.python pyproject.toml
+	@.ci/packages $(LIBRARIES)
 	@echo 'installing into $(VENV)'
 	@$(PIP) install '.[test]'
 	@touch $@

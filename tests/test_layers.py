@@ -27,6 +27,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
         {"session", "options", "wire", "system"},
     ),
     "client": ({"client"}, {"options", "wire"}),
+    "ctl": ({"ctl"}, {"options", "system"}),
     "session": (
         {
             "connection",

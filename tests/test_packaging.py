@@ -159,6 +159,8 @@ def test_wheel_holds_pages_units_and_examples(wheel: Path) -> None:
         files = [f for f in (ROOT / directory).iterdir() if f.is_file()]
         assert files
         held |= {f"share/chimirror/{directory}/{file.name}" for file in files}
+    completions = ("bash-completion/completions/", "zsh/site-functions/_")
+    held |= {f"share/{place}chimirror-ctl" for place in completions}
     assert {name for name in names if name} == held
 
 
@@ -188,9 +190,10 @@ def test_metadata(wheel: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("program", ["server", "client.connect"])
+@pytest.mark.parametrize("program", ["server", "client.connect", "ctl.main"])
 def test_programs_are_there(program: str) -> None:
-    name = f"chimirror-{program.rpartition('.')[2]}"
+    last = program.removesuffix(".main").rpartition(".")[2]
+    name = f"chimirror-{last}"
     assert callable(EntryPoint(name, f"chimirror.{program}:main", "").load())
     declared = f'{name} = "chimirror.{program}:main"'
     assert declared in (ROOT / "pyproject.toml").read_text()

@@ -1,0 +1,240 @@
+"""The verbs that read the journal of many sessions: history, stats.
+
+Records are read from the end. A start without an end, of a session that is not live,
+is one whose bridge was killed: then systemd's own records tell how.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from datetime import datetime
+from signal import Signals
+
+from chimirror.ctl import listing, sources, table, when
+from chimirror.ctl.failure import Failure
+from chimirror.ctl.journal import SESSION, WHEN, Journal
+from chimirror.ctl.table import Column
+from chimirror.system.records import REFUSED, SESSION_ENDED, SESSION_STARTED
+from chimirror.units import count
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from chimirror.ctl.host import Host
+    from chimirror.ctl.journal import Record
+    from chimirror.ctl.table import Output
+    from chimirror.ctl.usage import Given
+
+    Row = dict[str, object]
+
+COLUMNS = (
+    Column("ended", "ENDED", lambda usec: listing.moment(int(usec))),
+    Column("id", "ID"),
+    Column("peer", "PEER"),
+    Column("duration", "DURATION", table.duration),
+    Column("exit", "EXIT"),
+    Column("reason", "REASON"),
+    Column("bytes_in", "IN", table.size),
+    Column("bytes_out", "OUT", table.size),
+    Column("messages_in", "MSG-IN", table.number, spare=True),
+    Column("messages_out", "MSG-OUT", table.number, spare=True),
+    Column("command", "COMMAND"),
+)
+TEXTS = ("PEER", "COMMAND", "EXIT", "REASON")
+COUNTS = ("BYTES_IN", "BYTES_OUT", "MESSAGES_IN", "MESSAGES_OUT", "DURATION_USEC")
+FIELDS = ("MESSAGE_ID", SESSION, *(f"CHIMIRROR_{n}" for n in (*TEXTS, *COUNTS)))
+NEWEST = 100  # sessions, where nothing else is asked for
+LOST = "lost"  # reason: nobody could record the end
+
+
+def history(given: Given, host: Host, output: Output) -> int:
+    """Ended sessions, the newest last."""
+    since, most = _bounds(given)
+    wanted = (listing.peers(given), listing.applications(given))
+    rows: list[Row] = []
+    with Journal(host) as log, Journal(host) as other:
+        found = sources.gather(host)
+        hidden = bool(found.denied or found.silent)
+        live = None if hidden else {one.id for one in found.sessions}
+        for row in ends(log.backwards(KINDS, FIELDS, since), live, other):
+            if all(test(row) for test in wanted):
+                rows.append(row)
+            if len(rows) == most:
+                break
+    rows.sort(key=lambda row: str(row["ended"]).zfill(20))
+    if "--json" in given:
+        output.json(rows)
+        return os.EX_OK
+    if output.width:
+        for row in rows:
+            row["id"] = str(row["id"])[:8]
+    output.table(COLUMNS, rows)
+    return os.EX_OK
+
+
+KINDS = (SESSION_STARTED, SESSION_ENDED)
+
+
+def _bounds(given: Given) -> tuple[int, int | None]:
+    since = given.options.get("--since")
+    lines = given.options.get("--lines")
+    if lines is None:
+        most = NEWEST if since is None else None
+    else:
+        try:
+            most = None if lines == "all" else count(lines)
+        except ValueError as error:
+            raise Failure(os.EX_USAGE, f"--lines: {error}, or all") from None
+    now = datetime.now().astimezone()
+    return (when.since(since, now) if since is not None else 0), most
+
+
+def ends(
+    records: Iterable[Record], live: set[str] | None, log: Journal
+) -> Iterator[Row]:
+    """The ends that starts and ends make, the newest first.
+
+    Args:
+        records: of KINDS, the newest first: an end is seen before its start.
+        live: sessions whose end is still to come; None if we do not know all of them.
+        log: where systemd's own records are.
+    """
+    over = set(live or ())
+    for record in records:
+        identity = record.get(SESSION, "")
+        if record.get("MESSAGE_ID") == SESSION_ENDED:
+            over.add(identity)
+            yield _row(record)
+        elif live is not None and identity not in over:
+            over.add(identity)
+            yield _row(record) | _lost(record, log.unit_records(identity))
+
+
+def _row(record: Record) -> Row:
+    row: Row = {"id": record.get(SESSION, ""), "ended": int(record[WHEN])}
+    for name in TEXTS:
+        row[name.lower()] = record.get(f"CHIMIRROR_{name}", "")
+    for name in COUNTS:
+        text = record.get(f"CHIMIRROR_{name}", "")
+        row[name.lower()] = int(text) if text.isdigit() else None
+    usec = row.pop("duration_usec")
+    row["duration"] = usec / 1e6 if isinstance(usec, int) else None
+    row["application"] = row["command"]
+    return row
+
+
+def _lost(start: Record, told: list[Record]) -> Row:
+    """What systemd can say of an end that its bridge could not."""
+    lost: Row = {"reason": LOST, "exit": "", "ended": int(start[WHEN])}
+    for record in told:
+        lost["ended"] = int(record[WHEN])
+        lost["duration"] = (int(record[WHEN]) - int(start[WHEN])) / 1e6
+        if "EXIT_STATUS" in record:
+            lost["exit"] = f"bridge {_status(record)}"
+        if "UNIT_RESULT" in record:
+            lost["reason"] = f"{LOST}: {record['UNIT_RESULT']}"
+    return lost
+
+
+def _status(record: Record) -> str:
+    """How a main process ended, as records of ours would say it."""
+    text = record["EXIT_STATUS"]
+    if record.get("EXIT_CODE") == "exited":
+        return f"exit {text}"
+    try:
+        return f"signal {Signals(int(text)).name.removeprefix('SIG')}"
+    except ValueError:
+        return f"signal {text}"
+
+
+# stats
+
+
+TOTALS = (
+    Column("since", "SINCE", lambda usec: listing.moment(int(usec))),
+    Column("live", "LIVE", table.number),
+    Column("started", "STARTED", table.number),
+    Column("ended", "ENDED", table.number),
+    Column("failed", "FAILED", table.number),
+    Column("refused", "REFUSED", table.number),
+    Column("rate", "STARTS/MIN", lambda rate: f"{rate:.1f}"),
+    Column("bytes_in", "IN", table.size),
+    Column("bytes_out", "OUT", table.size),
+    Column("messages_in", "MSG-IN", table.number),
+    Column("messages_out", "MSG-OUT", table.number),
+)
+CAUSES = (
+    Column("kind", "KIND"),
+    Column("cause", "CAUSE"),
+    Column("count", "COUNT", table.number),
+)
+COUNTED = (
+    "MESSAGE_ID",
+    "CHIMIRROR_REASON",
+    "CHIMIRROR_CAUSE",
+    "CHIMIRROR_SUPPRESSED",
+    *(f"CHIMIRROR_{name}" for name in COUNTS[:4]),
+)
+
+
+def stats(given: Given, host: Host, output: Output) -> int:
+    """Totals and causes since some time."""
+    now = datetime.now().astimezone()
+    since = when.since(given.options.get("--since", "1h"), now)
+    with Journal(host) as log:
+        kinds = (*KINDS, REFUSED)
+        totals, causes = tally(log.backwards(kinds, COUNTED, since))
+    minutes = max(now.timestamp() - since / 1e6, 1) / 60
+    found = sources.gather(host)
+    status = found.complain()
+    totals |= {"since": since, "live": len(found.sessions)}
+    totals["rate"] = round(totals["started"] / minutes, 3)
+    rows: list[Row] = [
+        {"kind": kind, "cause": cause, "count": number}
+        for (kind, cause), number in sorted(causes.items(), key=lambda one: -one[1])
+    ]
+    if "--json" in given:
+        output.json({**totals, "causes": rows})
+        return status
+    output.pairs(TOTALS, totals)
+    output.write("\n")
+    output.table(CAUSES, rows)
+    return status
+
+
+def tally(
+    records: Iterable[Record],
+) -> tuple[dict[str, float], Counter[tuple[str, str]]]:
+    """Sums, and how often each cause of a refusal and each reason of an end."""
+    totals: dict[str, float] = dict.fromkeys((one.name for one in TOTALS), 0)
+    causes: Counter[tuple[str, str]] = Counter()
+    for record in records:
+        kind = record.get("MESSAGE_ID")
+        if kind == SESSION_STARTED:
+            totals["started"] += 1
+        elif kind == REFUSED:
+            suppressed = record.get("CHIMIRROR_SUPPRESSED", "")
+            causes["refused", record.get("CHIMIRROR_CAUSE", "")] += 1
+            totals["refused"] += 1
+            if suppressed.isdigit():
+                # Of which causes these were, nobody wrote down.
+                causes["refused", "not recorded one by one"] += int(suppressed)
+                totals["refused"] += int(suppressed)
+        else:
+            _add_end(record, totals, causes)
+    return totals, causes
+
+
+def _add_end(
+    record: Record, totals: dict[str, float], causes: Counter[tuple[str, str]]
+) -> None:
+    reason = record.get("CHIMIRROR_REASON", "")
+    totals["ended"] += 1
+    totals["failed"] += reason.startswith(("exit ", "signal ", "error", "out of"))
+    totals["failed"] -= reason == "exit 0"
+    causes["ended", reason] += 1
+    for name in COUNTS[:4]:
+        text = record.get(f"CHIMIRROR_{name}", "")
+        totals[name.lower()] += int(text) if text.isdigit() else 0

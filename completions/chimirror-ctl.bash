@@ -1,0 +1,53 @@
+# Completion of chimirror-ctl(1) for bash. tests/test_ctl_completions.py holds it equal
+# to the usage text. It is named chimirror-ctl where bash-completion looks for it.
+
+_chimirror_ctl() {
+    local verbs='sessions show log history stats close kill limits limit drain check'
+    local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
+    local verb='' options='' word
+    for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
+        case " $verbs " in *" $word "*)
+            verb=$word
+            break
+            ;;
+        esac
+    done
+    case $previous in
+        --sort)
+            options='id peer age application state in out cpu memory tasks'
+            mapfile -t COMPREPLY < <(compgen -W "$options" -- "$current")
+            return
+            ;;
+        --since)
+            mapfile -t COMPREPLY < <(compgen -W '1h 1d today yesterday' -- "$current")
+            return
+            ;;
+        --peer | --application | --older | --younger | --lines | \
+            --*-max | --cpu-quota | --session-timeout | --sessions | --sessions-per-source)
+            return
+            ;;
+    esac
+    case $verb in
+        '') options="$verbs --help --version" ;;
+        sessions) options='--json --watch --sort --peer --application --older --younger' ;;
+        show | limits | check) options='--json' ;;
+        log) options='--follow -f' ;;
+        history) options='--json --since --lines --peer --application' ;;
+        stats) options='--json --since' ;;
+        limit)
+            options='--memory-max --tasks-max --cpu-quota --session-memory-max
+                --session-tasks-max --session-timeout --sessions --sessions-per-source
+                --runtime'
+            ;;
+        drain) options='--now' ;;
+    esac
+    case $verb in show | log | close | kill)
+        if [[ $current != -* ]]; then
+            options=$(chimirror-ctl sessions 2>/dev/null | sed 1d | cut -f 1)
+        fi
+        ;;
+    esac
+    mapfile -t COMPREPLY < <(compgen -W "$options" -- "$current")
+}
+
+complete -F _chimirror_ctl chimirror-ctl

@@ -1,0 +1,102 @@
+"""Completions say what the usage text says: real shells are asked."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from chimirror.ctl import listing, usage
+
+COMPLETIONS = Path(__file__).parent.parent / "completions"
+BASH = """\
+source "$1"; shift
+COMP_WORDS=(chimirror-ctl "$@"); COMP_CWORD=$#
+_chimirror_ctl
+printf '%s\\n' "${COMPREPLY[@]}"
+"""
+# What _arguments and _describe are told is what zsh would offer.
+ZSH = """\
+_arguments() { print -l -- "$@" }
+_describe() { print -l -- "${(@P)2}" }
+words=(chimirror-ctl "${@[2,-1]}"); CURRENT=$#words
+source "$1"
+"""
+
+
+def shell(
+    name: str, script: str, *words: str, path: str = "/usr/bin:/bin"
+) -> list[str]:
+    found = shutil.which(name)
+    if not found:
+        pytest.skip(f"no {name} on this machine")
+    file = "chimirror-ctl.bash" if name == "bash" else "_chimirror-ctl"
+    quiet = ["--norc"] if name == "bash" else ["-f"]
+    done = subprocess.run(
+        [found, *quiet, "-c", script, name, str(COMPLETIONS / file), *words],
+        env={"PATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return [line for line in done.stdout.splitlines() if line]
+
+
+def test_verbs_in_bash() -> None:
+    assert shell("bash", BASH, "") == [*usage.VERBS, "--help", "--version"]
+    assert shell("bash", BASH, "li") == ["limits", "limit"]
+
+
+def test_verbs_in_zsh() -> None:
+    offered = shell("zsh", ZSH, "")
+    verbs = [line.partition(":")[0] for line in offered if line[:2] != "--"]
+    assert verbs == list(usage.VERBS)
+    assert [line.partition("[")[0] for line in offered[-2:]] == ["--help", "--version"]
+
+
+@pytest.mark.parametrize("verb", usage.VERBS)
+def test_options_in_bash(verb: str) -> None:
+    short = {name for name, long in usage.SHORT.items() if long in usage.VERBS[verb]}
+    offered = shell("bash", BASH, verb, "-")
+    assert set(offered) == {*usage.VERBS[verb], *short}
+
+
+@pytest.mark.parametrize("verb", usage.VERBS)
+def test_options_in_zsh(verb: str) -> None:
+    offered = shell("zsh", ZSH, verb, "-")
+    # One that excludes others names them first, in parentheses.
+    found = (re.match(r"(?:\([^)]*\))?(--[a-z-]+=?)\[", line) for line in offered)
+    long = {match[1] for match in found if match}
+    valued = {name.rstrip("=") for name in long if name.endswith("=")}
+    assert {name.rstrip("=") for name in long} == set(usage.VERBS[verb])
+    assert valued == set(usage.VERBS[verb]) & set(usage.VALUED)
+
+
+def test_values() -> None:
+    assert shell("bash", BASH, "sessions", "--sort", "") == list(listing.SORTS)
+    for name in usage.VALUED:
+        if name not in ("--sort", "--since"):
+            assert shell("bash", BASH, "limit", name, "") == []
+    (sort,) = (line for line in shell("zsh", ZSH, "sessions", "") if "--sort" in line)
+    assert f"({' '.join(listing.SORTS)})" in sort
+
+
+def test_ids(tmp_path: Path) -> None:
+    program = tmp_path / "chimirror-ctl"
+    program.write_text("#!/bin/sh\nprintf 'id\\tpeer\\n1a\\tx\\n1b\\ty\\n2c\\tz\\n'\n")
+    program.chmod(0o755)
+    path = f"{tmp_path}:/usr/bin:/bin"
+    for verb in ("show", "log", "close", "kill"):
+        assert shell("bash", BASH, verb, "1", path=path) == ["1a", "1b"]
+    script = "compadd() { print -l -- ${(P)2} }\nsource $1 >/dev/null\n"
+    script = f"_arguments() {{ }}; _describe() {{ }}; words=(x ''); CURRENT=2\n{script}"
+    offered = shell("zsh", script + "_chimirror_ctl_ids", path=path)
+    assert offered == ["1a", "1b", "2c"]
+
+
+def test_syntax() -> None:
+    for name in ("bash", "zsh"):
+        assert shell(name, '"$0" -n "$1"') == []

@@ -1,0 +1,276 @@
+"""limit and limits: which drop-ins are written, and what is read of them."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from chimirror.ctl import limit, limits
+from chimirror.ctl.failure import Failure
+from hosts import Machine, Screen, ctl
+
+# As `systemctl show` of systemd 252 prints it.
+SHOW = """\
+case "$*" in
+    *'-- chimirror.slice')
+        echo Id=chimirror.slice; echo LoadState=loaded; echo MemoryMax=4294967296
+        echo TasksMax=infinity; echo CPUQuotaPerSecUSec=1.500000s
+        echo "DropInPaths=$ETC/chimirror.slice.d/50-ctl.conf" ;;
+    *'chimirror@chimirror-ctl.service'*NConn* | *'-- chimirror@chimirror-ctl.service')
+        echo Id=chimirror@chimirror-ctl.service; echo LoadState=$STATE
+        echo MemoryMax=536870912; echo TasksMax=256
+        echo Environment=A=1 CHIMIRROR_MAX_SESSIONS=1000
+        echo "EnvironmentFiles=$ETC/conf (ignore_errors=yes)"
+        echo "EnvironmentFiles=$ETC/none (ignore_errors=yes)" ;;
+    *'-- chimirror.socket')
+        echo Id=chimirror.socket; echo LoadState=loaded; echo MaxConnections=1200
+        echo MaxConnectionsPerSource=0; echo NConnections=1 ;;
+    show*)
+        echo Id=chimirror@chimirror-ctl.service; echo LoadState=$STATE; echo
+        echo Id=chimirror.socket; echo LoadState=loaded ;;
+esac
+"""
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    found = Machine(tmp_path)
+    found.program("systemctl", SHOW)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
+    monkeypatch.setenv("ETC", f"{tmp_path}/etc")
+    monkeypatch.setenv("STATE", "loaded")
+    return found
+
+
+def files(machine: Machine) -> dict[str, list[str]]:
+    """The drop-ins, without their first line."""
+    found = {}
+    for top in ("etc", "run"):
+        base = machine.directory / top / "systemd" / "system"
+        for file in sorted(base.glob("*/*")):
+            name = str(file.relative_to(base.parent.parent.parent))
+            head, *lines = file.read_text().splitlines()
+            assert head == "# Written by chimirror-ctl(1), limit."
+            found[name.replace("systemd/system/", "")] = lines
+    return found
+
+
+def calls(machine: Machine) -> list[str]:
+    return (machine.directory / "systemctl.log").read_text().splitlines()
+
+
+def test_all_limits(machine: Machine) -> None:
+    screen = ctl(
+        machine.host,
+        *"limit --memory-max 4G --tasks-max 5000 --cpu-quota 150%".split(),
+        *"--session-memory-max 64M --session-tasks-max off".split(),
+        *("--session-timeout", "1h 30min", "--sessions", "2000"),
+        *("--sessions-per-source", "off"),
+    )
+    env = f"{machine.directory}/etc/systemd/system/chimirror@.service.d/50-ctl.env"
+    assert files(machine) == {
+        "etc/chimirror.slice.d/50-ctl.conf": [
+            *("[Slice]", "MemoryMax=4294967296", "TasksMax=5000", "CPUQuota=150%"),
+        ],
+        "etc/chimirror.socket.d/50-ctl.conf": [
+            *("[Socket]", "MaxConnections=2250", "MaxConnectionsPerSource=0"),
+        ],
+        "etc/chimirror@.service.d/50-ctl.conf": [
+            *("[Service]", "MemoryMax=67108864", "TasksMax=infinity"),
+            f"EnvironmentFile={env}",
+        ],
+        "etc/chimirror@.service.d/50-ctl.env": [
+            "CHIMIRROR_SESSION_TIMEOUT=5400",
+            "CHIMIRROR_MAX_SESSIONS=2000",
+        ],
+    }
+    assert calls(machine)[-1] == "daemon-reload"
+    assert "chimirror@.service: MemoryMax=67108864\n" in screen.text
+    assert len(screen.text.splitlines()) == 9
+
+
+def test_what_is_set_later_is_added(machine: Machine) -> None:
+    ctl(machine.host, "limit", "--memory-max", "4G", "--sessions", "10")
+    ctl(machine.host, "limit", "--memory-max", "off", "--tasks-max", "9")
+    ctl(machine.host, "limit", "--session-timeout", "off")
+    found = files(machine)
+    assert found["etc/chimirror.slice.d/50-ctl.conf"] == [
+        *("[Slice]", "MemoryMax=infinity", "TasksMax=9"),
+    ]
+    assert found["etc/chimirror@.service.d/50-ctl.env"] == [
+        "CHIMIRROR_MAX_SESSIONS=10",
+        "CHIMIRROR_SESSION_TIMEOUT=off",
+    ]
+
+
+def test_runtime_limits_hide_lasting_ones_until_those_are_set(machine: Machine) -> None:
+    ctl(machine.host, *"limit --memory-max 4G --sessions 10".split())
+    ctl(machine.host, *"limit --runtime --memory-max 1G --sessions 5".split())
+    found = files(machine)
+    assert found["etc/chimirror.slice.d/50-ctl.conf"][1] == "MemoryMax=4294967296"
+    assert found["run/chimirror.slice.d/60-ctl.conf"][1] == "MemoryMax=1073741824"
+    assert found["run/chimirror@.service.d/60-ctl.env"] == ["CHIMIRROR_MAX_SESSIONS=5"]
+    ctl(machine.host, *"limit --memory-max 2G --sessions 7".split())
+    found = files(machine)
+    assert found["etc/chimirror.slice.d/50-ctl.conf"][1] == "MemoryMax=2147483648"
+    assert not [name for name in found if name.startswith("run/")]
+
+
+def test_default_leaves_it_to_the_unit(machine: Machine) -> None:
+    ctl(machine.host, *"limit --memory-max 4G --tasks-max 9 --sessions 3".split())
+    screen = ctl(machine.host, *"limit --memory-max default --sessions default".split())
+    assert files(machine) == {
+        "etc/chimirror.slice.d/50-ctl.conf": ["[Slice]", "TasksMax=9"],
+    }
+    assert "chimirror.slice: MemoryMax is the unit's own\n" in screen.text
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--memory-max", "lots", "is not a size; write 512M, 2G or off"),
+        ("--memory-max", "1G\nA=1", "is not a size"),
+        ("--memory-max", "16M", "is too little for a session"),
+        ("--session-memory-max", "0", "is too little for a session"),
+        ("--tasks-max", "0", "is not a count"),
+        ("--cpu-quota", "1.5", "is not a share; write 50%, 200% or off"),
+        ("--cpu-quota", "0%", "is not a share"),
+        ("--session-timeout", "long", "is not a time"),
+        ("--sessions", "off", "is not a count"),
+        ("--sessions-per-source", "-1", "is not a count"),
+    ],
+)
+def test_values_that_make_no_sense(
+    machine: Machine, option: str, value: str, said: str
+) -> None:
+    with pytest.raises(Failure) as caught:
+        ctl(machine.host, "limit", "--tasks-max=9", option, value)
+    assert caught.value.status == os.EX_USAGE
+    assert said in str(caught.value) or "given twice" in str(caught.value)
+    assert not files(machine)
+
+
+def test_nothing_to_set(machine: Machine) -> None:
+    with pytest.raises(Failure, match="nothing to set") as caught:
+        ctl(machine.host, "limit", "--runtime")
+    assert caught.value.status == os.EX_USAGE
+
+
+def test_no_systemd(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    (tmp_path / "run" / "systemd" / "system").rmdir()
+    for line in (["limit", "--sessions=5"], ["limits"]):
+        with pytest.raises(Failure, match="systemd is not running here") as caught:
+            ctl(machine.host, *line)
+        assert caught.value.status == os.EX_UNAVAILABLE
+
+
+def test_no_systemctl(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(Failure, match="systemctl is not in PATH") as caught:
+        ctl(machine.host, "limits")
+    assert caught.value.status == os.EX_UNAVAILABLE
+
+
+def test_units_that_are_not_there(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STATE", "not-found")
+    with pytest.raises(Failure, match="service is not-found; chimirror-ctl check"):
+        ctl(machine.host, "limit", "--sessions", "5")
+    assert not files(machine)
+
+
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [
+        ("Failed to reload daemon: Access denied", os.EX_NOPERM),
+        ("Interactive authentication required.", os.EX_NOPERM),
+        ("Failed to connect to bus: No such file", os.EX_UNAVAILABLE),
+    ],
+)
+def test_systemctl_refuses(machine: Machine, said: str, status: int) -> None:
+    machine.program("systemctl", f"echo '{said}' >&2; exit 1")
+    with pytest.raises(Failure, match=said.partition(":")[0]) as caught:
+        ctl(machine.host, "limit", "--sessions", "5")
+    assert caught.value.status == status
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_others_may_not(machine: Machine) -> None:
+    for directory in (machine.directory, *list(machine.directory.parents)[:2]):
+        directory.chmod(0o755)
+    machine.directory.joinpath("systemctl.log").touch()
+    machine.directory.joinpath("systemctl.log").chmod(0o666)
+    os.seteuid(65534)
+    try:
+        with pytest.raises(Failure, match="permission denied; set limits as root") as e:
+            ctl(machine.host, "limit", "--sessions", "5")
+    finally:
+        os.seteuid(0)
+    assert e.value.status == os.EX_NOPERM
+
+
+def test_no_room_for_a_drop_in(machine: Machine) -> None:
+    machine.write("etc/systemd/system", "a file, where a directory should be")
+    with pytest.raises(Failure, match=r"Not a directory|File exists") as caught:
+        ctl(machine.host, "limit", "--sessions", "5")
+    assert caught.value.status == os.EX_CANTCREAT
+
+
+# limits
+
+
+def test_limits_and_what_is_used_of_them(machine: Machine) -> None:
+    machine.group("chimirror.slice", 9)
+    machine.unit(3)
+    machine.tell(3)
+    machine.write(
+        "etc/chimirror.slice.d/50-ctl.conf", "[Slice]\nMemoryMax=4294967296\n"
+    )
+    machine.write("etc/conf", "CHIMIRROR_SESSION_TIMEOUT=1h\nCHIMIRROR_OPTIONS=\n")
+    rows = {row[0]: row[1:4] for row in ctl(machine.host, "limits").rows()}
+    age = rows.pop("session-timeout")
+    assert float(age[1]) > 0
+    assert (age[0], age[2]) == ("3600", "persistent")
+    assert rows == {
+        "memory-max": ["4294967296", "9000000", "persistent"],
+        "tasks-max": ["-", "18", "unit"],
+        "cpu-quota": ["1.5", "-", "unit"],
+        "sessions": ["1000", "1", "unit"],
+        "sessions-per-source": ["-", "1", "unit"],
+        "connections": ["1200", "1", "unit"],
+        "session-memory-max": ["536870912", "3000000", "unit"],
+        "session-tasks-max": ["256", "6", "unit"],
+    }
+    shown = ctl(machine.host, "limits", width=100).text
+    assert "\nmemory-max           4.0G " in shown
+    assert "\ncpu-quota            150% " in shown
+    told = json.loads(ctl(machine.host, "limits", "--json").text)
+    assert told[0] == {
+        "limit": "memory-max",
+        "value": 4294967296,
+        "used": 9000000,
+        "set": "persistent",
+    }
+
+
+def test_every_limit_that_is_shown_can_be_set() -> None:
+    options = [
+        option.removeprefix("--")
+        for target in limit.TARGETS
+        for option in (*target.settings, *target.variables)
+    ]
+    assert set(options) | {"connections"} == set(limits.MEANINGS)
+
+
+def test_nobody_is_there(machine: Machine) -> None:
+    screen = Screen()
+    machine.group("chimirror.slice", 0)
+    screen = ctl(machine.host, "limits")
+    rows = {row[0]: row[2] for row in screen.rows()}
+    assert (rows["sessions"], rows["session-memory-max"]) == ("0", "-")
+    assert rows["memory-max"] == "0"

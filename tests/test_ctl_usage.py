@@ -1,0 +1,91 @@
+"""The command line of chimirror-ctl: what is read, and what is answered to the rest."""
+
+from __future__ import annotations
+
+import os
+import re
+
+import pytest
+
+from chimirror.ctl import main, usage
+from chimirror.ctl.failure import Failure
+
+PARTS = usage.USAGE.split("\n\n")
+
+
+def words(title: str) -> dict[str, str]:
+    """The entries of a list in the usage text."""
+    (part,) = (part for part in PARTS if part.startswith(f"{title}:\n"))
+    entries = re.split(r"\n(?=  \S)", part)[1:]
+    return {entry.split()[0]: " ".join(entry.split()[1:]) for entry in entries}
+
+
+def test_verbs_are_those_of_the_text() -> None:
+    assert list(usage.VERBS) == list(main.VERBS)
+    assert set(words("Verbs")) == set(usage.VERBS)
+    (lines,) = (part for part in PARTS if part.startswith("Usage:"))
+    named = re.findall(r"chimirror-ctl ([a-z]+)", lines)
+    assert set(named) == set(usage.VERBS)
+
+
+def test_options_are_those_of_the_text() -> None:
+    said = words("Options")
+    assert {name.rstrip(",") for name in said} == {*usage.FLAGS, *usage.VALUED}
+    for name, text in said.items():
+        option = name.rstrip(",")
+        described = re.sub(r"^(-f|[A-Z]+) ", "", text)
+        owners = {verb for verb, names in usage.VERBS.items() if option in names}
+        if owners:
+            listed = described.partition(":")[0].split(", ")
+            assert set(listed) == owners, name
+        valued = re.match(r"[A-Z]{1,}\b", text) is not None
+        assert (option in usage.VALUED) == (valued and owners != set()), name
+
+
+@pytest.mark.parametrize(
+    ("line", "verb", "ids", "options"),
+    [
+        ("sessions", "sessions", (), {}),
+        ("sessions --json --sort cpu", "sessions", (), {"--json": "", "--sort": "cpu"}),
+        ("--json sessions --sort=cpu", "sessions", (), {"--json": "", "--sort": "cpu"}),
+        ("show ab", "show", ("ab",), {}),
+        ("log -f ab", "log", ("ab",), {"--follow": ""}),
+        ("log ab --follow", "log", ("ab",), {"--follow": ""}),
+        ("close a b -- c", "close", ("a", "b", "c"), {}),
+        ("history --since -2h", "history", (), {"--since": "-2h"}),
+        ("--help", "--help", (), {}),
+        ("drain --version", "--version", (), {}),
+    ],
+)
+def test_good_lines(
+    line: str, verb: str, ids: tuple[str, ...], options: dict[str, str]
+) -> None:
+    given = usage.parse(line.split())
+    assert (given.verb, given.ids, given.options) == (verb, ids, options)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("", "no verb; write one of sessions, show"),
+        ("session", '"session" is not a verb; write sessions'),
+        ("frobnicate", '"frobnicate" is not a verb; --help lists the verbs'),
+        ("sessions --jso", "--jso is not an option; write --json"),
+        ("sessions -x", "-x is not an option; --help lists the options"),
+        ("sessions --json=yes", "--json takes no value"),
+        ("sessions --sort", "--sort needs a value"),
+        ("sessions --json --json", "--json is given twice; give it once"),
+        ("log -f --follow a", "--follow is given twice; give it once"),
+        ("sessions extra", 'sessions takes no "extra"'),
+        ("drain --json", "drain takes no --json; that belongs to sessions, show"),
+        ("limit --session 5", "--session is not an option; write --session-memory-max"),
+        ("close", "close needs the ID of a session; chimirror-ctl sessions lists them"),
+        ("show a b", "show takes one ID"),
+    ],
+)
+def test_bad_lines(line: str, said: str) -> None:
+    with pytest.raises(Failure) as caught:
+        usage.parse(line.split())
+    assert str(caught.value).startswith(said)
+    assert str(caught.value).endswith("\nUsage: chimirror-ctl VERB [options] [ID...]")
+    assert caught.value.status == os.EX_USAGE
