@@ -248,6 +248,10 @@ class Connection(Stream):
         super().finish()
         self._owner.on_connection_closed()
 
+    def forget(self) -> None:
+        """Let go of the owner: it is over, and so are we."""
+        del self._owner
+
     # Time
 
     def on_timer(self, now: float) -> None:

@@ -56,6 +56,7 @@ class Session:
         "_opening",
         "_reception",
         "_service",
+        "_stderr",
         "application",
         "bytes_in",
         "bytes_out",
@@ -80,7 +81,8 @@ class Session:
         self._admitted = False
         self._faulty = False
         self._opening: Opening | None = None  # until it is in the records
-        self._murmur: Murmur | None = None  # stderr goes to the log
+        self._murmur: Murmur | None = None  # there from the first such output on
+        self._stderr = "client"
         self.opened = self._active = 0.0
         self.bytes_in = self.bytes_out = 0
         self.messages_in = self.messages_out = 0
@@ -111,13 +113,11 @@ class Session:
         self._admitted = True
         self._opening = opening
         self.framing = framing.create(opening.framing, config.max_message)
-        stderr = config.stderr or self.framing.default_stderr
-        if stderr == "log":
-            self._murmur = Murmur(self._service, self.identity)
+        self._stderr = config.stderr or self.framing.default_stderr
         self.connection.hold()
         environment = {**opening.variables, **self._service.environment}
         environment[SESSION_VARIABLE] = self.identity
-        self.application.start(environment, stderr != "discard")
+        self.application.start(environment, self._stderr != "discard")
 
     def on_application_failed(self, reason: str, shortage: bool) -> None:
         """There will be no session."""
@@ -208,7 +208,9 @@ class Session:
 
     def on_output(self, stream: str, chunk: bytes) -> None:
         """The application has written."""
-        if self._murmur is not None and stream == "stderr":
+        if stream == "stderr" and self._stderr == "log":
+            if self._murmur is None:
+                self._murmur = Murmur(self._service, self.identity)
             self._murmur.add(chunk)
             return
         self._active = self._service.loop.now
@@ -344,6 +346,11 @@ class Session:
         if self.opened:
             self._record_start()
             report.ended(service, self)
+        # The cycles that would keep all of us for the collector, which looks at what
+        # has lived long only once there is a quarter more of it.
+        self._reception = None
+        self.application.forget()
+        self.connection.forget()
 
     def _record_start(self) -> None:
         """Write the first record: at the first tick, after the 101 has left."""

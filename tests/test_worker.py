@@ -7,6 +7,7 @@ workers and with applications, are in test_server.
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import select
 import signal
@@ -19,11 +20,15 @@ from typing import Any, cast
 import pytest
 
 from chimirror import options, worker
+from chimirror.connection import Connection
+from chimirror.reception import Reception
 from chimirror.session import Session
 from chimirror.system import listen
 from chimirror.system.admission import Table
+from chimirror.system.application import Application
 from chimirror.system.loop import Loop
 from chimirror.system.records import Records
+from chimirror.wire.opening import Opening
 from chimirror.worker import Worker
 from looping import looping
 from peers import Closed, Peer, upgrade
@@ -404,6 +409,31 @@ def test_signals_that_are_the_supervisors_do_nothing() -> None:
 def test_a_fault_of_the_worker_is_the_supervisors_matter() -> None:
     with shop() as one, pytest.raises(ValueError):
         one.worker.on_fault(ValueError())
+
+
+def test_nothing_of_a_session_waits_for_the_collector() -> None:
+    ours = (Session, Connection, Application, Reception, Opening)
+
+    def left() -> list[str]:
+        return [type(one).__name__ for one in gc.get_objects() if type(one) in ours]
+
+    gc.collect()
+    gc.disable()
+    try:
+        with shop() as one:
+            one.open().close()
+            one.wait(10)
+            refused = one.connect()
+            refused.send_raw(b"GET / HTTP/1.0\r\n\r\n")
+            one.wait(10)
+            one.connect().close()
+            one.wait(10)
+            assert not one.worker.sessions
+            for member in one.crowd._cast:
+                member._client = None
+            assert left() == ["Opening"], "the one that is remembered"
+    finally:
+        gc.enable()
 
 
 def test_a_worker_that_fails_has_written_its_records(

@@ -336,6 +336,10 @@ class Application:
         self._starter.finish(self.pid, self._session, self._survivors)
         self._owner.on_application_end(self.status)
 
+    def forget(self) -> None:
+        """Let go of the owner: it is over, and so are we."""
+        del self._owner
+
     # The loop's side
 
     def on_event(self, fd: int, events: int) -> None:
