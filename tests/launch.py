@@ -21,6 +21,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import chimirror
+from chimirror.system.records import SESSION_ENDED
 from settling import (
     MARK,
     comm,
@@ -76,6 +77,13 @@ class Service:
 
         until(ask, f"{pattern} in {self.log}")
         return found[0]
+
+    def await_ends(self, count: int) -> None:
+        """Waits until so many sessions have been recorded as over, and forgotten."""
+        until(
+            lambda: self.log.read_text().count(SESSION_ENDED) >= count,
+            f"{count} sessions are over",
+        )
 
     def own(self) -> list[int]:
         """The processes of chimirror's own that run at this moment."""

@@ -20,7 +20,7 @@ import pytest
 
 from launch import Bridge, Service, argv_of, server
 from peers import Closed, Peer, Reply, Sender, upgrade
-from settling import ended, until
+from settling import ended
 
 SHAPE = {
     "content-type": "text/plain; charset=utf-8",
@@ -261,7 +261,7 @@ def test_no_room(tmp_path: Path, limit: str, workers: int) -> None:
     """Exact over all workers, and over as soon as there is room."""
     options = (limit, f"--workers={workers}", "--stop-grace=50ms")
     with server(tmp_path, ["cat"], *options) as service:
-        for _ in range(3):
+        for turn in range(1, 4):
             first, second = Peer(service.connect()), Peer(service.connect())
             assert (first.open().status, second.open().status) == (101, 101)
             for _ in range(4):
@@ -274,7 +274,7 @@ def test_no_room(tmp_path: Path, limit: str, workers: int) -> None:
                 peer.send_close()
                 assert peer.story().closed == Closed(1000, "")
                 peer.close()
-            until(lambda: not service.applications(), "there is room")
+            service.await_ends(2 * turn)
 
 
 def test_too_fast(tmp_path: Path) -> None:

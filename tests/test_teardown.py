@@ -154,7 +154,7 @@ def test_clients_whose_cable_is_pulled(tmp_path: Path) -> None:
         )
         with join(service, "obedient", cable):
             pass
-        until(lambda: not service.applications(), "the first session has gone", SOON)
+        service.await_ends(1)
         before = service.census()
         for name in APPLICATIONS:
             stack.enter_context(join(service, name, cable))
