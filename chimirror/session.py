@@ -5,8 +5,8 @@ is started; the client gets its 101; messages become input and output becomes me
 either one's end ends the other; the end is recorded. Nothing is started for a request
 that could still be refused.
 
-What a request is, is `reception`'s matter; what a frame is, `connection`'s; what a
-message means, `wire.framing`'s; how a process is started and stopped,
+What a request is, is `reception`'s matter; what passes while it is open, `exchange`'s;
+what a frame is, `connection`'s; how a process is started and stopped,
 `system.application`'s. Here they meet.
 """
 
@@ -14,31 +14,25 @@ from __future__ import annotations
 
 from chimirror import report
 from chimirror.connection import CONNECTING, OPEN, Connection
-from chimirror.murmur import Murmur
+from chimirror.exchange import Exchange
 from chimirror.reception import Reception
 from chimirror.system.application import ENDED, IDLE, Application
 from chimirror.system.children import signal_name
 from chimirror.system.loop import NEVER
-from chimirror.system.outbox import HIGH
 from chimirror.system.strays import SESSION_VARIABLE
 from chimirror.wire import framing
-from chimirror.wire.contract import EOF, Framing, Mistake, Signal, Violation
-from chimirror.wire.frames import Close, Failure, Ping
+from chimirror.wire.contract import Violation
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from chimirror.service import Peer, Service
-    from chimirror.wire.contract import Bytes
-    from chimirror.wire.frames import Event
+    from chimirror.wire.frames import Close
     from chimirror.wire.opening import Opening
 
-UNDECIDED = Framing()
 FAULT = "error internal"  # all that a client learns of a bug of ours
 
 
-class Session:
+class Session(Exchange):
     """One client's session, from its connection to its record.
 
     Args:
@@ -49,46 +43,26 @@ class Session:
     """
 
     __slots__ = (
-        "_active",
         "_admitted",
         "_faulty",
-        "_murmur",
         "_opening",
         "_reception",
-        "_service",
-        "_stderr",
-        "application",
-        "bytes_in",
-        "bytes_out",
-        "connection",
-        "framing",
-        "identity",
-        "messages_in",
-        "messages_out",
         "opened",
         "peer",
-        "reason",
         "status",
     )
 
     def __init__(
         self, service: Service, peer: Peer, source: int, sink: int, identity: str
     ) -> None:
-        self._service = service
+        super().__init__(service, identity)
         self.peer = peer
-        self.identity = identity
         self._reception: Reception | None = Reception(service, self)  # till the 101
         self._admitted = False
         self._faulty = False
         self._opening: Opening | None = None  # until it is in the records
-        self._murmur: Murmur | None = None  # there from the first such output on
-        self._stderr = "client"
-        self.opened = self._active = 0.0
-        self.bytes_in = self.bytes_out = 0
-        self.messages_in = self.messages_out = 0
-        self.reason = ""
+        self.opened = 0.0
         self.status: int | None = None
-        self.framing = UNDECIDED
         loop, config = service.loop, service.config
         self.application = Application(self, loop, service.starter, config, identity)
         self.connection = Connection(self, loop, config, source, sink)
@@ -131,122 +105,12 @@ class Session:
         """The process runs: answer 101, unless the client has gone meanwhile."""
         opening, reception = self._opening, self._reception
         if not opening or not reception or self.connection.state != CONNECTING:
-            self._end_application()
+            self.end_application()
             return
         self._reception = None
         self.opened = self._active = self._service.loop.now
         response = opening.response() + self._count(self.framing.opened(self.identity))
         self.connection.open(response, reception.leave())
-
-    def on_events(self, events: list[Event], size: int) -> None:
-        """Messages and control frames, in the order in which they came."""
-        self.bytes_in += size
-        block = self.framing.gather(events) if events else b""
-        if block is None:
-            self._on_each(events)
-            return
-        self._active = self._service.loop.now
-        if block:  # else it was a piece of a message
-            self.messages_in += len(events)
-            self.application.write([block])
-            if self.application.inbox is not None or self.connection.outbox is not None:
-                self._hold_back()
-
-    def _on_each(self, events: list[Event]) -> None:
-        lines: list[bytes] = []
-        for event in events:
-            if type(event) is bytes:
-                self.messages_in += 1
-                self._active = self._service.loop.now
-                self._on_message(event, lines)
-            elif isinstance(event, Ping):
-                self.connection.send_pong(event.payload)
-            elif isinstance(event, Close):
-                self._deliver(lines)
-                self._on_close(event)
-            elif isinstance(event, Failure):
-                self._deliver(lines)
-                self.close(event.code, event.reason)
-        self._deliver(lines)
-
-    def _on_message(self, message: bytes, lines: list[bytes]) -> None:
-        if self.connection.state != OPEN:
-            return
-        meaning = self.framing.decode(message)
-        if type(meaning) is bytes:
-            lines.append(meaning)
-        elif meaning is EOF:
-            self._deliver(lines)
-            self.application.end_input()
-        elif isinstance(meaning, Signal):
-            self._deliver(lines)
-            self.application.signal(meaning.name)
-        elif isinstance(meaning, Mistake):
-            self.connection.send([self._count(self.framing.error(meaning.text))])
-        else:
-            assert isinstance(meaning, Violation)
-            self._deliver(lines)
-            self.close(meaning.code, meaning.reason)
-
-    def _deliver(self, lines: list[bytes]) -> None:
-        """Hand over what has come."""
-        if lines:
-            self.application.write(lines)
-            lines.clear()
-        self._hold_back()
-
-    def _hold_back(self) -> None:
-        """A client that outruns us, or does not read us, is read no further."""
-        if self.application.backlog > HIGH or self.connection.backlog > 2 * HIGH:
-            self.connection.pause()
-
-    def on_input_room(self) -> None:
-        """The application has read on: so may we."""
-        self._active = self._service.loop.now
-        if self.connection.state == OPEN and self.connection.backlog <= 2 * HIGH:
-            self.connection.resume()
-
-    def on_output(self, stream: str, chunk: bytes) -> None:
-        """The application has written."""
-        if stream == "stderr" and self._stderr == "log":
-            if self._murmur is None:
-                self._murmur = Murmur(self._service, self.identity)
-            self._murmur.add(chunk)
-            return
-        self._active = self._service.loop.now
-        try:
-            buffers, messages = self.framing.encode(stream, chunk)
-        except Violation as violation:
-            self._send(*violation.sent)
-            self.reason = violation.reason
-            self.connection.close(violation.code, violation.reason, discard=False)
-            self._end_application()
-            return
-        self._send(buffers, messages)
-        if self.connection.outbox is not None and self.connection.backlog > HIGH:
-            self.application.pause_output()
-
-    def _send(self, buffers: Sequence[Bytes], messages: int) -> None:
-        if buffers:
-            self.messages_out += messages
-            self.bytes_out += (
-                len(buffers[0]) if len(buffers) == 1 else sum(map(len, buffers))
-            )
-            self.connection.send(buffers)
-
-    def _count(self, frame: bytes) -> bytes:
-        """Enter one message of ours, if it is one, in the books."""
-        if frame:
-            self.messages_out += 1
-            self.bytes_out += len(frame)
-        return frame
-
-    def on_output_room(self) -> None:
-        """The client has read on: so may we."""
-        self._active = self._service.loop.now
-        self.application.resume_output()
-        if self.application.backlog <= HIGH:
-            self.connection.resume()
 
     # Time
 
@@ -292,12 +156,12 @@ class Session:
         self.reason = self.reason or reason
         self.connection.close(code, reason, discard=False)
 
-    def _on_close(self, event: Close) -> None:
+    def on_close(self, event: Close) -> None:
         """The client closes: the answer is the same code, at once."""
         if self.connection.state == OPEN:
             self.reason = f"client close {event.code}"
             self.connection.close(event.code, "", discard=True)
-            self._end_application()
+            self.end_application()
 
     def on_peer_leaving(self) -> None:
         """The client goes; what it sent before is still being read and delivered."""
@@ -306,7 +170,7 @@ class Session:
     def on_peer_gone(self, reason: str) -> None:
         """The client has gone without a word."""
         self.reason = self.reason or reason
-        self._end_application()
+        self.end_application()
 
     def close(self, code: int, reason: str) -> None:
         """End the session from our side, whatever it is doing."""
@@ -314,14 +178,14 @@ class Session:
             self._reception.refuse(self._service.interruption(reason))
         elif self.connection.close(code, reason, discard=True):
             self.reason = reason
-        self._end_application()
+        self.end_application()
 
     def abort(self) -> None:
         """End the session now: one attempt to say so, and no grace."""
         self.close(1001, "drain")
         self.application.kill()
 
-    def _end_application(self) -> None:
+    def end_application(self) -> None:
         self.application.end_input()
         self.application.stop()
 
@@ -329,7 +193,7 @@ class Session:
         """The connection's last act."""
         if self._reception is not None:
             self._reception.leave()
-        self._end_application()
+        self.end_application()
         self._settle()
 
     def _settle(self) -> None:

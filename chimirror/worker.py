@@ -35,8 +35,10 @@ SHORTAGE = (EMFILE, ENFILE, ENOBUFS, ENOMEM)
 SHORTAGE_PAUSE = 0.25  # seconds without accepting, when the kernel has no room
 LATE = (
     "chimirror.liveness",
+    "chimirror.murmur",
     "chimirror.system.tcp",
     "chimirror.wire.jsonbatch",
+    "chimirror.wire.forwarded",
     "chimirror.wire.judge",
     "chimirror.wire.lines",
     "chimirror.wire.proxy",

@@ -31,6 +31,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "session": (
         {
             "connection",
+            "exchange",
             "liveness",
             "murmur",
             "reception",

@@ -18,41 +18,40 @@ if TYPE_CHECKING:
 _SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 
 
-class Hop:
-    """Peer, scheme and host as seen by the outermost proxy that is trusted.
+def peer(request: Request, trusted: Callable[[str], bool]) -> tuple[str, int] | None:
+    """Address and port as seen by the outermost proxy that is trusted, if one tells.
 
-    Args:
-        host: of the request itself.
-        peer_address, peer_port: of the connection.
+    Raises:
+        Refusal: 400.
     """
+    node = None
+    for element in reversed(request.elements(b"x-forwarded-for")):
+        node = _node(element.decode("latin-1"))
+        if node is None:
+            raise _unusable("X-Forwarded-For", element)
+        if not trusted(node[0]):
+            break  # what stands further left is hearsay
+    return node
 
-    __slots__ = ("host", "peer_address", "peer_port", "scheme")
 
-    def __init__(self, host: bytes, peer_address: str, peer_port: int) -> None:
-        self.host = host
-        self.peer_address = peer_address
-        self.peer_port = peer_port
-        self.scheme = ""  # nobody told
+def scheme(request: Request) -> str:
+    """The scheme as the client sees it, http or https; empty if nobody tells.
 
-    def follow(self, request: Request, trusted: Callable[[str], bool]) -> None:
-        """Take what proxies that are trusted have written.
+    Raises:
+        Refusal: 400.
+    """
+    found = ""
+    for element in request.tokens(b"x-forwarded-proto")[-1:]:
+        found = _SCHEMES.get(element.decode("latin-1"), "")
+        if not found:
+            raise _unusable("X-Forwarded-Proto", element)
+    return found
 
-        Raises:
-            Refusal: 400.
-        """
-        for element in reversed(request.elements(b"x-forwarded-for")):
-            node = _node(element.decode("latin-1"))
-            if node is None:
-                raise _unusable("X-Forwarded-For", element)
-            self.peer_address, self.peer_port = node
-            if not trusted(self.peer_address):
-                break  # what stands further left is hearsay
-        for element in request.tokens(b"x-forwarded-proto")[-1:]:
-            self.scheme = _SCHEMES.get(element.decode("latin-1"), "")
-            if not self.scheme:
-                raise _unusable("X-Forwarded-Proto", element)
-        for element in request.elements(b"x-forwarded-host")[-1:]:
-            self.host = element
+
+def host(request: Request) -> bytes | None:
+    """What the client has asked for, if a proxy tells."""
+    hosts = request.elements(b"x-forwarded-host")
+    return hosts[-1] if hosts else None
 
 
 def _unusable(name: str, value: bytes) -> Refusal:

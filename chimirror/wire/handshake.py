@@ -12,7 +12,6 @@ from __future__ import annotations
 import binascii
 
 from chimirror.wire import address, http
-from chimirror.wire.forwarded import Hop
 from chimirror.wire.http import Refusal
 
 TYPE_CHECKING = False
@@ -278,12 +277,17 @@ def judge(
     visit = _is_visit(request)
     if not visit:
         _check_upgrade(request)
-    hop = Hop(request.get(b"host") or b"", peer_address, peer_port)
+    asked, scheme = request.get(b"host") or b"", ""
     if policy.trusted is not None and policy.trusted(peer_address):
-        hop.follow(request, policy.trusted)
-    host, port = place = _check_host(hop.host, policy)
-    _check_origin(request.get(b"origin"), place, hop.scheme, policy)
-    scheme = hop.scheme or "http"
+        from chimirror.wire import forwarded
+
+        told = forwarded.peer(request, policy.trusted)
+        peer_address, peer_port = told or (peer_address, peer_port)
+        scheme = forwarded.scheme(request)
+        asked = forwarded.host(request) or asked
+    host, port = place = _check_host(asked, policy)
+    _check_origin(request.get(b"origin"), place, scheme, policy)
+    scheme = scheme or "http"
     if visit:
         mark = f":{port}" if port else ""
         url = f"{'wss' if scheme == 'https' else 'ws'}://{host}{mark}/"
@@ -296,6 +300,6 @@ def judge(
         scheme=scheme,
         host=host,
         port=port or _PORTS[scheme],
-        peer_address=hop.peer_address,
-        peer_port=hop.peer_port,
+        peer_address=peer_address,
+        peer_port=peer_port,
     )
