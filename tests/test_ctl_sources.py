@@ -159,7 +159,10 @@ def test_others_are_denied(tmp_path: Path, capfd: pytest.CaptureFixture[str]) ->
     with pytest.raises(Failure, match="permission denied; ask as root") as caught:
         found.complain()
     assert caught.value.status == os.EX_NOPERM
-    found.sessions.append(Live("a", 1, 1))
+    found.sessions.append(Live("a", 1, 1))  # a unit: that it is there, all may see
+    with pytest.raises(Failure):
+        found.complain()
+    found.sessions.append(Live("b", 1, 1, state="open"))
     assert found.complain() == os.EX_OK
     assert capfd.readouterr().err.count("some sessions are missing") == 2
 

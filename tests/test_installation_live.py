@@ -57,6 +57,9 @@ def test_everything_comes_and_goes(tmp_path: Path) -> None:
         machine.configure("/usr/bin/cat")
         with Peer(machine.connect()) as peer:
             assert peer.open().status == 101
+            limits = ("--sessions=50", "--session-timeout=1h", "--memory-max=1G")
+            machine.do("chimirror-ctl", "limit", *limits)
+            machine.do("chimirror-ctl", "limit", "--runtime", *limits)
             make(machine, "uninstall")
             assert peer.receive() == Closed(1001, "drain")
         # What the operator wrote stays.
@@ -70,7 +73,7 @@ def test_everything_comes_and_goes(tmp_path: Path) -> None:
 
 
 def everything_is_there(machine: Machine, installed: set[str]) -> None:
-    for program in ("bridge", "server", "connect", "zygote"):
+    for program in ("bridge", "server", "connect", "ctl", "zygote"):
         assert f"/usr/local/bin/chimirror-{program}" in installed
         machine.do(f"chimirror-{program}", "--version")
     for page in (ROOT / "man").iterdir():

@@ -142,16 +142,21 @@ def _reader_class() -> Any:
 
 def _need(host: Host) -> None:
     """Raises Failure where there is no journal that we may read."""
-    places = (f"{host.run}/log/journal", f"{host.log}/journal")
-    files = [path for place in places for path in _files(place)]
-    if not files:
-        text = "there is no journal here; a server records on its standard error"
-        raise Failure(os.EX_UNAVAILABLE, text)
-    if not any(os.access(path, os.R_OK) for path in files):
-        text = f"{files[0]}: permission denied; ask as root or in group systemd-journal"
-        raise Failure(os.EX_NOPERM, text)
+    places = [f"{host.run}/log/journal", f"{host.log}/journal"]
+    places += [path for place in places for path in glob(f"{place}/*")]
+    # The system's part of it; users have theirs.
+    files = [path for place in places for path in glob(f"{place}/system*.journal")]
+    if any(os.access(path, os.R_OK) for path in files):
+        return
+    closed = [path for path in (*files, *places) if not _open(path)]
+    if closed:
+        text = f"{closed[0]}: permission denied; ask as root or in group "
+        raise Failure(os.EX_NOPERM, text + "systemd-journal")
+    text = "there is no journal here; a server records on its standard error"
+    raise Failure(os.EX_UNAVAILABLE, text)
 
 
-def _files(place: str) -> list[str]:
-    """The system's part of a journal; users have theirs."""
-    return glob(f"{place}/*/system*.journal")
+def _open(path: str) -> bool:
+    """Whether a directory or a file is open to us, or not there at all."""
+    mode = os.R_OK | (os.X_OK if os.path.isdir(path) else 0)
+    return os.access(path, mode) or not os.path.exists(path)

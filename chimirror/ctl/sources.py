@@ -54,7 +54,7 @@ class Found(NamedTuple):
         """
         for text in self.silent:
             say(f"some sessions are missing: {text}")
-        if self.denied and not self.sessions:
+        if self.denied and all(one.state == live.UNKNOWN for one in self.sessions):
             raise Failure(os.EX_NOPERM, f"{self.denied[0]}: {_ASK_ROOT}")
         for place in self.denied:
             say(f"some sessions are missing: {place}: {_ASK_ROOT}")

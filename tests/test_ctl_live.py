@@ -1,0 +1,440 @@
+"""chimirror-ctl on a machine with a real systemd, a real journal and real limits.
+
+Law: the installed program is run, as an operator would; what it says is compared with
+what clients, systemd, the kernel and journalctl say.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import pytest
+
+from chimirror.system.records import SESSION_ENDED, SESSION_STARTED
+from machine import PATH, Machine
+from peers import Closed, Peer
+from sessions import (
+    by_session,
+    echo,
+    ended,
+    gone,
+    invocation,
+    only_session,
+    open_session,
+    own_address,
+    vanished,
+)
+from settling import until
+
+pytestmark = pytest.mark.timeout(120)
+
+CAT = "/usr/bin/cat"
+CROWD = 50
+SYSTEM = "/etc/systemd/system"
+EATER = """\
+import sys
+eaten = [bytearray(64 << 20) for line in sys.stdin]
+"""
+BOMB = """\
+import os, sys, time
+try:
+    while os.fork():
+        pass
+    time.sleep(600)
+except OSError:
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def machine(machine: Machine) -> Iterator[Machine]:
+    """The machine, serving `cat`, without limits that last."""
+    machine.configure(CAT)
+    yield machine
+    for path in machine.path(SYSTEM).glob("chimirror*.d"):
+        shutil.rmtree(path)
+
+
+def ctl(machine: Machine, *words: str) -> str:
+    return machine.do("chimirror-ctl", *words)
+
+
+def told(machine: Machine, *words: str) -> Any:
+    return json.loads(ctl(machine, *words, "--json"))
+
+
+def refused(machine: Machine, *words: str) -> tuple[int, str]:
+    done = machine.run("chimirror-ctl", *words)
+    return done.returncode, done.stdout
+
+
+def open_all(machine: Machine, count: int) -> list[Any]:
+    """The sessions, once each of them has told how it is."""
+    found: list[Any] = []
+
+    def ask() -> bool:
+        found[:] = told(machine, "sessions")
+        states = [one["state"] for one in found]
+        return states == ["open"] * count
+
+    until(ask, f"{count} open sessions")
+    return found
+
+
+def past(machine: Machine, *words: str) -> dict[str, Any]:
+    """What history says, by session."""
+    return {one["id"]: one for one in told(machine, "history", *words)}
+
+
+# What is seen
+
+
+def test_a_crowd_is_seen_as_it_is(machine: Machine) -> None:
+    with ExitStack() as stack:
+        peers = [stack.enter_context(Peer(machine.connect())) for _ in range(CROWD)]
+        for peer in peers:
+            peer.open()
+        for peer in peers:
+            echo(peer)
+        open_all(machine, CROWD)
+        until(
+            lambda: {one["messages_in"] for one in told(machine, "sessions")} == {1},
+            "the echo in all figures",
+        )
+        seen = told(machine, "sessions")
+        assert {one["peer"] for one in seen} == {own_address(peer) for peer in peers}
+        assert sorted(one["unit"] for one in seen) == machine.sessions()
+        for one in seen:
+            assert (one["messages_out"], one["application"]) == (1, CAT)
+            assert one["tasks"] == 2
+            assert one["memory"] > 0
+            assert one["cpu"] > 0
+        assert seen == sorted(seen, key=lambda one: -one["age"])
+        unit = seen[0]["unit"]
+        assert invocation(machine, unit) == seen[0]["id"]
+        for peer in peers:
+            peer.send_close()
+    gone(machine)
+    assert told(machine, "sessions") == []
+    began = by_session(machine.journal(MESSAGE_ID=SESSION_STARTED))
+    ends = by_session(machine.journal(MESSAGE_ID=SESSION_ENDED))
+    rows = past(machine, "--lines", "all")
+    assert {one["id"] for one in seen} <= set(rows)
+    assert set(began) <= set(rows)
+    for one in seen:
+        (end,) = ends[one["id"]]
+        row = rows[one["id"]]
+        assert str(row["bytes_in"]) == end["CHIMIRROR_BYTES_IN"]
+        assert row["reason"] == end["CHIMIRROR_REASON"]
+        assert row["peer"] == one["peer"]
+        assert round(row["duration"] * 1e6) == int(end["CHIMIRROR_DURATION_USEC"])
+
+
+def test_sessions_ask_nothing_of_process_1(machine: Machine) -> None:
+    """Neither a program nor the bus: it stays quick with 1,500 of them."""
+    with ExitStack() as stack:
+        open_session(machine, stack)
+        open_all(machine, 1)
+        script = "import sys; from chimirror.ctl.main import main; sys.exit(main())"
+        python = "/opt/chimirror/bin/python3"
+        argv = ("unshare", "--mount", "sh", "-c")
+        hide = "mount -t tmpfs none /run/dbus"
+        hide += " && mount --bind /dev/null /run/systemd/private"
+        run = f'{hide} && PATH=/nowhere exec "$0" -P -c "$1" sessions'
+        said = machine.do(*argv, run, python, script)
+        assert len(said.splitlines()) == 2
+
+
+def test_one_is_shown_whole(machine: Machine) -> None:
+    with ExitStack() as stack:
+        peer = open_session(machine, stack)
+        (one,) = open_all(machine, 1)
+        shown = told(machine, "show", one["id"][:8])
+        assert (shown["peer"], shown["framing"]) == (own_address(peer), "json")
+        assert (shown["memory_max"], shown["tasks_max"]) == (512 << 20, 256)
+        pids = [pid for pid, _ in shown["processes"]]
+        assert len(pids) == 2
+        assert shown["pid"] in pids
+        assert shown["processes"][-1][1] == CAT
+
+
+def test_the_log_of_a_session(machine: Machine) -> None:
+    machine.configure("/bin/sh", "-c", '"echo oops >&2; cat"', options="--stderr log")
+    with ExitStack() as stack:
+        open_session(machine, stack)
+        (one,) = open_all(machine, 1)
+        with following(machine, one["id"][:10]) as process:
+            assert process.stdout is not None
+            seen = ""
+            while f"session for {one['peer']} started" not in seen:
+                seen = process.stdout.readline()
+                assert seen
+            ctl(machine, "close", one["id"])
+            rest = process.stdout.read()
+            assert process.wait(30) == 0  # it ends with the session
+        assert ": drain" in rest
+    gone(machine)
+    machine.do("journalctl", "--sync")
+    lines = ctl(machine, "log", one["id"]).splitlines()
+    assert [line for line in lines if line.endswith(": oops")]
+    assert [line for line in lines if line.endswith(" s: drain")]
+    wanted = f"_SYSTEMD_INVOCATION_ID={one['id']}"
+    said = machine.do("journalctl", "--output=cat", wanted).splitlines()
+    assert set(said) <= {line.partition(": ")[2] for line in lines}
+
+
+@contextmanager
+def following(machine: Machine, text: str) -> Iterator[subprocess.Popen[str]]:
+    inside = ["nsenter", "--all", "--target", str(machine.init), "--"]
+    argv = [*inside, "chimirror-ctl", "log", "-f", text]
+    env = {"PATH": PATH}
+    with subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_totals_and_causes(machine: Machine) -> None:
+    before = told(machine, "stats")
+    machine.configure(CAT, CHIMIRROR_MAX_SESSIONS="1")
+    with ExitStack() as stack:
+        peer = open_session(machine, stack)
+        late = stack.enter_context(Peer(machine.connect()))
+        assert late.open().status == 503
+        echo(peer)
+        peer.send_close()
+    gone(machine)
+    machine.do("journalctl", "--sync")
+    after = told(machine, "stats")
+    assert after["started"] - before["started"] == 1
+    assert after["ended"] - before["ended"] == 1
+    assert after["refused"] - before["refused"] == 1
+    assert after["bytes_in"] > before["bytes_in"]
+    counts = {(one["kind"], one["cause"]): one["count"] for one in after["causes"]}
+    assert counts["refused", "max-sessions"] >= 1
+
+
+# What is ended
+
+
+def test_close_and_kill(machine: Machine) -> None:
+    with ExitStack() as stack:
+        one, two, three = (open_session(machine, stack) for _ in range(3))
+        ids = {own["peer"]: own["id"] for own in open_all(machine, 3)}
+        first, second = ids[own_address(one)], ids[own_address(two)]
+        ctl(machine, "close", first)
+        assert one.receive() == Closed(1001, "drain")
+        ctl(machine, "kill", second)
+        assert vanished(two)
+        until(lambda: len(machine.sessions()) == 1, "the third alone")
+        echo(three)
+        machine.do("journalctl", "--sync")
+        rows = past(machine)
+        assert rows[first]["reason"] == "drain"
+        assert (rows[second]["reason"], rows[second]["exit"]) == (
+            "lost: signal",
+            "bridge signal KILL",
+        )
+        assert ids[own_address(three)] not in rows
+
+
+def test_drain(machine: Machine) -> None:
+    with ExitStack() as stack:
+        peer = open_session(machine, stack)
+        open_all(machine, 1)
+        assert ctl(machine, "drain") == "sessions left: 1\n"
+        until(
+            lambda: machine.state("chimirror.socket") == "inactive", "a closed socket"
+        )
+        echo(peer)
+        with pytest.raises(ConnectionRefusedError):
+            machine.connect()
+        ctl(machine, "drain", "--now")
+        assert peer.receive() == Closed(1001, "drain")
+    gone(machine)
+
+
+def test_the_server_is_in_the_same_table(machine: Machine) -> None:
+    with ExitStack() as stack:
+        bridged = open_session(machine, stack)
+        machine.drop_in(
+            "chimirror-server.socket", "Socket", "ListenStream=", "ListenStream=9000"
+        )
+        machine.do("systemctl", "start", "chimirror-server.socket")
+        peers = [stack.enter_context(Peer(machine.connect(9000))) for _ in range(3)]
+        for peer in peers:
+            assert peer.open().status == 101
+        seen = {one["peer"]: one for one in open_all(machine, 4)}
+        assert set(seen) == {own_address(peer) for peer in (bridged, *peers)}
+        own = seen[own_address(peers[0])]
+        assert (own["unit"], own["tasks"], own["application"]) == (None, 1, CAT)
+        assert own["server"]
+        ctl(machine, "close", own["id"])
+        assert peers[0].receive() == Closed(1001, "drain")
+        ctl(machine, "kill", seen[own_address(peers[1])]["id"])
+        open_all(machine, 2)
+        rows = past(machine)
+        assert rows[own["id"]]["reason"] == "drain"
+        ctl(machine, "drain", "--now")
+        for peer in (bridged, peers[2]):
+            assert peer.receive() == Closed(1001, "drain")
+    gone(machine)
+    until(
+        lambda: machine.state("chimirror-server.service") == "inactive",
+        "the server has drained",
+    )
+
+
+def test_what_an_operator_gets_wrong(machine: Machine) -> None:
+    with ExitStack() as stack:
+        open_session(machine, stack)
+        open_session(machine, stack)
+        one, _ = (own["id"] for own in open_all(machine, 2))
+        assert refused(machine, "close", one, "ffffffff")[0] == 66
+        assert len(machine.sessions()) == 2
+        assert refused(machine, "show", "")[0] == 64
+        for words in (["sessions"], ["history"], ["limit", "--sessions=5"]):
+            nobody = ("setpriv", "--reuid=65534", "--clear-groups", "chimirror-ctl")
+            done = machine.run(*nobody, *words)
+            assert done.returncode == 77, done.stdout
+            assert "permission denied" in done.stdout
+
+
+# Limits
+
+
+def test_limits_that_last_and_limits_that_do_not(machine: Machine) -> None:
+    ctl(machine, "limit", *"--memory-max 3G --tasks-max 3000 --cpu-quota 150%".split())
+    ctl(machine, "limit", "--runtime", *"--memory-max 1G --sessions 7".split())
+    with ExitStack() as stack:
+        open_session(machine, stack)
+        held = {
+            one["limit"]: (one["value"], one["set"]) for one in told(machine, "limits")
+        }
+        assert held["memory-max"] == (1 << 30, "runtime")
+        assert held["tasks-max"] == (3000, "persistent")
+        assert held["cpu-quota"] == (1.5, "persistent")
+        assert held["sessions"] == (7, "runtime")
+        assert held["connections"] == (71, "runtime")
+        assert held["session-memory-max"] == (512 << 20, "unit")
+        assert kernel(machine, "memory") == 1 << 30
+        # What a restart leaves.
+        for path in machine.path("/run/systemd/system").glob("chimirror*.d"):
+            shutil.rmtree(path)
+        machine.do("systemctl", "daemon-reload")
+        held = {
+            one["limit"]: (one["value"], one["set"]) for one in told(machine, "limits")
+        }
+        assert held["memory-max"] == (3 << 30, "persistent")
+        assert held["sessions"] == (1000, "unit")
+        assert kernel(machine, "memory") == 3 << 30
+        ctl(machine, "limit", "--memory-max", "default")
+        assert kernel(machine, "memory") > 1 << 60
+
+
+def kernel(machine: Machine, controller: str) -> int:
+    """The limit of the slice, as the kernel has it."""
+    if machine.cgroups == "unified":
+        path = machine.path("/sys/fs/cgroup/chimirror.slice/memory.max")
+    else:
+        top = machine.path(f"/sys/fs/cgroup/{controller}/chimirror.slice")
+        path = top / "memory.limit_in_bytes"
+    text = path.read_text().strip()
+    return 1 << 62 if text == "max" else int(text)
+
+
+def test_the_session_timeout_and_the_cap(machine: Machine) -> None:
+    with ExitStack() as stack:
+        before = open_session(machine, stack)
+        ctl(machine, "limit", "--session-timeout", "300ms", "--sessions", "2")
+        short = open_session(machine, stack)
+        late = stack.enter_context(Peer(machine.connect()))
+        assert late.open().status == 503
+        assert short.receive() == Closed(1001, "time")
+        echo(before)  # it began before
+
+
+def test_sessions_of_one_address(machine: Machine) -> None:
+    ctl(machine, "limit", "--sessions-per-source", "2")
+    with ExitStack() as stack:
+        for _ in range(2):
+            open_session(machine, stack)
+        late = stack.enter_context(Peer(machine.connect()))
+        with pytest.raises((ConnectionResetError, BrokenPipeError, AssertionError)):
+            late.open()
+        assert len(machine.sessions()) == 2
+
+
+def test_memory_of_a_session(machine: Machine) -> None:
+    """It ends alone; the bridge lives and tells."""
+    machine.write("/opt/eater.py", EATER)
+    machine.configure("/usr/bin/python3", "/opt/eater.py")
+    ctl(machine, "limit", "--session-memory-max", "48M")
+    with ExitStack() as stack:
+        hungry, modest = open_session(machine, stack), open_session(machine, stack)
+        seen = {one["peer"]: one["id"] for one in open_all(machine, 2)}
+        hungry.send({"eat": 1})
+        found = hungry.receive()
+        assert isinstance(found, Closed)
+        assert (found.code, found.reason) in {
+            (1011, "out of memory"),
+            (1011, "signal KILL"),
+        }
+        session = seen[own_address(hungry)]
+        assert ended(machine, session)["CHIMIRROR_REASON"] == found.reason
+        row = past(machine)[session]
+        assert (row["reason"], row["exit"]) == (found.reason, "signal KILL")
+        assert [one["peer"] for one in open_all(machine, 1)] == [own_address(modest)]
+
+
+def test_tasks_of_a_session(machine: Machine) -> None:
+    """A fork bomb stays inside, and is seen."""
+    machine.write("/opt/bomb.py", BOMB)
+    machine.configure("/usr/bin/python3", "/opt/bomb.py")
+    ctl(machine, "limit", "--session-tasks-max", "20")
+    with ExitStack() as stack:
+        open_session(machine, stack)
+        until(
+            lambda: [one["tasks"] for one in told(machine, "sessions")] == [20],
+            "all tasks taken",
+        )
+        (row,) = (
+            one
+            for one in told(machine, "limits")
+            if one["limit"] == "session-tasks-max"
+        )
+        assert (row["value"], row["used"]) == (20, 20)
+        ctl(machine, "close", invocation(machine, only_session(machine)))
+    gone(machine)
+
+
+# check
+
+
+def test_a_machine_that_is_set_up_right(machine: Machine) -> None:
+    found = told(machine, "check")
+    assert [one for one in found if one["verdict"] == "bad"] == []
+    good = {one["about"] for one in found if one["verdict"] == "good"}
+    assert {"systemd", "units", "chimirror.socket", "journal", "cgroups"} <= good
+
+
+def test_a_machine_that_is_not(machine: Machine) -> None:
+    machine.drop_in("chimirror.socket", "Socket", "MaxConnections=10", "Nonsense=1")
+    machine.do("systemctl", "stop", "chimirror.socket")
+    files = machine.path("/run/chimirror/sessions")
+    files.chmod(0o755)
+    try:
+        status, said = refused(machine, "check")
+    finally:
+        files.chmod(0o1733)
+    assert status == 78
+    assert "systemd hangs up after 10" in said
+    assert "Nonsense" in said
+    assert "sockets\tnone accepts connections" in said
+    assert "mode 0755 of user 0" in said
