@@ -281,7 +281,7 @@ def test_an_inbox_that_empties_leaves_stdin_open(scene: Scene) -> None:
         scene.settle()
     scene.application.write([b"more"])
     assert scene.process.read() == b"more"
-    scene.application._flush_input()
+    scene.application.flush_input()
     last(scene)
 
 

@@ -11,9 +11,9 @@ stop grace TERM and CONT to the process group, after the kill grace KILL.
 from __future__ import annotations
 
 from chimirror.system.children import SIGNALS
+from chimirror.system.inlet import Inlet
 from chimirror.system.lean import os, signal
-from chimirror.system.loop import ERROR, HANGUP, NEVER, READ, WRITE
-from chimirror.system.outbox import LOW, Outbox, write_now
+from chimirror.system.loop import ERROR, HANGUP, NEVER, READ
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,16 +62,14 @@ if TYPE_CHECKING:
         def on_fault(self, error: Exception) -> None: ...
 
 
-# phases
-IDLE, STARTING, RUNNING, EXITED, ENDED = range(5)
-# steps of the stop ladder
-NONE, END_OF_INPUT, TERMINATED, KILLED = range(4)
+IDLE, STARTING, RUNNING, EXITED, ENDED = range(5)  # phases
+NONE, END_OF_INPUT, TERMINATED, KILLED = range(4)  # steps of the stop ladder
 
 READ_SIZE = 64 * 1024
 LAST_READS = 16  # of READ_SIZE: what a pipe may still hold when its linger is over
 
 
-class Application:
+class Application(Inlet):
     """One application process and its pipes.
 
     Args:
@@ -83,9 +81,7 @@ class Application:
 
     __slots__ = (
         "_graces",
-        "_input_ended",
         "_linger_left",
-        "_loop",
         "_owner",
         "_paused",
         "_session",
@@ -94,25 +90,21 @@ class Application:
         "_survivors",
         "armed",
         "deadline",
-        "inbox",
         "phase",
         "pid",
         "status",
         "stderr",
-        "stdin",
         "stdout",
     )
 
     def __init__(
         self, owner: Owner, loop: Loop, starter: Starter, graces: Graces, session: str
     ) -> None:
+        super().__init__(loop)
         self._owner = owner
-        self._loop = loop
         self._starter = starter
         self._graces = graces
         self._session = session
-        self.inbox: Outbox | None = None  # what it has not yet read
-        self._input_ended = False
         self._linger_left = 0.0
         self._paused = False
         self._step = NONE
@@ -122,7 +114,7 @@ class Application:
         self.phase = IDLE
         self.pid = 0
         self.status = 0
-        self.stdin = self.stdout = self.stderr = -1
+        self.stdout = self.stderr = -1
 
     # Starting
 
@@ -142,7 +134,7 @@ class Application:
         elif self._step:
             self._loop.arm(self, self._loop.now + self._graces.stop_grace)
         if self._input_ended:
-            self._close_input()
+            self.close_input()
         self._owner.on_application_started()
 
     def on_start_failed(self, reason: str, shortage: bool) -> None:
@@ -150,65 +142,14 @@ class Application:
         self.phase = ENDED
         self._owner.on_application_failed(reason, shortage)
 
-    # Input
-
-    @property
-    def backlog(self) -> int:
-        """Bytes that wait for the application to read."""
-        return self.inbox.size if self.inbox else 0
-
-    def write(self, chunks: list[bytes]) -> None:
-        """Give it input; what it can no longer read is dropped."""
-        if self.stdin < 0:
-            return
-        if self.inbox is not None:
-            self.inbox.push(chunks)
-            return
-        try:
-            rest = write_now(self.stdin, chunks)
-        except OSError:
-            self._close_input()
-            return
-        if rest:
-            self.inbox = Outbox(rest)
-            self._loop.watch(self.stdin, self, WRITE)
-
-    def end_input(self) -> None:
-        """Close stdin once everything before is written."""
-        self._input_ended = True
-        if self.inbox is None:
-            self._close_input()
-
-    def _flush_input(self) -> None:
-        inbox = self.inbox
-        if inbox is None:
-            return
-        before = inbox.size
-        try:
-            empty = inbox.flush(self.stdin)
-        except OSError:
-            self._close_input()
-            return
-        if self._step == END_OF_INPUT and inbox.size < before:
-            # It still reads what was sent before the end: the grace begins anew.
+    def on_input_read(self) -> None:
+        """It still reads what was sent before the end: the grace begins anew."""
+        if self._step == END_OF_INPUT:
             self._loop.arm(self, self._loop.now + self._graces.stop_grace)
-        if empty:
-            self.inbox = None
-            self._loop.watch(self.stdin, self, 0)
-            if self._input_ended:
-                self._close_input()
-        if inbox.size <= LOW:
-            self._owner.on_input_room()
 
-    def _close_input(self) -> None:
-        """Forget stdin: it has ended, or nobody reads it any more."""
-        if self.stdin < 0:
-            return
-        self._loop.close(self.stdin)
-        self.stdin = -1
-        if self.inbox is not None:
-            self.inbox = None
-            self._owner.on_input_room()
+    def on_input_room(self) -> None:
+        """So may whoever sends."""
+        self._owner.on_input_room()
 
     # Output
 
@@ -307,7 +248,7 @@ class Application:
         self.phase = EXITED
         self.status = status
         self._survivors = survivors
-        self._close_input()
+        self.close_input()
         if self._step or (self.stdout < 0 and self.stderr < 0):
             self._end()
         elif self._paused:
@@ -328,7 +269,7 @@ class Application:
     def _end(self) -> None:
         self.phase = ENDED
         self._loop.disarm(self)
-        self._close_input()
+        self.close_input()
         for fd in (self.stdout, self.stderr):
             if fd >= 0:
                 self._loop.close(fd)
@@ -350,9 +291,9 @@ class Application:
             else:
                 self._read(fd)
         elif events & (ERROR | HANGUP):
-            self._close_input()
+            self.close_input()
         else:
-            self._flush_input()
+            self.flush_input()
 
     def on_fault(self, error: Exception) -> None:
         """A bug of ours while serving this process: the owner answers for it."""
