@@ -41,6 +41,10 @@ def write(path, text="x"):
 def read(path):
     with open(path) as file:
         return file.read()
+def writable(top):
+    return [os.path.join(at, name) for at, directories, files in os.walk(top)
+            for name in directories + files if os.access(os.path.join(at, name), os.W_OK)
+            and not os.path.islink(os.path.join(at, name))]
 def status(name):
     (line,) = [one for one in read("/proc/self/status").splitlines()
                if one.startswith(name + ":")]
@@ -120,6 +124,8 @@ def test_the_sandbox_is_on(machine: Machine) -> None:
         interfaces = probe.ask("read('/proc/self/net/dev').split('\\n', 2)[2]")
         assert interfaces.count(":") == 1
         assert "lo:" in interfaces
+        assert probe.ask("os.path.exists('/proc/sys')") == "False"
+        assert probe.ask("writable('/sys')") == "[]"
         assert probe.ask("write('/tmp/x')") == "None"
 
 
