@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from chimirror.system.records import SESSION_ENDED
 from machine import Machine
 from peers import NO_CLOSE, Closed, Peer
-from settling import until
+from settling import PATIENCE, until
 
 
 def open_session(machine: Machine, stack: ExitStack) -> Peer:
@@ -30,7 +30,7 @@ def own_address(peer: Peer) -> str:
     return f"{host}:{port}"
 
 
-def gone(machine: Machine) -> None:
+def gone(machine: Machine, timeout: float = PATIENCE) -> None:
     """Every session has ended, and the socket knows it."""
 
     def ask() -> bool:
@@ -38,7 +38,7 @@ def gone(machine: Machine) -> None:
         return machine.do(*show, "chimirror.socket").strip() == "0"
 
     until(lambda: not machine.sessions(), "no session is left")
-    until(ask, "the socket has no connection")
+    until(ask, "the socket has no connection", timeout)
 
 
 def vanished(peer: Peer) -> bool:

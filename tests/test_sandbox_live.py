@@ -42,9 +42,9 @@ def read(path):
     with open(path) as file:
         return file.read()
 def writable(top):
-    return [os.path.join(at, name) for at, directories, files in os.walk(top)
-            for name in directories + files if os.access(os.path.join(at, name), os.W_OK)
-            and not os.path.islink(os.path.join(at, name))]
+    found = [os.path.join(at, name) for at, directories, files in os.walk(top)
+             for name in directories + files]
+    return [one for one in found if os.access(one, os.W_OK) and not os.path.islink(one)]
 def status(name):
     (line,) = [one for one in read("/proc/self/status").splitlines()
                if one.startswith(name + ":")]
