@@ -255,12 +255,6 @@ class Foster:
     def _sessions(self) -> set[bytes]:
         return set().union(*(line.sessions for line in self._lines))
 
-    def on_started(self, pid: int, pipes: tuple[int, int, int]) -> None:
-        """Never told: the zygote is forked, not started."""
-
-    def on_start_failed(self, reason: str, shortage: bool) -> None:
-        """Never told."""
-
     def on_event(self, fd: int, events: int) -> None:
         """The links watch their own descriptors."""
 

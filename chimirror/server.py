@@ -45,12 +45,6 @@ class Hand:
         self.pid = pid
         self.since = since
 
-    def on_started(self, pid: int, pipes: tuple[int, int, int]) -> None:
-        """Never told: workers are forked, not started."""
-
-    def on_start_failed(self, reason: str, shortage: bool) -> None:
-        """Never told."""
-
     def on_exit(self, status: int, survivors: bool) -> None:
         """It has ended."""
         self._supervisor.bury(self, status)

@@ -30,9 +30,11 @@ if TYPE_CHECKING:
     from chimirror.system.child import Starter
     from chimirror.system.desk import Desk
     from chimirror.system.errands import Errand
+    from chimirror.system.link import Link
     from chimirror.system.listen import Listener
 
 BACKLOG = 64  # answers that a guest may leave unread
+LAST_WORDS = 1.0  # seconds to read why one is refused
 
 
 class Guest(StartingDesk):
@@ -42,13 +44,22 @@ class Guest(StartingDesk):
     only those may set any who could do anything as this user anyway.
     """
 
-    __slots__ = ("_base", "_trusted")
+    __slots__ = ("_base", "_refused", "_trusted")
 
     def __init__(self, lodge: Lodge, handle: socket.socket, *, trusted: bool) -> None:
         loop, starter = lodge.loop, lodge.starter
         super().__init__(loop, lodge, handle, starter, lodge.config.kill_grace)
         self._base = lodge.environment
         self._trusted = trusted
+        self._refused = False
+
+    def on_packet(self, link: Link, packet: bytes, pipes: list[int]) -> None:
+        """See Desk; one that is refused is heard out, and not listened to."""
+        if not self._refused:
+            super().on_packet(link, packet, pipes)
+            return
+        for fd in pipes:
+            os.close(fd)
 
     def _run(self, errand: Errand) -> None:
         if (
@@ -76,12 +87,27 @@ class Guest(StartingDesk):
             self.link.close()
             self.on_lost(self.link)
 
+    def refuse(self, text: str) -> None:
+        """Say why, and give it time to read that.
+
+        Closed with an errand unread, its end would break before the answer is read.
+        """
+        self._refused = True
+        self.tell(errands.Refused(text))
+        self._loop.arm(self, self._loop.now + LAST_WORDS)
+
+    def on_timer(self, now: float) -> None:
+        """See Desk; one that is refused has had its time."""
+        if self._refused and not self.lost:
+            self.dismiss()
+        else:
+            super().on_timer(now)
+
     def on_fault(self, error: Exception) -> None:
         """Nonsense is the client's own fault."""
         if not isinstance(error, errands.Nonsense):
             raise error
-        self.tell(errands.Refused(str(error)))
-        self.dismiss()
+        self.refuse(str(error))
 
 
 class Lodge:
@@ -124,8 +150,7 @@ class Lodge:
         guest = Guest(self, handle, trusted=uid in self._trusted)
         self._guests.add(guest)
         if uid not in self._trusted and uid not in self.config.allowed_uids:
-            guest.tell(errands.Refused(f"user {uid} may not ask; see --allow-uid"))
-            guest.dismiss()
+            guest.refuse(f"user {uid} may not ask; see --allow-uid")
 
     def on_desk_closed(self, desk: Desk) -> None:
         """A client has gone, and what it had started has ended."""

@@ -183,7 +183,7 @@ def test_a_life(house: House) -> None:
     assert zygote.hear() == [errands.Signal(15, 4711, "s-1")]
     assert zygote.hear_finish() == ["s-1"]
     assert client.told == [("started", 4711, 3), ("exited", 3, True)]
-    assert not house.starter._running
+    assert not any(house.starter._running.values())
     assert not house.starter._ended
 
 

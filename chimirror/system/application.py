@@ -84,7 +84,6 @@ class Application(Inlet):
         "_linger_left",
         "_owner",
         "_paused",
-        "_session",
         "_starter",
         "_step",
         "_survivors",
@@ -92,6 +91,7 @@ class Application(Inlet):
         "deadline",
         "phase",
         "pid",
+        "session",
         "status",
         "stderr",
         "stdout",
@@ -104,7 +104,7 @@ class Application(Inlet):
         self._owner = owner
         self._starter = starter
         self._graces = graces
-        self._session = session
+        self.session = session
         self._linger_left = 0.0
         self._paused = False
         self._step = NONE
@@ -274,7 +274,7 @@ class Application(Inlet):
             if fd >= 0:
                 self._loop.close(fd)
         self.stdout = self.stderr = -1
-        self._starter.finish(self.pid, self._session, self._survivors)
+        self._starter.finish(self.pid, self.session, self._survivors)
         self._owner.on_application_end(self.status)
 
     def forget(self) -> None:

@@ -16,21 +16,27 @@ from chimirror.system.strays import REST, Strays
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
     from typing import Protocol
 
     from chimirror.system.loop import Loop
 
-    class Client(Protocol):
-        """Who asked for an application."""
-
-        def on_started(self, pid: int, pipes: tuple[int, int, int]) -> None: ...
-
-        def on_start_failed(self, reason: str, shortage: bool) -> None: ...
+    class Kept(Protocol):
+        """Who is told of the end of a child."""
 
         def on_exit(self, status: int, survivors: bool) -> None: ...
 
         def on_fault(self, error: Exception) -> None: ...
+
+    class Client(Kept, Protocol):
+        """Who asked for an application; the session is what strays carry."""
+
+        @property
+        def session(self) -> str: ...
+
+        def on_started(self, pid: int, pipes: tuple[int, int, int]) -> None: ...
+
+        def on_start_failed(self, reason: str, shortage: bool) -> None: ...
 
     class Undertaker(Protocol):
         """Who ends what sessions leave behind: strays.Strays, or who asks it to."""
@@ -65,7 +71,7 @@ class Keeper:
 
     def __init__(self, loop: Loop, undertaker: Undertaker | None = None) -> None:
         self._loop = loop
-        self._clients: dict[int, Client] = {}
+        self._clients: dict[int, Kept] = {}
         self._undertaker = undertaker or Strays(loop, self._clients)
         self._rested = 0.0  # no walk before this
         self._reaped: list[Callable[[], None]] = []
@@ -77,9 +83,17 @@ class Keeper:
         """There is no other undertaker any more."""
         self._undertaker = Strays(self._loop, self._clients)
 
-    def keep(self, pid: int, client: Client) -> None:
+    def keep(self, pid: int, client: Kept) -> None:
         """Tell `client` of the end of this child."""
         self._clients[pid] = client
+
+    def client(self, pid: int) -> Kept | None:
+        """Who is told of the end of this child."""
+        return self._clients.get(pid)
+
+    def clients(self) -> Collection[Kept]:
+        """Everybody who is told of one."""
+        return self._clients.values()
 
     def signal(self, pid: int, number: int) -> None:
         """Signal the process group of an application that has not been reaped."""

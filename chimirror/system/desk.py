@@ -20,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
     from collections.abc import Mapping
-    from typing import Protocol
+    from typing import Protocol, TypeGuard
 
     from chimirror.system.child import Keeper, Starter
     from chimirror.system.errands import Errand
@@ -37,10 +37,10 @@ if TYPE_CHECKING:
 class Ward:
     """One application and the desk that it belongs to."""
 
-    __slots__ = ("_desk", "_number", "pid", "session")
+    __slots__ = ("_number", "desk", "pid", "session")
 
     def __init__(self, desk: Desk, session: str, number: int = 0, pid: int = 0) -> None:
-        self._desk = desk
+        self.desk = desk
         self._number = number  # the asker's, for the answer to its `start`
         self.session = session
         self.pid = pid
@@ -48,22 +48,22 @@ class Ward:
     def on_started(self, pid: int, pipes: tuple[int, int, int]) -> None:
         """The starter's answer."""
         self.pid = pid
-        self._desk.on_ward(self)
+        self.desk.on_ward(self)
         answer = errands.Started(self._number, pid, self.session)
         self._number = 0  # 32 bytes of each application
-        self._desk.tell(answer, tuple(fd for fd in pipes if fd >= 0))
+        self.desk.tell(answer, tuple(fd for fd in pipes if fd >= 0))
 
     def on_start_failed(self, reason: str, shortage: bool) -> None:
         """The starter's other answer."""
-        self._desk.tell(errands.Failed(self._number, reason, shortage))
+        self.desk.tell(errands.Failed(self._number, reason, shortage))
 
     def on_exit(self, status: int | None, survivors: bool) -> None:
         """It has ended and is reaped."""
-        self._desk.on_ward_exit(self, status, survivors)
+        self.desk.on_ward_exit(self, status, survivors)
 
     def on_fault(self, error: Exception) -> None:
         """A bug of ours."""
-        self._desk.on_fault(error)
+        self.desk.on_fault(error)
 
 
 class Desk:
@@ -78,13 +78,13 @@ class Desk:
     """
 
     __slots__ = (
+        "_count",
         "_ended",
         "_exits",
         "_keeper",
         "_kill_grace",
         "_loop",
         "_owner",
-        "_wards",
         "armed",
         "deadline",
         "link",
@@ -103,7 +103,7 @@ class Desk:
         self._owner = owner
         self._keeper = keeper
         self._kill_grace = kill_grace
-        self._wards: dict[int, Ward] = {}  # those that run, by pid
+        self._count = 0  # of wards that run: the keeper knows which
         self._ended: dict[str, tuple[int, bool]] = {}  # until `finish`: pid, survivors
         self._exits: list[tuple[int, int | None, bool]] = []  # to be told in a moment
         self.armed = 0
@@ -114,7 +114,7 @@ class Desk:
     @property
     def sessions(self) -> set[bytes]:
         """The sessions that are not over."""
-        every = {ward.session for ward in self._wards.values()} | self._ended.keys()
+        every = {ward.session for ward in self._wards()} | self._ended.keys()
         return {session.encode(errors="surrogateescape") for session in every}
 
     def tell(self, errand: Errand, pipes: tuple[int, ...] = ()) -> None:
@@ -142,8 +142,8 @@ class Desk:
 
     def _signal(self, errand: errands.Signal) -> None:
         """Meanwhile the number may have become that of another ward."""
-        ward = self._wards.get(errand.pid)
-        if ward is not None and errand.session in ("", ward.session):
+        ward = self._keeper.client(errand.pid)
+        if self._is_ours(ward) and errand.session in ("", ward.session):
             self._keeper.signal(errand.pid, errand.signal)
 
     def _finish(self, session: str) -> None:
@@ -153,20 +153,27 @@ class Desk:
 
     # Wards
 
+    def _is_ours(self, client: object) -> TypeGuard[Ward]:
+        return isinstance(client, Ward) and client.desk is self
+
+    def _wards(self) -> list[Ward]:
+        """Those that run; a table of our own would cost 40 bytes for each."""
+        return [one for one in self._keeper.clients() if self._is_ours(one)]
+
     def on_ward(self, ward: Ward) -> None:
         """An application is in our care."""
-        self._wards[ward.pid] = ward
+        self._count += 1
 
     def on_ward_exit(self, ward: Ward, status: int | None, survivors: bool) -> None:
         """One has ended; without an asker its session is over, too."""
-        self._wards.pop(ward.pid, None)
+        self._count -= 1
         if not self.lost:
             self._ended[ward.session] = (ward.pid, survivors)
             self._keeper.when_reaped(self._tell_exits)
             self._exits.append((ward.pid, status, survivors))
             return
         self._keeper.finish(ward.pid, ward.session, survivors)
-        if not self._wards:
+        if not self._count:
             self._close()
 
     def _tell_exits(self) -> None:
@@ -186,12 +193,12 @@ class Desk:
         self._signal_all(signal.SIGTERM)
         self._signal_all(signal.SIGCONT)
         self._loop.arm(self, self._loop.now + self._kill_grace)
-        if not self._wards:
+        if not self._count:
             self._close()
 
     def _signal_all(self, number: int) -> None:
-        for pid in self._wards:
-            self._keeper.signal(pid, number)
+        for ward in self._wards():
+            self._keeper.signal(ward.pid, number)
 
     def on_timer(self, now: float) -> None:
         """The kill grace is over."""

@@ -81,6 +81,7 @@ class Loop:
         "_closing",
         "_first",
         "_handlers",
+        "_latest",
         "_jobs",
         "_masks",
         "_owners",
@@ -104,6 +105,7 @@ class Loop:
         self._jobs: list[Callable[[], None]] = []
         self._buckets: dict[int, list[Timed]] = {}
         self._first = NO_TICK  # the earliest of the buckets
+        self._latest = 0  # the tick of whoever was armed last
         self._handlers: dict[int, tuple[Callable[[], None], Disposition]] = {}
         self._wake: tuple[int, int] | None = None
 
@@ -148,6 +150,9 @@ class Loop:
         owner.deadline = deadline
         due = min(max(deadline, self.now), self.now + HORIZON)
         tick = int(due * TICKS) + 1
+        if tick == self._latest:
+            tick = self._latest  # the same object: 32 bytes less for each owner
+        self._latest = tick
         if owner.armed:
             if owner.armed <= tick:
                 return

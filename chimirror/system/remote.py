@@ -17,7 +17,6 @@ from collections import deque
 from chimirror.system import errands
 from chimirror.system.link import Link
 from chimirror.system.loop import NEVER
-from chimirror.system.strays import SESSION_VARIABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ class Nobody:
 
     def __init__(self, starter: RemoteStarter, session: str) -> None:
         self._starter = starter
-        self._session = session
+        self.session = session
         self._pid = 0
 
     def on_started(self, pid: int, pipes: tuple[int, int, int]) -> None:
@@ -63,7 +62,7 @@ class Nobody:
 
     def on_exit(self, status: int, survivors: bool) -> None:
         """It has ended."""
-        self._starter.finish(self._pid, self._session, survivors)
+        self._starter.finish(self._pid, self.session, survivors)
 
     def on_fault(self, error: Exception) -> None:
         """A bug of ours."""
@@ -90,7 +89,8 @@ class RemoteStarter:
         self._waiting: deque[Request] = deque()
         self._asked: dict[int, Request] = {}
         self._last = 0
-        self._running: dict[int, tuple[Client, str, Link]] = {}
+        # By pid, for each post apart: a pair for each would cost 64 bytes.
+        self._running: dict[Link, dict[int, Client]] = {self._line: {}}
         # Sessions until `finish`, with the process group that is left, or 0.
         self._ended: dict[str, tuple[int, Link]] = {}
         self._over: dict[Link, list[str]] = {}  # until the next tick
@@ -108,9 +108,10 @@ class RemoteStarter:
 
     def signal(self, pid: int, number: int) -> None:
         """Signal the process group of an application that runs."""
-        if pid in self._running:
-            _, session, post = self._running[pid]
-            self._send(post, errands.Signal(number, pid, session))
+        for post, running in self._running.items():
+            if pid in running:
+                session = running[pid].session
+                self._send(post, errands.Signal(number, pid, session))
 
     def finish(self, pid: int, session: str, survivors: bool) -> None:
         """See child.Starter; those of one tick are told together."""
@@ -184,13 +185,12 @@ class RemoteStarter:
     ) -> None:
         request = self._asked.pop(started.started)
         client = request.client
-        session = request.environment.get(SESSION_VARIABLE, "")
         complete = len(pipes) == (3 if request.keep_stderr else 2)
         if not complete:  # the kernel dropped some: no descriptors were left
             for fd in pipes:
                 os.close(fd)
-            client = Nobody(self, session)
-        self._running[started.pid] = (client, session, link)
+            client = Nobody(self, client.session)
+        self._running[link][started.pid] = client
         ours = (*pipes, -1)[:3] if complete else (-1, -1, -1)
         self._tell(client, client.on_started, started.pid, ours)
         if not complete:
@@ -201,11 +201,10 @@ class RemoteStarter:
     def _on_exited(
         self, link: Link, pid: int, status: int | None, survivors: bool
     ) -> None:
-        running = self._running.get(pid)
-        if running is None or running[2] is not link:
+        client = self._running[link].pop(pid, None)
+        if client is None:
             return  # it was signalled away meanwhile, or is another's by now
-        client, session, _ = self._running.pop(pid)
-        self._ended[session] = (pid if survivors else 0, link)
+        self._ended[client.session] = (pid if survivors else 0, link)
         known = UNKNOWN if status is None else status
         self._tell(client, client.on_exit, known, survivors)
 
@@ -224,6 +223,7 @@ class RemoteStarter:
             raise errands.Nonsense("a zygote without a link")
         self._zygote = Link(self._loop, self, socket.socket(fileno=pipes[0]))
         self._generations[self._zygote] = generation
+        self._running[self._zygote] = {}
         self._ask()
 
     def on_lost(self, link: Link) -> None:
@@ -249,30 +249,31 @@ class RemoteStarter:
     def _claim(self, link: Link, generation: int) -> None:
         """Tell the supervisor which of those that it has adopted are ours."""
         claims: list[tuple[str, int, bool]] = []
-        for pid, (client, session, post) in self._running.items():
-            if post is link:
-                self._running[pid] = (client, session, self._line)
-                claims.append((session, pid, True))
+        running = self._running.pop(link)
+        self._running[self._line].update(running)
+        for pid, client in running.items():
+            claims.append((client.session, pid, True))
         for session, (group, post) in self._ended.items():
             if post is link:
                 self._ended[session] = (group, self._line)
                 claims.append((session, group, False))
         while True:
             batch, claims = claims[: errands.SESSIONS], claims[errands.SESSIONS :]
-            running = {session: pid for session, pid, runs in batch if runs}
+            adopted = {session: pid for session, pid, runs in batch if runs}
             ended = {session: pid for session, pid, runs in batch if not runs}
             more = bool(claims)
-            self._send(self._line, errands.Adopt(running, ended, generation, more))
+            self._send(self._line, errands.Adopt(adopted, ended, generation, more))
             if not more:
                 return
 
     def _abandon(self) -> None:
         """Nobody is left who could tell how anything ends."""
         self._give_up()
-        for pid, (client, session, post) in list(self._running.items()):
-            del self._running[pid]
-            self._ended[session] = (0, post)
-            self._tell(client, client.on_exit, UNKNOWN, False)
+        for post, running in self._running.items():
+            while running:
+                client = running.popitem()[1]
+                self._ended[client.session] = (0, post)
+                self._tell(client, client.on_exit, UNKNOWN, False)
 
     def on_event(self, fd: int, events: int) -> None:
         """The links watch their own descriptors."""
