@@ -79,6 +79,10 @@ def everything_is_there(machine: Machine, installed: set[str]) -> None:
     for page in (ROOT / "man").iterdir():
         target = f"/usr/local/share/man/man{page.suffix[1:]}/{page.name}"
         assert machine.path(target).is_symlink()
+    for place in ("bash-completion/completions/", "zsh/site-functions/_"):
+        assert machine.path(f"/usr/local/share/{place}chimirror-ctl").is_symlink()
+    said = machine.do("chimirror-ctl", "history")  # reads the journal
+    assert "systemd-python" not in said
     machine.do("systemd-analyze", "verify", "--man=no", "--recursive-errors=no", *UNITS)
     listed = machine.do("journalctl", "--dump-catalog")
     assert "Subject: A session has started" in listed
