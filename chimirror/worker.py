@@ -6,15 +6,14 @@ worker that dies takes only its own sessions with it.
 
 from __future__ import annotations
 
-from errno import EMFILE, ENFILE, ENOBUFS, ENOMEM
 from importlib import import_module
 
 from chimirror.control import Office
+from chimirror.entrance import Door, Seats
 from chimirror.service import Peer, Service, new_identity
 from chimirror.session import Session
 from chimirror.system import heap, sinks
 from chimirror.system.activation import peer_uid, plain_address
-from chimirror.system.admission import source_key
 from chimirror.system.lean import environment, os, signal, socket
 from chimirror.system.loop import EXCLUSIVE, NEVER, READ, Loop
 from chimirror.system.remote import RemoteStarter
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
     from chimirror.system.records import Records
 
 HANDSHAKES = 512  # in flight; more wait in the listener's queue
-ACCEPTS = 16  # per listener and turn, so that sessions are served in between
-SHORTAGE = (EMFILE, ENFILE, ENOBUFS, ENOMEM)
 SHORTAGE_PAUSE = 0.25  # seconds without accepting, when the kernel has no room
 LATE = (
     "chimirror.liveness",
@@ -52,68 +49,6 @@ ABORT = signal.SIGUSR1  # to a worker; SIGTERM may come from systemd too, to all
 # What a worker acts on, or leaves to the supervisor to act on.
 SIGNALS = (signal.SIGTERM, ABORT, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 MARGIN = 5.0  # seconds for sessions to end, beside the graces of their applications
-
-_accept = socket.socket._accept  # type: ignore[attr-defined]  # noqa: SLF001
-
-
-class Seats:
-    """The limits over all workers, as one worker sees them."""
-
-    __slots__ = ("_number", "_table")
-
-    def __init__(self, table: Table, number: int) -> None:
-        self._table = table
-        self._number = number
-
-    def enter(self, peer: Peer) -> str | None:
-        """See admission.Table.enter."""
-        return self._table.enter(self._number, source_key(peer.address, peer.uid))
-
-    def leave(self, peer: Peer) -> None:
-        """See admission.Table.leave."""
-        self._table.leave(self._number, source_key(peer.address, peer.uid))
-
-    def retry_after(self, cause: str) -> int:
-        """See admission.Table.retry_after."""
-        return self._table.retry_after(cause)
-
-
-class Door:
-    """One listener: hands each new connection to the worker."""
-
-    __slots__ = ("_handle", "_listener", "_worker", "fd")
-
-    def __init__(self, worker: Worker, listener: Listener) -> None:
-        self._worker = worker
-        self._listener = listener
-        self.fd = listener.fd
-        self._handle = socket.socket(-1, -1, -1, listener.fd)
-        self._handle.setblocking(False)
-
-    def on_event(self, fd: int, events: int) -> None:
-        """Connections wait."""
-        for _ in range(ACCEPTS):
-            if not self._worker.open:
-                return
-            try:
-                connection, address = _accept(self._handle)
-            except (BlockingIOError, ConnectionAbortedError, PermissionError):
-                return
-            except OSError as error:
-                if error.errno not in SHORTAGE:
-                    raise
-                self._worker.on_shortage(error)
-                return
-            self._worker.on_connection(connection, address)
-
-    def on_fault(self, error: Exception) -> None:
-        """A bug of ours, or a listener that is broken: never a dead accept loop."""
-        self._worker.on_shortage(error)
-
-    def close(self) -> None:
-        """Let go of the listener."""
-        self._handle.detach()
-        self._listener.close()
 
 
 class Worker(Service):
@@ -208,7 +143,8 @@ class Worker(Service):
     def on_decided(self) -> None:
         """A handshake is over."""
         super().on_decided()
-        self._admit()
+        if not self.open:
+            self._admit()
 
     def on_shortage(self, error: Exception) -> None:
         """accept(2) failed for want of something: try again in a moment."""
@@ -265,8 +201,9 @@ class Worker(Service):
 
     def on_session_end(self, session: Session) -> None:
         """A session has ended: room for another."""
-        self._admit()
-        self._leave_if_empty()
+        if not self.open:
+            self._admit()
+            self._leave_if_empty()
 
     def _leave_if_empty(self) -> None:
         if self._draining and not self.sessions:

@@ -483,3 +483,12 @@ def test_the_words_are_a_contract() -> None:
         admission.MAX_RATE,
     )
     assert causes == ("max-sessions", "max-sessions-per-source", "max-rate")
+
+
+@pytest.mark.parametrize("most", [None, 1])
+def test_sources_are_counted_where_there_is_a_limit(most: int | None) -> None:
+    table = Table(2, most, None, 1)
+    try:
+        assert table.by_source == (most is not None)
+    finally:
+        table.close()

@@ -23,7 +23,16 @@ PACKAGE = Path(chimirror.__file__).parent
 LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "bridge": ({"bridge", "crowd", "status"}, {"session", "options", "wire", "system"}),
     "server": (
-        {"server", "worker", "foster", "nursery", "zygote", "control", "herald"},
+        {
+            "server",
+            "worker",
+            "entrance",
+            "foster",
+            "nursery",
+            "zygote",
+            "control",
+            "herald",
+        },
         {"session", "options", "wire", "system"},
     ),
     "client": ({"client"}, {"options", "wire"}),

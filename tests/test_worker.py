@@ -19,7 +19,7 @@ from typing import Any, cast
 
 import pytest
 
-from chimirror import options, worker
+from chimirror import entrance, options, worker
 from chimirror.connection import Connection
 from chimirror.reception import Reception
 from chimirror.session import Session
@@ -197,9 +197,9 @@ def test_peers_of_tcp_are_addresses() -> None:
 def test_many_at_the_door_at_once() -> None:
     """More than are accepted in one turn."""
     with shop() as one:
-        peers = [one.connect() for _ in range(3 * worker.ACCEPTS)]
+        peers = [one.connect() for _ in range(3 * entrance.ACCEPTS)]
         one.loop.turn()
-        assert len(one.worker.sessions) == worker.ACCEPTS
+        assert len(one.worker.sessions) == entrance.ACCEPTS
         for peer in peers:
             peer.send_raw(upgrade("/", "json", ()))
         one.wait()
@@ -265,7 +265,7 @@ def test_a_shortage_is_waited_out_and_told_once(
         peer = one.connect()
         peer.send_raw(upgrade("/", "json", ()))
         with monkeypatch.context() as patch:
-            patch.setattr(worker, "_accept", fail)
+            patch.setattr(entrance, "_accept", fail)
             one.wait()
             assert not one.accepting()
             one.wait(1)
@@ -285,7 +285,7 @@ def test_a_client_that_went_again_is_no_shortage(
         raise error
 
     with shop() as one:
-        monkeypatch.setattr(worker, "_accept", fail)
+        monkeypatch.setattr(entrance, "_accept", fail)
         one.open()
     assert not one.records.of("note")
 

@@ -133,6 +133,11 @@ class Table:
         self._next, self._counts = parts[4].cast("I"), parts[5].cast("I")
         self._words[_FRESH] = 1
 
+    @property
+    def by_source(self) -> bool:
+        """Whether sources are counted at all; else it does not matter which one."""
+        return self._per_source > 0
+
     def enter(self, worker: int, source: bytes) -> str | None:
         """Counts one session of `source` in.
 

@@ -1,0 +1,96 @@
+"""How clients come into a worker: its listeners, and the limits of all workers."""
+
+from __future__ import annotations
+
+from errno import EMFILE, ENFILE, ENOBUFS, ENOMEM
+
+from chimirror.system.admission import source_key
+from chimirror.system.lean import socket
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    from chimirror.service import Peer
+    from chimirror.system.admission import Table
+    from chimirror.system.listen import Listener
+
+    class Host(Protocol):
+        """Who is told."""
+
+        open: bool
+
+        def on_connection(self, fd: int, address: object) -> None: ...
+
+        def on_shortage(self, error: Exception) -> None: ...
+
+
+ACCEPTS = 16  # per listener and turn, so that sessions are served in between
+SHORTAGE = (EMFILE, ENFILE, ENOBUFS, ENOMEM)
+
+_accept = socket.socket._accept  # type: ignore[attr-defined]  # noqa: SLF001
+
+
+class Seats:
+    """The limits over all workers, as one worker sees them."""
+
+    __slots__ = ("_number", "_table")
+
+    def __init__(self, table: Table, number: int) -> None:
+        self._table = table
+        self._number = number
+
+    def enter(self, peer: Peer) -> str | None:
+        """See admission.Table.enter."""
+        return self._table.enter(self._number, self._source(peer))
+
+    def leave(self, peer: Peer) -> None:
+        """See admission.Table.leave."""
+        self._table.leave(self._number, self._source(peer))
+
+    def _source(self, peer: Peer) -> bytes:
+        if not self._table.by_source:
+            return b""  # nobody asks
+        return source_key(peer.address, peer.uid)
+
+    def retry_after(self, cause: str) -> int:
+        """See admission.Table.retry_after."""
+        return self._table.retry_after(cause)
+
+
+class Door:
+    """One listener: hands each new connection to the worker."""
+
+    __slots__ = ("_handle", "_listener", "_worker", "fd")
+
+    def __init__(self, worker: Host, listener: Listener) -> None:
+        self._worker = worker
+        self._listener = listener
+        self.fd = listener.fd
+        self._handle = socket.socket(-1, -1, -1, listener.fd)
+        self._handle.setblocking(False)
+
+    def on_event(self, fd: int, events: int) -> None:
+        """Connections wait."""
+        for _ in range(ACCEPTS):
+            if not self._worker.open:
+                return
+            try:
+                connection, address = _accept(self._handle)
+            except (BlockingIOError, ConnectionAbortedError, PermissionError):
+                return
+            except OSError as error:
+                if error.errno not in SHORTAGE:
+                    raise
+                self._worker.on_shortage(error)
+                return
+            self._worker.on_connection(connection, address)
+
+    def on_fault(self, error: Exception) -> None:
+        """A bug of ours, or a listener that is broken: never a dead accept loop."""
+        self._worker.on_shortage(error)
+
+    def close(self) -> None:
+        """Let go of the listener."""
+        self._handle.detach()
+        self._listener.close()
