@@ -124,9 +124,13 @@ class Machine:
 class Screen(Output):
     """Standard output as text; a terminal if it has a width."""
 
-    def __init__(self, width: int = 0) -> None:
-        super().__init__(width=width)
+    def __init__(self, width: int = 0, height: int = 24) -> None:
+        super().__init__()
+        self.width, self.height = width, height
         self.text = ""
+
+    def measure(self) -> None:
+        """Its size is what it was made with."""
 
     def write(self, text: str) -> None:
         self.text += text

@@ -182,8 +182,22 @@ def test_watch_prints_again(machine: Machine) -> None:
     with pytest.raises(Interrupted):
         listing.sessions(given, machine.host, screen, pause)
     assert screen.text.count("ID  ") == 3
-    assert screen.text.count(listing.CLEAR) == 2
+    assert screen.text.count(listing.CLEAR) == 3
     assert pauses == [listing.PERIOD] * 3
+
+
+def test_watch_stays_on_the_screen(machine: Machine) -> None:
+    screen = Screen(100, 5)
+
+    def pause(seconds: float) -> None:
+        raise Interrupted
+
+    given = usage.parse(["sessions", "--watch"])
+    with pytest.raises(Interrupted):
+        listing.sessions(given, machine.host, screen, pause)
+    head, first, second, more = screen.text.splitlines()
+    assert head.startswith(f"{listing.CLEAR}ID ")
+    assert (first[:8], second[:8], more) == ("00000001", "00000003", "… and 1 more")
 
 
 def test_watch_in_a_pipe_is_a_line_of_json_each_time(machine: Machine) -> None:

@@ -7,7 +7,9 @@ what clients, systemd, the kernel and journalctl say.
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -29,7 +31,7 @@ from sessions import (
     own_address,
     vanished,
 )
-from settling import until
+from settling import descendants, until
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -186,6 +188,20 @@ def test_the_log_of_a_session(machine: Machine) -> None:
     wanted = f"_SYSTEMD_INVOCATION_ID={one['id']}"
     said = machine.do("journalctl", "--output=cat", wanted).splitlines()
     assert set(said) <= {line.partition(": ")[2] for line in lines}
+
+
+def test_following_can_be_interrupted(machine: Machine) -> None:
+    with ExitStack() as stack:
+        peer = open_session(machine, stack)
+        (one,) = open_all(machine, 1)
+        with following(machine, one["id"]) as process:
+            assert process.stdout is not None
+            while "started" not in process.stdout.readline():
+                pass
+            (inner,) = descendants(process.pid)
+            os.kill(inner.pid, signal.SIGINT)
+            assert process.wait(30) == -signal.SIGINT
+        echo(peer)
 
 
 @contextmanager

@@ -138,9 +138,11 @@ def test_a_terminal_is_known_by_its_width() -> None:
     here, there = pty.openpty()
     try:
         termios.tcsetwinsize(there, (24, 97))
-        assert Output(there).width == 97
+        output = Output(there)
+        assert (output.width, output.height) == (97, 24)
         termios.tcsetwinsize(there, (0, 0))
-        assert Output(there).width == 80
+        output.measure()
+        assert (output.width, output.height) == (80, 24)
     finally:
         os.close(here)
         os.close(there)

@@ -7,6 +7,7 @@ the fields that are wanted are copied. systemd.journal-fields(7), sd_journal(3).
 from __future__ import annotations
 
 import os
+import select
 from glob import glob
 from importlib import import_module
 
@@ -88,6 +89,7 @@ class Journal:
         The iterator ends with what is there, and goes on when it is asked again.
         """
         self._reader.flush_matches()
+        self._reader.fileno()  # from here on nothing is missed
         for index, name in enumerate(
             (SESSION, "_SYSTEMD_INVOCATION_ID", "INVOCATION_ID")
         ):
@@ -103,8 +105,11 @@ class Journal:
             yield record
 
     def wait(self) -> None:
-        """Until something has been logged."""
-        self._reader.wait()
+        """Until something is logged; unlike sd_journal_wait(3), Ctrl-C ends it."""
+        poll = select.poll()
+        poll.register(self._reader.fileno(), self._reader.get_events())
+        poll.poll(self._reader.get_timeout_ms())
+        self._reader.process()
 
 
 def _reader_class() -> Any:

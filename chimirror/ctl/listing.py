@@ -88,8 +88,7 @@ def sessions(
     status = _once(given, host, output, wanted, key)
     while "--watch" in given:
         pause(PERIOD)
-        if output.width:
-            output.write(CLEAR)
+        output.measure()
         status = _once(given, host, output, wanted, key)
     return status
 
@@ -105,11 +104,18 @@ def _once(
     if "--json" in given:
         output.json(rows)
         return status
+    hidden = 0
     if output.width:
         short = choose.shortest([one.id for one in found.sessions])
         for row in rows:
             row["id"] = str(row["id"])[:short]
-    output.table(COLUMNS, rows)
+        if "--watch" in given:
+            output.write(CLEAR)
+            # The head stays in sight: two lines are its and the last one's.
+            hidden = max(len(rows) - max(output.height - 3, 1), 0)
+    output.table(COLUMNS, rows[: len(rows) - hidden])
+    if hidden:
+        output.write(f"… and {hidden} more\n")
     return status
 
 

@@ -47,11 +47,19 @@ class Output:
 
     Attributes:
         width: columns of the terminal; 0 where there is none.
+        height: its lines.
     """
 
-    def __init__(self, fd: int = 1, width: int | None = None) -> None:
+    def __init__(self, fd: int = 1) -> None:
         self._fd = fd
-        self.width = _width(fd) if width is None else width
+        self.width, self.height = 0, 0
+        self.measure()
+
+    def measure(self) -> None:
+        """A terminal may have another size than before."""
+        if os.isatty(self._fd):
+            size = os.get_terminal_size(self._fd)
+            self.width, self.height = size.columns or 80, size.lines or 24
 
     def write(self, text: str) -> None:
         """All of it, at once."""
@@ -82,12 +90,6 @@ class Output:
         """A JSON text on one line, all ASCII, so that it moves no cursor either."""
         text = json.dumps(value, separators=(",", ":"))
         self.write(text.replace("\x7f", "\\u007f") + "\n")
-
-
-def _width(fd: int) -> int:
-    if not os.isatty(fd):
-        return 0
-    return os.get_terminal_size(fd).columns or 80
 
 
 def tabbed(columns: Sequence[Column], rows: Sequence[Row]) -> str:
