@@ -50,9 +50,7 @@ if TYPE_CHECKING:
 
 CONNECTING, OPEN, CLOSING, LINGERING, CLOSED = range(5)
 
-CLOSE_TIMEOUT = (
-    2.0  # seconds: for a close frame to leave, and for the peer's last words
-)
+CLOSE_TIMEOUT = 2.0  # seconds: for a close frame to leave, and the peer's last words
 
 
 class Connection(Stream):

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib
-import sys
-
 import h11
 import pytest
 from hypothesis import example, given
@@ -487,28 +483,3 @@ def test_a_client_understands_the_answer(status: int, method: str) -> None:
     assert isinstance(client.next_event(), h11.EndOfMessage)
     client.receive_data(b"")
     assert isinstance(client.next_event(), h11.ConnectionClosed)
-
-
-def test_switching_protocols() -> None:
-    """The example of RFC 6455, 1.2 and 1.3."""
-    key = b"dGhlIHNhbXBsZSBub25jZQ=="
-    answer = (
-        b"HTTP/1.1 101 Switching Protocols\r\n"
-        b"Upgrade: websocket\r\n"
-        b"Connection: Upgrade\r\n"
-        b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"
-    )
-    assert http.switching_protocols(key, None) == answer + b"\r\n"
-    assert http.switching_protocols(key, b"chat") == (
-        answer + b"Sec-WebSocket-Protocol: chat\r\n\r\n"
-    )
-
-
-def test_a_python_without_its_own_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "_sha1", None)
-    spec = importlib.util.find_spec("chimirror.wire.http")
-    assert spec is not None
-    assert spec.loader is not None
-    copy = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(copy)
-    assert copy.sha1 is hashlib.sha1

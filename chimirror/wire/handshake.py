@@ -9,10 +9,9 @@ proxies tell to `forwarded`.
 
 from __future__ import annotations
 
-import binascii
-
 from chimirror.wire import address, http
 from chimirror.wire.http import Refusal
+from chimirror.wire.key import is_key
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -160,14 +159,6 @@ def _is_visit(request: Request) -> bool:
             or request.get(b"sec-websocket-key") is not None
         )
     )
-
-
-def is_key(value: bytes) -> bool:
-    """Whether this is a Sec-WebSocket-Key: 16 bytes in base64."""
-    try:
-        return len(binascii.a2b_base64(value, strict_mode=True)) == 16
-    except ValueError:
-        return False
 
 
 def _check_upgrade(request: Request) -> None:

@@ -13,18 +13,11 @@ import binascii
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from hashlib import sha1
-else:
-    try:
-        from _sha1 import sha1  # hashlib costs a starting bridge 4.5 ms
-    except ImportError:  # a Python built without its own hashes
-        from hashlib import sha1
 
 MAX_HEAD = 16384
 MAX_FIELDS = 100
 MAX_QUOTE = 256
 
-_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _ALNUM = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 TOKEN = b"!#$%&'*+-.^_`|~" + _ALNUM
 _LINE = bytes(range(0x20, 0x7F))
@@ -288,18 +281,3 @@ def response(
     lines.append("Connection: close" + (", Upgrade" if status == 426 else ""))
     answer = "\r\n".join(lines).encode("ascii") + b"\r\n\r\n"
     return answer if head else answer + payload
-
-
-def switching_protocols(key: bytes, subprotocol: bytes | None) -> bytes:
-    """Write the 101 that opens a WebSocket (RFC 6455 4.2.2)."""
-    digest = sha1(key + _GUID).digest()  # noqa: S324 - RFC 6455 prescribes it
-    accept = binascii.b2a_base64(digest, newline=False)
-    answer = (
-        b"HTTP/1.1 101 Switching Protocols\r\n"
-        b"Upgrade: websocket\r\n"
-        b"Connection: Upgrade\r\n"
-        b"Sec-WebSocket-Accept: %s\r\n" % accept
-    )
-    if subprotocol is not None:
-        answer += b"Sec-WebSocket-Protocol: %s\r\n" % subprotocol
-    return answer + b"\r\n"

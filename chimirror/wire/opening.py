@@ -11,6 +11,7 @@ Ignorance: sockets, limits and the application.
 from __future__ import annotations
 
 from chimirror.wire import cgi, handshake, http
+from chimirror.wire.key import is_key, switching_protocols
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class Opening:
 
     def response(self) -> bytes:
         """Write the 101."""
-        return http.switching_protocols(self.key, self.subprotocol)
+        return switching_protocols(self.key, self.subprotocol)
 
 
 class Openings:
@@ -118,7 +119,7 @@ class Openings:
         known = self._known.get(head)
         if known is not None:
             key = data[at : at + _KEY_SIZE]
-            if handshake.is_key(key):
+            if is_key(key):
                 return known.again(key, peer_address, peer_port)
         found = self.judge(data, peer_address, peer_port)
         if isinstance(found, Opening) and data[at : at + _KEY_SIZE] == found.key:
