@@ -12,7 +12,6 @@ import os
 import socket
 import subprocess
 import threading
-from types import TracebackType
 
 import pytest
 
@@ -53,12 +52,7 @@ class Cable:
         ip(f"-n {name} link set far up")
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         ip(f"link del {self.name}")
         ip(f"netns del {self.name}")
 
