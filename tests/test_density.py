@@ -40,9 +40,9 @@ def test_small_run(tmp_path: Path) -> None:
         said, wrong = process.communicate(timeout=60)
     assert (process.returncode, wrong) == (0, ""), said
     found = json.loads((tmp_path / "density.json").read_text())
-    assert "Memory of each, 300 sessions" in {one["name"] for one in found["figures"]}
     values = {one["name"]: one["values"] for one in found["figures"]}
-    assert values["sessions"] == {"chimirror-server": [SESSIONS]}
+    assert values["sessions"] == {"chimirror-server, lines": [SESSIONS]}
+    assert "together, 300 sessions" in values
     assert [row["sessions"] for row in found["growth"]] == [SESSIONS]
     assert limits() == before
 

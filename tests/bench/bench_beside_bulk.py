@@ -15,8 +15,8 @@ from pathlib import Path
 
 sys.path += [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 
-from contenders import CEILING, Contender
-from harness import Bench, Bound, Turn, percentile
+from figures import Bound
+from harness import Bench, Turn, percentile
 from load import SIZE, enter, message, ping_pong
 
 ENDLESS = b'"source 4096 1000000000"'
@@ -45,7 +45,7 @@ def bulk(turn: Turn) -> Iterator[None]:
 
 
 def main() -> int:
-    bench = Bench("beside_bulk", __doc__ or "", rounds=5)
+    bench = Bench("beside_bulk", __doc__ or "", rounds=7)
     bench.parser.add_argument("--count", type=int, default=150, help="of each session")
     args = bench.parser.parse_args()
 
@@ -66,10 +66,7 @@ def main() -> int:
         turn.note("echo beside bulk p50", "µs", percentile(times, 0.5) * 1e6)
         turn.note("echo beside bulk p99", "µs", percentile(times, 0.99) * 1e6, NO_WORSE)
 
-    def wanted(one: Contender) -> bool:
-        return one.name != CEILING
-
-    return bench.run(args, measure, wanted)
+    return bench.run(args, measure)
 
 
 if __name__ == "__main__":

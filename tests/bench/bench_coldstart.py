@@ -20,8 +20,10 @@ from pathlib import Path
 
 sys.path += [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 
-from harness import Bench, Bound, Figure, machine
+from figures import Bound, Figure
+from harness import Bench, machine
 
+from launch import ROOT
 from peers import upgrade
 
 ROUNDS = 100
@@ -31,7 +33,7 @@ REQUEST = upgrade("/", "json", ())
 SILENT = (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)
 QUIET = (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0)
 APPLICATION = ["/bin/echo", "hi"]
-IMPORT = "import sys; sys.path.append({!r}); from chimirror.bridge import main; main()"
+IMPORT = "import sys; sys.path += {!r}; from chimirror.bridge import main; main()"
 
 
 def launcher(scratch: str) -> str:
@@ -55,6 +57,7 @@ def first_byte(argv: list[str]) -> float:
     began = time.perf_counter()
     moves = [(os.POSIX_SPAWN_DUP2, fd, 0), (os.POSIX_SPAWN_DUP2, fd, 1), QUIET]
     pid = os.posix_spawnp(argv[0], argv, os.environ, file_actions=moves)
+    theirs.close()
     seen = b""
     while b'"stdout"' not in seen:
         data = ours.recv(65536)
@@ -63,7 +66,6 @@ def first_byte(argv: list[str]) -> float:
         seen += data
     took = time.perf_counter() - began
     ours.close()
-    theirs.close()
     os.waitpid(pid, 0)
     return took
 
@@ -87,7 +89,7 @@ def ways(scratch: str) -> dict[str, tuple[Callable[[list[str]], float], list[str
         OURS: (first_byte, [installed, *tail]),
         "python3 -I -S -c, bridge": (
             first_byte,
-            [python, "-I", "-S", "-c", IMPORT.format(str(site)), *tail],
+            [python, "-I", "-S", "-c", IMPORT.format([str(site), ROOT]), *tail],
         ),
         "/bin/echo alone": (whole_run, APPLICATION),
     }
@@ -106,7 +108,7 @@ def show(figure: Figure, name: str) -> None:
 def main() -> int:
     bench = Bench("coldstart", __doc__ or "", ROUNDS)
     args = bench.parser.parse_args()
-    bench.extra["reference"] = BARE
+    bench.reference = BARE
     bound = Bound(most=BOUND, against=BARE)
     figure = bench.figure("cold start, to the first byte", "ms", (bound,))
     with tempfile.TemporaryDirectory() as scratch:

@@ -13,8 +13,9 @@ from pathlib import Path
 
 sys.path += [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 
-from contenders import CEILING, Contender
-from harness import Bench, Bound, Turn, cpu_seconds, percentile
+from contenders import CEILING, plain
+from figures import Bound
+from harness import Bench, Turn, cpu_seconds, percentile
 from load import visits
 
 from peers import upgrade
@@ -23,13 +24,8 @@ FASTER = Bound(most=0.6)
 MORE = {1: Bound(least=1.5), 8: Bound(least=1.8), 32: Bound(least=2.0)}
 
 
-def wanted(one: Contender) -> bool:
-    """All that differ here: a framing of ours as of theirs is no matter."""
-    return "json" not in one.name and "binary" not in one.name
-
-
 def main() -> int:
-    bench = Bench("connect", __doc__ or "", rounds=5)
+    bench = Bench("connect", __doc__ or "", rounds=9)
     bench.parser.add_argument("--clients", default="1,8,32")
     bench.parser.add_argument("--seconds", type=float, default=0.3, help="per turn")
     args = bench.parser.parse_args()
@@ -50,7 +46,7 @@ def main() -> int:
             turn.note(f"connections, {many}", "per s", rate, *bound)
             turn.note(f"load client's CPU, {many}", "cores", busy)
 
-    return bench.run(args, measure, wanted, tiny=True)
+    return bench.run(args, measure, plain, tiny=True)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ from pathlib import Path
 
 sys.path += [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 
-from harness import Bench, Bound, Turn, percentile
+from figures import Bound
+from harness import Bench, Turn, percentile
 from load import enter, message, ping_pong, stream
 
 SIZES = {64: "64 B", 1024: "1 KiB"}

@@ -1,81 +1,56 @@
 """What idle sessions cost: processor time while they are only kept alive.
 
-Law: nothing is said but pings, which the client answers; so that there is something to
-measure, chimirror-server pings every second here and not every twenty, and the figure
-is what its default would cost. Others keep their defaults, in which websocketd and
-socat do not ping at all, and so never notice that a client has died.
+Law: everybody holds as many sessions at the same time, with its defaults, and nothing
+is said but pings, which the clients answer; what each one's processes have used is
+read before and after whole intervals of pings. How many there were is told too: who
+does not ping uses no time, and never notices that a client has died.
 """
 
 from __future__ import annotations
 
-import select
-import socket
 import sys
+from contextlib import ExitStack
 from pathlib import Path
-from time import monotonic
 
 sys.path += [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 
-from contenders import CEILING, Contender
-from harness import Bench, Turn, cpu_seconds
-from load import PATIENCE, enter
+from books import family
+from contenders import plain
+from crowds import Crowds
+from harness import Bench, cpu_seconds, pause, rest
 
-from peers import frame
-from settling import descendants, read
-
-PONG = frame(10, b"")
-PING_INTERVAL, DEFAULT_INTERVAL = 1, 20
-
-
-def serving(root: int) -> list[int]:
-    """The processes that serve; not the applications."""
-    family = [root, *[child.pid for child in descendants(root)]]
-    return [pid for pid in family if read(f"/proc/{pid}/comm") != b"tiny\n"]
-
-
-def answer(sessions: list[socket.socket], seconds: float) -> int:
-    """Answers pings for a while; how many."""
-    poller = select.epoll()
-    by_number = {session.fileno(): session for session in sessions}
-    for number in by_number:
-        poller.register(number, select.EPOLLIN)
-    limit, count = monotonic() + seconds, 0
-    while (left := limit - monotonic()) > 0:
-        for number, _ in poller.poll(min(left, PATIENCE)):
-            if not by_number[number].recv(4096):
-                raise ConnectionError("an idle session ended")
-            by_number[number].send(PONG)
-            count += 1
-    poller.close()
-    return count
+INTERVAL = 20.0  # seconds between two pings, ours and those of websockets
 
 
 def main() -> int:
     bench = Bench("idle_cpu", __doc__ or "", rounds=2)
-    bench.parser.add_argument("--sessions", type=int, default=200)
-    bench.parser.add_argument("--seconds", type=float, default=2.5)
+    bench.parser.add_argument("--sessions", type=int, default=500)
+    bench.parser.add_argument(
+        "--seconds", type=float, default=INTERVAL, help="of each round"
+    )
     args = bench.parser.parse_args()
-    bench.own = (f"--ping-interval={PING_INTERVAL}",)
-
-    def measure(turn: Turn) -> None:
-        address, codec = turn.service.address, turn.contender.codec
-        sessions = [enter(address, codec) for _ in range(args.sessions)]
-        answer(sessions, 1.0)  # their first words
-        pids = serving(turn.service.pid)
-        before = cpu_seconds(pids)
-        answer(sessions, args.seconds)
-        used = (cpu_seconds(pids) - before) / args.seconds / args.sessions
-        if turn.contender.ours:
-            used *= PING_INTERVAL / DEFAULT_INTERVAL
-        for session in sessions:
-            session.close()
-        name = "CPU of 10,000 idle sessions"
-        turn.note(name, "% of a core", used * 10_000 * 100)
-
-    def wanted(one: Contender) -> bool:
-        return one.name != CEILING and one.codec.framing in ("lines", "text", "none")
-
-    return bench.run(args, measure, wanted, tiny=True)
+    used = bench.figure(f"CPU of {args.sessions} idle sessions", "% of a core")
+    asked = bench.figure("pings to each session", "per minute")
+    with bench.started(args, plain, tiny=True) as services, ExitStack() as stack:
+        held = []
+        for one, service in services:
+            crowds = Crowds(stack, one, service, args.sessions)
+            crowds.open(args.sessions)
+            held.append((one, crowds, family(service.pid)[0]))
+        for _, service in services:
+            rest(service)
+        for _ in range(args.rounds):
+            before = [(cpu_seconds(own), crowds.pings()) for _, crowds, own in held]
+            pause(args.seconds)
+            for (one, crowds, own), (seconds, pings) in zip(held, before, strict=True):
+                share = (cpu_seconds(own) - seconds) / args.seconds
+                used.add(one.name, share * 100)
+                rate = (crowds.pings() - pings) / args.sessions / args.seconds
+                asked.add(one.name, rate * 60)
+        for _, crowds, _ in held:
+            assert crowds.live() == args.sessions
+            crowds.all("drop")
+    return bench.finish(args)
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ from pathlib import Path
 
 sys.path += [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 
-from contenders import REFERENCE
-from harness import Bench, Bound, Turn
+from figures import REFERENCE, Bound
+from harness import Bench, Turn
 from load import Codec, enter, exchange, message, repeated
 
 SIZES = {64: "64 B", 4096: "4 KiB", 1 << 16: "64 KiB", 1_000_000: "1 MB"}
@@ -31,7 +31,7 @@ OUT = {
 
 
 def main() -> int:
-    bench = Bench("oneway", __doc__ or "", rounds=3)
+    bench = Bench("oneway", __doc__ or "", rounds=5)
     bench.parser.add_argument("--seconds", type=float, default=0.2, help="per turn")
     args = bench.parser.parse_args()
     amounts: dict[tuple[str, int, str], float] = {}

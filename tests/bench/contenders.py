@@ -1,14 +1,16 @@
 """Who is measured: chimirror-server, and what else a user would pick.
 
 Law: each is started as its own documentation says, with its defaults: what it logs of
-every session it logs here too. All run side by side through a whole benchmark and
-cost nothing while it is not their turn. One that is not installed is left out.
+every session it logs here too, all into files. All run side by side through a whole
+benchmark and cost nothing while it is not their turn. One that is not installed is
+left out.
 Ignorance: what is measured.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import shutil
 import subprocess
 import sys
@@ -19,15 +21,20 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from load import BARE, BINARIES, JSON, LINES, RAW, TEXTS, Codec
+from figures import REFERENCE
+from load import BARE, BINARIES, JSON, LINES, RAW, TEXTS, TTY, Codec
 
 from launch import Service, await_port, reserved, running, server
 from settling import MARK
 
 HERE = Path(__file__).parent
-REFERENCE = "websocketd"
 OURS = "chimirror-server"
 CEILING = "(bare C server)"
+FLOOR = "(bare C server, spawning)"
+STARTING = ("connect",)  # the benchmarks of one whose sessions differ otherwise
+HOLDING = ("connect", "memory", "idle_cpu")
+MOVING = ("connect", "echo", "beside_bulk", "oneway")
+WITH_SYSTEMD = HERE.parent / "with-systemd"
 
 Start = Callable[[Path, list[str]], AbstractContextManager[Service]]
 
@@ -39,10 +46,12 @@ class Contender(NamedTuple):
     codec: Codec
     start: Start
     version: str
+    benches: tuple[str, ...] = ()  # empty: it takes part in all
 
-    @property
-    def ours(self) -> bool:
-        return self.name.startswith(OURS)
+
+def plain(one: Contender) -> bool:
+    """Where framings do not matter, each server takes part once."""
+    return "json" not in one.name and "--binary" not in one.name
 
 
 def said(*argv: str) -> str:
@@ -92,8 +101,38 @@ def websocat(port: int, command: list[str]) -> list[str]:
     return [*own, "--exec-args", *command[1:]]
 
 
+@contextmanager
+def websockify(directory: Path, command: list[str]) -> Iterator[Service]:
+    """It passes connections on, here to socat."""
+
+    def argv(port: int, _: list[str]) -> list[str]:
+        return ["websockify", f"127.0.0.1:{port}", f"127.0.0.1:{behind.port}"]
+
+    with (
+        on_port(socat, directory, command) as behind,
+        on_port(argv, directory, command) as service,
+    ):
+        yield service
+
+
+def ttyd(port: int, command: list[str]) -> list[str]:
+    return ["ttyd", "--interface=lo", f"--port={port}", "--writable", *command]
+
+
+def systemd(port: int, command: list[str]) -> list[str]:
+    """A throw-away machine on this one's network, with Accept=yes and no bounds."""
+    place = str(Path(command[0]).parent)
+    inside = [str(HERE / "accepting.sh"), str(port), " ".join(command)]
+    binds = ["--bind-ro", place, "--bind-ro", str(HERE)]
+    return [str(WITH_SYSTEMD), "--share-net", *binds, "--", *inside]
+
+
 def bare(port: int, command: list[str]) -> list[str]:
     return [str(Path(command[0]).with_name("programs")), "serve", str(port)]
+
+
+def floor(port: int, command: list[str]) -> list[str]:
+    return [str(Path(command[0]).with_name("floor")), str(port), *command]
 
 
 def chimirror(
@@ -103,6 +142,48 @@ def chimirror(
         yield service
 
 
+def ours(own: tuple[str, ...]) -> list[Contender]:
+    """Each framing of chimirror-server, with these options."""
+    start = partial(contextmanager(chimirror), own)
+    version = importlib.metadata.version("chimirror")
+    return [
+        Contender(f"{OURS}, {codec.framing}", codec, start, version)
+        for codec in (LINES, JSON)
+    ]
+
+
+def other(
+    name: str,
+    codec: Codec,
+    make: Callable[[int, list[str]], list[str]],
+    version: str,
+    benches: tuple[str, ...] = (),
+) -> Contender:
+    return Contender(name, codec, partial(on_port, make), version, benches)
+
+
+def installed() -> Iterator[Contender]:
+    """The other peers that this machine has."""
+    version = importlib.metadata.version("websockets")
+    yield other("asyncio+websockets", TEXTS, asyncio_bridge, version)
+    if shutil.which("websocat"):
+        yield other("websocat", TEXTS, websocat, said("websocat", "--version"))
+    if shutil.which("ttyd"):
+        yield other("ttyd", TTY, ttyd, said("ttyd", "--version"), STARTING)
+    if shutil.which("socat"):
+        version = packaged("socat") or said("socat", "-V")
+        yield other("socat, no WebSocket", RAW, socat, version)
+        if shutil.which("websockify"):
+            version = f"{packaged('websockify')}, socat {version}"
+            name = "websockify+socat"
+            yield Contender(name, BINARIES, websockify, version, MOVING)
+    if os.getuid() == 0 and shutil.which("systemd-run") and WITH_SYSTEMD.exists():
+        version = said("systemctl", "--version")
+        yield other("systemd Accept, no WebSocket", RAW, systemd, version, HOLDING)
+    yield other(CEILING, BARE, bare, "", ("connect", "echo", "oneway"))
+    yield other(FLOOR, BARE, floor, "", STARTING)
+
+
 def every(paths: list[str], own: tuple[str, ...]) -> list[Contender]:
     """All that this machine has.
 
@@ -110,12 +191,7 @@ def every(paths: list[str], own: tuple[str, ...]) -> list[Contender]:
         paths: websocketd, and more binaries of it.
         own: options of chimirror-server.
     """
-    start = partial(contextmanager(chimirror), own)
-    version = importlib.metadata.version("chimirror")
-    found = [
-        Contender(f"{OURS}, {codec.framing}", codec, start, version)
-        for codec in (LINES, JSON)
-    ]
+    found = ours(own)
     for path in paths:
         name, version = Path(path).name, packaged(path) or said(path, "--version")
         if shutil.which(path):
@@ -126,33 +202,23 @@ def every(paths: list[str], own: tuple[str, ...]) -> list[Contender]:
                     f"{name} --binary", BINARIES, websocketd(path, "--binary"), version
                 ),
             ]
-    version = importlib.metadata.version("websockets")
-    found.append(
-        Contender(
-            "asyncio+websockets", TEXTS, partial(on_port, asyncio_bridge), version
-        )
-    )
-    if shutil.which("websocat"):
-        version = said("websocat", "--version")
-        found.append(Contender("websocat", TEXTS, partial(on_port, websocat), version))
-    if shutil.which("socat"):
-        version = packaged("socat") or said("socat", "-V")
-        found.append(
-            Contender("socat, no WebSocket", RAW, partial(on_port, socat), version)
-        )
-    found.append(Contender(CEILING, BARE, partial(on_port, bare), ""))
-    return found
+    return [*found, *installed()]
 
 
-def compiled(directory: Path) -> tuple[str, str] | None:
-    """The programs of programs.c and tiny.c; None where there is no compiler."""
+class Programs(NamedTuple):
+    """What has been compiled, for which benchmark's application."""
+
+    all: str  # programs.c: does what it is told
+    tiny: str
+
+
+def compiled(directory: Path) -> Programs | None:
+    """The programs in C; None where they cannot be compiled."""
     cc = shutil.which("cc")
     if not cc:
         return None
-    program, tiny = str(directory / "programs"), str(directory / "tiny")
-    flags = ["-O2", "-Wall", "-static", "-o"]
-    subprocess.run([cc, *flags, program, str(HERE / "programs.c")], check=True)
-    without = [cc, "-nostdlib", *flags, tiny, str(HERE / "tiny.c")]
-    if subprocess.run(without, check=False).returncode:
-        return program, program  # it does the same, and starts more slowly
-    return program, tiny
+    for name, options in (("programs", ()), ("floor", ()), ("tiny", ("-nostdlib",))):
+        argv = [cc, "-O2", "-Wall", "-static", *options, str(HERE / f"{name}.c")]
+        if subprocess.run([*argv, "-o", str(directory / name)]).returncode:
+            return None
+    return Programs(str(directory / "programs"), str(directory / "tiny"))

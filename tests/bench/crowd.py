@@ -1,9 +1,12 @@
 """Some thousands of clients in one process, which does what it is told on stdin.
 
+    python crowd.py FRAMING HOST PORT NETWORK
+
 Law: an order is a line of JSON, and so is its answer: what was done, and everything
-that went wrong since the answer before. Pings are answered at any time, and whatever
-a session says that it was not asked for is wrong. The end of stdin is the end.
-Ignorance: who serves, and why these things are wanted (bench_density.py knows).
+that went wrong since the answer before. A session is open when its application has
+said its word (tiny.c). Pings are answered at any time, and whatever a session says
+that it was not asked for is wrong. The end of stdin is the end.
+Ignorance: who serves, and why these things are wanted.
 """
 
 from __future__ import annotations
@@ -22,10 +25,11 @@ from typing import Any
 sys.path += [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 
 from harness import raise_limits
-from load import HEAD_END, LINES, PATIENCE
+from load import BINARIES, HEAD_END, LINES, PATIENCE, RAW, TEXTS, WORD, Codec
 
-from peers import CLOSE, PING, PONG, TEXT, frame
+from peers import CLOSE, PING, PONG, frame
 
+CODECS = {codec.framing: codec for codec in (LINES, TEXTS, BINARIES, RAW)}
 HANDSHAKES = 64  # in flight
 ECHOES = 256  # likewise
 CLOSES = 256
@@ -45,7 +49,9 @@ class Crowd:
         network: the first three numbers of all source addresses.
     """
 
-    def __init__(self, address: tuple[str, int], network: str) -> None:
+    def __init__(self, codec: Codec, address: tuple[str, int], network: str) -> None:
+        self.codec = codec
+        self.word = codec.short(WORD)
         self.address = address
         self.network = network
         self.poller = select.epoll()
@@ -54,7 +60,7 @@ class Crowd:
         self.fresh: set[int] = set()  # of the live: no answer to the handshake yet
         self.leaving: set[int] = set()  # of the live: the close frame is sent
         self.rest: dict[int, bytes] = {}  # the begun frame or head of some
-        self.awaited: dict[int, bytes] = {}  # the frame that has to come
+        self.awaited: dict[int, bytes] = {}  # what has to be said next
         self.wrong: Counter[str] = Counter()
         self.orders: deque[str] = deque()
         self.begun = b""
@@ -69,17 +75,21 @@ class Crowd:
                 self.turn(None)
             order = json.loads(self.orders.popleft())
             began = perf_counter()
-            found = getattr(self, order["do"])(order["count"])
+            found = {}
+            try:
+                found = getattr(self, order["do"])(order["count"])
+            except (TimeoutError, ConnectionError) as error:
+                self.wrong[str(error)] += 1
             seconds = perf_counter() - began
             answer = {"seconds": seconds, "live": len(self.live), **found}
             answer["wrong"], self.wrong = self.wrong, Counter()
             print(json.dumps(answer), flush=True)
 
     def open(self, count: int) -> dict[str, Any]:
-        """So many more sessions, a few handshakes at a time."""
+        """So many more sessions, a few at a time, until each has said its word."""
         left = count
-        while left or self.fresh:
-            while left and len(self.fresh) < HANDSHAKES:
+        while left or self.awaited:
+            while left and len(self.awaited) < HANDSHAKES:
                 self.begin()
                 left -= 1
             self.turn()
@@ -93,10 +103,12 @@ class Crowd:
         connection.bind((source, 0))
         connection.connect(self.address)
         connection.setblocking(False)
-        connection.send(LINES.request)
         fd = connection.fileno()
         self.live[fd] = connection
-        self.fresh.add(fd)
+        self.awaited[fd] = self.word
+        if self.codec.request:
+            connection.send(self.codec.request)
+            self.fresh.add(fd)
         self.poller.register(fd, select.EPOLLIN)
 
     def echo(self, count: int) -> dict[str, Any]:
@@ -115,8 +127,8 @@ class Crowd:
             return  # it is counted as lost
         self.said += 1
         line = b'"session %d of %d, %d"' % (fd, os.getpid(), self.said)
-        self.awaited[fd] = bytes((0x80 | TEXT, len(line))) + line
-        self.live[fd].send(frame(TEXT, line))
+        self.awaited[fd] = self.codec.short(line)
+        self.live[fd].send(self.codec.wrap(line))
 
     def probe(self, count: int) -> dict[str, Any]:
         """One echo at a time, on `count` sessions among all: seconds."""
@@ -146,6 +158,14 @@ class Crowd:
         while self.leaving:
             self.turn()
         return {"closed": self.closed}
+
+    def drop(self, count: int) -> dict[str, Any]:
+        """All connections are closed, and nobody is told."""
+        while self.live:
+            self.live.popitem()[1].close()
+        for forgotten in (self.fresh, self.rest, self.awaited):
+            forgotten.clear()
+        return {}
 
     # Events
 
@@ -186,14 +206,14 @@ class Crowd:
             status = head.partition(b"\r\n")[0]
             if b" 101 " not in status:
                 self.wrong[status.decode("latin-1")] += 1
-        while len(data) >= 2 and len(data) >= (size := 2 + data[1]):
+        while size := self.codec.whole(data):
             self.take(fd, data[:size])
             data = data[size:]
         if data:
             self.rest[fd] = data
 
     def take(self, fd: int, whole: bytes) -> None:
-        """One frame of a server's."""
+        """One frame of a server's, or one line."""
         if whole == self.awaited.get(fd):
             del self.awaited[fd]
             self.right += 1
@@ -220,4 +240,5 @@ class Crowd:
 
 if __name__ == "__main__":
     raise_limits()
-    Crowd((sys.argv[1], int(sys.argv[2])), sys.argv[3]).serve()
+    framing, host, port, network = sys.argv[1:]
+    Crowd(CODECS[framing], (host, int(port)), network).serve()

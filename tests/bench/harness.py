@@ -14,70 +14,32 @@ import json
 import os
 import platform
 import resource
+import select
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from glob import glob
 from pathlib import Path
+from time import monotonic
 from typing import Any, NamedTuple
 
 import contenders
-from contenders import REFERENCE, Contender
+from contenders import Contender
+from figures import REFERENCE, Bound, Figure
 
 from launch import Service
+from settling import descendants, read
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent.parent / "build" / "bench"
-THREADS = "task/*/schedstat"
-QUIET = 0.03  # seconds between two measurements: the one before goes on ending
+THREADS = "/proc/{}/task/*/schedstat"
+QUIET = 0.03  # seconds in which a contender does nothing more
+SPENT = 0.001  # seconds of processor time that are nothing
+LONG = 5.0  # seconds that it may need to end what was measured
 
 Measure = Callable[["Turn"], None]
-
-
-class Bound(NamedTuple):
-    """What our ratio has to be, or our value where it is `against` nobody."""
-
-    least: float = 0.0
-    most: float = float("inf")
-    framing: str = ""  # of ours, that is held to it; empty: each
-    against: str = REFERENCE
-
-    def __str__(self) -> str:
-        return f"at least {self.least}" if self.least else f"at most {self.most}"
-
-    def holds(self, ratio: float) -> bool:
-        return self.least <= ratio <= self.most
-
-
-class Figure:
-    """One measured quantity: who had which values, round by round."""
-
-    def __init__(self, name: str, unit: str, bounds: tuple[Bound, ...]) -> None:
-        self.name = name
-        self.unit = unit
-        self.bounds = bounds
-        self.values: dict[str, list[float]] = {}
-
-    def add(self, who: str, value: float) -> None:
-        self.values.setdefault(who, []).append(value)
-
-    def ratios(self, who: str, against: str = REFERENCE) -> list[float]:
-        """Of each round in which both have a value, in order of size."""
-        if not against:
-            return sorted(self.values[who])
-        pairs = zip(self.values[who], self.values.get(against, ()), strict=False)
-        return sorted(mine / its for mine, its in pairs if its)
-
-    def judged(self, who: Contender) -> list[tuple[Bound, float]]:
-        """The bounds that this contender is held to, and its ratios."""
-        held = [bound for bound in self.bounds if who.ours]
-        return [
-            (bound, statistics.median(self.ratios(who.name, bound.against)))
-            for bound in held
-            if bound.framing in ("", who.codec.framing)
-            and self.ratios(who.name, bound.against)
-        ]
 
 
 class Turn(NamedTuple):
@@ -111,6 +73,7 @@ class Bench:
         self.contenders: list[Contender] = []
         self.extra: dict[str, Any] = {}
         self.own: tuple[str, ...] = ()  # options of chimirror-server, always
+        self.reference = REFERENCE
         self.load = os.getloadavg()[0]
 
     def figure(self, name: str, unit: str, bounds: tuple[Bound, ...] = ()) -> Figure:
@@ -127,8 +90,41 @@ class Bench:
         self.contenders = [
             one
             for one in contenders.every(paths, (*args.own.split(), *self.own))
-            if wanted(one) and any(word in one.name for word in words)
+            if wanted(one)
+            and self.name in (one.benches or (self.name,))
+            and any(word in one.name for word in words)
         ]
+
+    @contextmanager
+    def started(
+        self,
+        args: argparse.Namespace,
+        wanted: Callable[[Contender], bool],
+        *,
+        tiny: bool,
+    ) -> Iterator[list[tuple[Contender, Service]]]:
+        """Everybody runs, each with a directory of its own."""
+        raise_limits()
+        self.choose(args, wanted)
+        with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
+            os.chmod(scratch, 0o755)
+            programs = contenders.compiled(Path(scratch))
+            if programs is None:
+                print(f"{self.name}: needs a C compiler (cc)", file=sys.stderr)
+                sys.exit(os.EX_UNAVAILABLE)
+            command = [programs.tiny if tiny else programs.all]
+            yield self.enter(stack, Path(scratch), command)
+
+    def enter(
+        self, stack: ExitStack, scratch: Path, command: list[str]
+    ) -> list[tuple[Contender, Service]]:
+        """Starts all contenders, each with a directory of its own."""
+        services = []
+        for number, one in enumerate(self.contenders):
+            place = scratch / str(number)
+            place.mkdir()
+            services.append((one, stack.enter_context(one.start(place, command))))
+        return services
 
     def run(
         self,
@@ -146,35 +142,32 @@ class Bench:
             wanted: whether a contender can take part.
             tiny: the application is tiny.c's program, not programs.c's.
         """
-        raise_limits()
-        self.choose(args, wanted)
-        with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
-            os.chmod(scratch, 0o755)
-            programs = contenders.compiled(Path(scratch))
-            if programs is None:
-                print(f"{self.name}: needs a C compiler (cc)", file=sys.stderr)
-                return os.EX_UNAVAILABLE
-            services = []
-            for number, one in enumerate(self.contenders):
-                place = Path(scratch) / str(number)
-                place.mkdir()
-                way = one.start(place, [programs[tiny]])
-                services.append((one, stack.enter_context(way)))
-            for turn in range(args.rounds + 1):
-                for one, service in services:
-                    try:
-                        measure(Turn(one, service, turn, self.figure))
-                    except OSError as error:
-                        error.add_note(f"in the turn of {one.name}")
-                        raise
-                    pause(QUIET)
+        with self.started(args, wanted, tiny=tiny) as services:
+            self.rounds(args, measure, services)
         return self.finish(args)
+
+    def rounds(
+        self,
+        args: argparse.Namespace,
+        measure: Measure,
+        services: list[tuple[Contender, Service]],
+    ) -> None:
+        """Everybody has a turn in each, and another one before them."""
+        for turn in range(args.rounds + 1):
+            for one, service in services:
+                try:
+                    measure(Turn(one, service, turn, self.figure))
+                except OSError as error:
+                    error.add_note(f"in the turn of {one.name}")
+                    raise
+                rest(service)
 
     def finish(self, args: argparse.Namespace) -> int:
         """Shows and saves; 1 if a bound does not hold."""
         print(f"{self.about}\n{machine()}, load {self.load:.1f} before")
         print(
-            f"{args.rounds} rounds; ratio: to {REFERENCE}, median (least to greatest)"
+            f"{args.rounds} rounds; ratio: to {self.reference}, median"
+            " (least to greatest)"
         )
         shown = [self.show(figure) for figure in self.figures.values()]
         self.save(args)
@@ -183,23 +176,37 @@ class Bench:
     def show(self, figure: Figure) -> bool:
         """Prints one figure; whether its bounds hold."""
         print(f"\n{figure.name} ({figure.unit})")
-        kept = True
-        for one in self.contenders:
-            if one.name not in figure.values:
-                continue
-            middle = statistics.median(figure.values[one.name])
-            line = f"  {one.name:26}{middle:12,.4g}"
-            if ratios := figure.ratios(one.name):
+        for who, values in figure.values.items():
+            line = f"  {who:28}{statistics.median(values):12,.4g}"
+            if ratios := figure.ratios(who, self.reference):
                 low, high = ratios[0], ratios[-1]
                 line += f"{statistics.median(ratios):9.2f}x  ({low:.2f} to {high:.2f})"
-            for bound, ratio in figure.judged(one):
-                word = "within" if bound.holds(ratio) else "MISSED"
-                kept = kept and bound.holds(ratio)
-                if bound.against not in ("", REFERENCE):
-                    word += f", {ratio:.2f}x {bound.against}"
-                line += f"  {word}: {bound}"
+            for verdict in self.verdicts(figure, who):
+                line += f"  {verdict['word']}: {verdict['bound']}"
+                if verdict["against"] not in ("", self.reference):
+                    line += f" of {verdict['against']}, is {verdict['value']}"
             print(line)
-        return kept
+        return self.kept(figure)
+
+    def framing(self, who: str) -> str:
+        found = [one.codec.framing for one in self.contenders if one.name == who]
+        return found[0] if found else ""
+
+    def verdicts(self, figure: Figure, who: str) -> list[dict[str, str]]:
+        """What a contender was promised to be, and whether it is."""
+        return [
+            {
+                "word": "met" if bound.holds(value) else "MISSED",
+                "bound": f"{bound}{'x' * bool(bound.against)}",
+                "value": f"{value:,.3g}",
+                "against": bound.against,
+            }
+            for bound, value in figure.judged(who, self.framing(who))
+        ]
+
+    def kept(self, figure: Figure) -> bool:
+        words = [v["word"] for who in figure.values for v in self.verdicts(figure, who)]
+        return "MISSED" not in words
 
     def save(self, args: argparse.Namespace) -> None:
         args.results.mkdir(parents=True, exist_ok=True)
@@ -209,30 +216,44 @@ class Bench:
             "machine": machine(),
             "load": self.load,
             "rounds": args.rounds,
+            "reference": self.reference,
             "own": args.own,
             "contenders": [
-                {"name": one.name, "framing": one.codec.framing, "version": one.version}
-                for one in self.contenders
+                {"name": one.name, "version": one.version} for one in self.contenders
             ],
             "figures": [
                 {
                     "name": figure.name,
                     "unit": figure.unit,
                     "values": figure.values,
-                    "bounds": [bound._asdict() for bound in figure.bounds],
+                    "verdicts": {
+                        who: verdicts
+                        for who in figure.values
+                        if (verdicts := self.verdicts(figure, who))
+                    },
                 }
                 for figure in self.figures.values()
             ],
             **self.extra,
         }
-        text = json.dumps(record, indent=1).replace("Infinity", "null")
+        text = json.dumps(record, indent=1)
         (args.results / f"{self.name}.json").write_text(text + "\n")
 
 
-def pause(seconds: float) -> None:
-    """Lets what has been measured end."""
-    import select
+def rest(service: Service) -> None:
+    """Waits until it does nothing more: it goes on ending what was measured."""
+    limit, before = monotonic() + LONG, (-1, 0.0)
+    while monotonic() < limit:
+        family = [service.pid, *(child.pid for child in descendants(service.pid))]
+        now = (len(family), cpu_seconds(family))
+        if now[0] == before[0] and abs(now[1] - before[1]) < SPENT:
+            break
+        before = now
+        pause(QUIET)
 
+
+def pause(seconds: float) -> None:
+    """Lets time pass."""
     select.select([], [], [], seconds)
 
 
@@ -257,5 +278,6 @@ def raise_limits() -> None:
 
 def cpu_seconds(pids: list[int]) -> float:
     """Processor time of processes so far, to the nanosecond (sched-stats)."""
-    files = [file for pid in pids for file in Path(f"/proc/{pid}").glob(THREADS)]
-    return sum(int(file.read_text().split()[0]) for file in files) / 1e9
+    files = [file for pid in pids for file in glob(THREADS.format(pid))]
+    words = [read(file).split() for file in files]
+    return sum(int(found[0]) for found in words if found) / 1e9

@@ -2,7 +2,7 @@
  *
  * Law: a C library reads the processor's identity at every start, which in a virtual
  * machine takes longer than everything else (0.3 of 0.4 ms here); that is no server's
- * merit or fault. It says one word at once, and waits for the end of its input.
+ * merit or fault. It says one word at once, and then writes what it reads.
  */
 #if defined __x86_64__
 static long call(long number, long a, const void *b, long c) {
@@ -24,11 +24,18 @@ enum { READ = 63, WRITE = 64, EXIT = 93 };
 #error no system calls are known for this processor
 #endif
 
-static char buffer[4096];
+static void put(const char *data, long size) {
+    long sent, done;
+    for (done = 0; done < size; done += sent)
+        if ((sent = call(WRITE, 1, data + done, size - done)) <= 0)
+            call(EXIT, 1, 0, 0);
+}
 
 void _start(void) {
-    call(WRITE, 1, "here\n", 5);
-    while (call(READ, 0, buffer, sizeof buffer) > 0)
-        ;
+    char buffer[1024];
+    long size;
+    put("here\n", 5);
+    while ((size = call(READ, 0, buffer, sizeof buffer)) > 0)
+        put(buffer, size);
     call(EXIT, 0, 0, 0);
 }
