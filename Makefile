@@ -1,6 +1,7 @@
 # make demo   a real program as a WebSocket service, in the foreground
 # make test   everything that is checked, against the built wheel (ARGS="-k relay" for some)
-# make bench  the measurements
+# make bench  everything that is measured, into tests/bench/RESULTS.md and README.md;
+#             15 minutes, best as root and on an idle machine
 # make install, make uninstall   as root on a systemd host: programs, units, manual pages
 #
 # Each works on a fresh machine: what is missing goes into .venv, and what only the
@@ -39,9 +40,12 @@ test: $(VENV)/.test
 	@$(BIN)/pytest --no-skips --cov --cov-report=term $(ARGS)
 
 bench: $(VENV)/.test
-	@.ci/packages $(TOOLS)
+	@.ci/packages $(TOOLS) gcc libc6-dev websockify
 	@$(PIP) install --force-reinstall --no-deps --no-build-isolation .
-	@for each in tests/bench/bench_*.py; do $(BIN)/python -P $$each || missed=1; done; \
+	@rm -rf build/bench
+	@for each in tests/bench/bench_*.py; do \
+		began=$$(date +%s); $(BIN)/python -P $$each || missed=1; \
+		echo "($$each: $$(($$(date +%s) - began)) s)"; echo; done; \
 		$(BIN)/python -P tests/bench/report.py && exit $${missed:-0}
 
 install:

@@ -1,41 +1,38 @@
-"""RESULTS.md and its plots, of the files that the benchmarks have written.
+"""RESULTS.md, its plots and the README's table, of what the benchmarks have written.
 
-    python report.py [DIRECTORY]
+    python report.py [RESULTS [ROOT]]
 
-Law: nothing is measured here and nothing left out: every figure of every file becomes
-a row, our ratio to each other contender among them. A figure whose name ends in
-"N sessions" is also drawn over N, as SVG, by hand.
+Law: nothing is measured here and nothing left out: every figure of every file in
+RESULTS becomes rows, our ratio to each other contender among them. What was measured
+over the number of live sessions is drawn too, of all benchmarks together.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import re
 import statistics
 import sys
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).parent
-RESULTS = HERE.parent.parent / "build" / "bench"
-OVER_SESSIONS = re.compile(r"(.*?),? (?:the last of )?(\d+) sessions$")
-# Okabe and Ito: told apart by everybody.
-COLOURS = (
-    "#0072b2",
-    "#d55e00",
-    "#009e73",
-    "#cc79a7",
-    "#56b4e9",
-    "#999999",
-)
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 720, 400, 70, 210, 40, 50
+sys.path += [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 
-Points = dict[str, list[tuple[int, float]]]
+import digest
+from contenders import CEILING
+from digest import cell
+from plot import Plot, Points
 
-
-def cell(value: float) -> str:
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+ROOT = Path(__file__).parent.parent.parent
+RESULTS = ROOT / "build" / "bench"
+PLACE = "tests/bench"  # of RESULTS.md and the plots
+BEGIN, END = "<!-- by tests/bench/report.py -->\n", "<!-- to here -->\n"
+CLIENT = re.compile(r"load client's CPU, (.*)")
+# By name: the figures are those that end in "N sessions".
+DRAWN = {
+    "memory": ("together", "Memory of an idle session in all, kB"),
+    "connections": ("coming", "Sessions that come, per second"),
+}
 
 
 def spread(mine: list[float], its: list[float]) -> str:
@@ -47,18 +44,45 @@ def spread(mine: list[float], its: list[float]) -> str:
     return f"{middle:.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
 
 
+def promise(verdict: dict[str, str]) -> str:
+    of = f" of {verdict['against']}" if verdict["against"] else ""
+    return f"{verdict['bound']}{of}: {verdict['word']}"
+
+
 def rows(figure: dict[str, Any], reference: str) -> list[str]:
     values: dict[str, list[float]] = figure["values"]
-    return [
-        f"| {figure['name']} | {who} | {cell(statistics.median(numbers))} "
-        f"{figure['unit']} | {spread(numbers, values.get(reference, []))} |"
-        for who, numbers in values.items()
-    ]
+    found = []
+    for who, numbers in values.items():
+        middle = f"{cell(statistics.median(numbers))} {figure['unit']}"
+        ratio = spread(numbers, values.get(reference, []))
+        promised = "; ".join(map(promise, figure["verdicts"].get(who, [])))
+        found.append(f"| {figure['name']} | {who} | {middle} | {ratio} | {promised} |")
+    return found
+
+
+def proof(record: dict[str, Any]) -> list[str]:
+    """That the load client is not what was measured."""
+    values = {figure["name"]: figure["values"] for figure in record["figures"]}
+    found = []
+    for name, busy in values.items():
+        match = CLIENT.match(name)
+        rate = values.get(f"connections, {match[1]}", {}) if match else {}
+        if match and CEILING in rate:
+            others = [statistics.median(busy[who]) for who in busy if who != CEILING]
+            found.append(
+                f"{cell(statistics.median(rate[CEILING]))} per s with {match[1]}, where"
+                f" it uses {cell(statistics.median(busy[CEILING]))} of a core"
+                f" (with all others at most {cell(max(others))})"
+            )
+    if not found:
+        return []
+    start = "The load client is not the bottleneck: out of a bare C server it gets"
+    return [f"{start} {'; '.join(found)}.", ""]
 
 
 def section(record: dict[str, Any]) -> list[str]:
     """One benchmark as a section of RESULTS.md."""
-    reference = record.get("reference", "websocketd")
+    reference = record["reference"]
     versions = [
         f"{one['name']} {one['version']}".strip() for one in record["contenders"]
     ]
@@ -68,103 +92,90 @@ def section(record: dict[str, Any]) -> list[str]:
         "",
         "; ".join([where, f"{record['rounds']} rounds", *versions]) + ".",
         "",
-        f"| | who | median | ratio to {reference} (least to greatest) |",
-        "|---|---|---:|---:|",
+        *proof(record),
+        f"| | who | median | ratio to {reference} (least to greatest) | promised |",
+        "|---|---|---:|---:|---|",
     ]
     for figure in record["figures"]:
         lines += rows(figure, reference)
-    for who, count in record.get("stopped", {}).items():
-        lines += ["", f"{who} stopped at {count} sessions."]
+    for who, (count, why) in record.get("stopped", {}).items():
+        lines += ["", f"{who} stopped after {count:,} sessions: {why}."]
     return [*lines, ""]
 
 
-def series(record: dict[str, Any]) -> dict[tuple[str, str], Points]:
-    """What can be drawn: by quantity and unit, each contender's points."""
-    found: dict[tuple[str, str], Points] = {}
-    for figure in record["figures"]:
-        match = OVER_SESSIONS.match(figure["name"])
-        for who, values in figure["values"].items() if match else ():
-            points = found.setdefault((match[1], figure["unit"]), {}) if match else {}
-            number = int(match[2]) if match else 0
-            points.setdefault(who, []).append((number, statistics.median(values)))
-    return {what: points for what, points in found.items() if len(points) > 1}
+def series(records: list[dict[str, Any]], quantity: str) -> Points:
+    """Each contender's points; where two benchmarks have the same, the last's."""
+    wanted = re.compile(rf"{quantity}, (\d+) sessions$")
+    found: dict[str, dict[int, float]] = {}
+    for record in reversed(records):
+        for figure in record["figures"]:
+            match = wanted.match(figure["name"])
+            for who, values in figure["values"].items() if match else ():
+                line = found.setdefault(who, {})
+                line.setdefault(
+                    int(match[1]) if match else 0, statistics.median(values)
+                )
+    lines = {who: sorted(line.items()) for who, line in found.items()}
+    return {who: line for who, line in lines.items() if len(line) > 1}
 
 
-def ticks(top: float) -> list[float]:
-    """Four round numbers up to `top` and a little more."""
-    step = 10 ** math.floor(math.log10(top))
-    while top / step < 3:
-        step /= 2
-    return [step * i for i in range(1, int(top / step) + 2)]
-
-
-def plot(title: str, unit: str, points: Points) -> str:
-    """Lines over the number of sessions, which is drawn as its logarithm."""
-    numbers = [number for line in points.values() for number, _ in line]
-    least, most = math.log(min(numbers)), math.log(max(numbers))
-    marks = ticks(max(value for line in points.values() for _, value in line))
-    width, height = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
-
-    def x(number: float) -> float:
-        return LEFT + width * (math.log(number) - least) / ((most - least) or 1)
-
-    def y(value: float) -> float:
-        return TOP + height * (1 - value / marks[-1])
-
-    out = [
-        (
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}"'
-            ' font-family="sans-serif" font-size="12">'
-        ),
-        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>',
-        f'<text x="{LEFT}" y="20" font-size="14">{title} ({unit})</text>',
+def verdict(records: list[dict[str, Any]]) -> list[str]:
+    """All that was promised and is not so."""
+    missed = [
+        f"- {figure['name']}, {who}: {promise(one)}, is {one['value']}"
+        for record in records
+        for figure in record["figures"]
+        for who, verdicts in figure["verdicts"].items()
+        for one in verdicts
+        if one["word"] == "MISSED"
     ]
-    for mark in [0.0, *marks]:
-        out += [
-            f'<path d="M{LEFT} {y(mark):.1f}h{width}" stroke="#ddd"/>',
-            (
-                f'<text x="{LEFT - 6}" y="{y(mark) + 4:.1f}" text-anchor="end">'
-                f"{mark:,g}</text>"
-            ),
-        ]
-    out += [
-        f'<text x="{x(number):.1f}" y="{HEIGHT - 28}" text-anchor="middle">'
-        f"{number:,}</text>"
-        for number in sorted(set(numbers))
-    ]
-    out.append(f'<text x="{LEFT}" y="{HEIGHT - 8}">live sessions</text>')
-    for index, (who, line) in enumerate(points.items()):
-        colour = COLOURS[index % len(COLOURS)]
-        path = " ".join(f"{x(number):.1f},{y(value):.1f}" for number, value in line)
-        out.append(
-            f'<polyline points="{path}" fill="none" stroke="{colour}"'
-            ' stroke-width="2"/>'
-        )
-        out += [
-            f'<circle cx="{x(number):.1f}" cy="{y(value):.1f}" r="3" fill="{colour}"/>'
-            for number, value in line
-        ]
-        out.append(
-            f'<text x="{WIDTH - RIGHT + 10}" y="{TOP + 18 * (index + 1)}"'
-            f' fill="{colour}">{who}</text>'
-        )
-    return "\n".join([*out, "</svg>", ""])
+    return ["Missed:", "", *missed] if missed else ["Every promise is kept."]
+
+
+def pictures(records: list[dict[str, Any]], place: Path) -> dict[str, str]:
+    """Draws what can be drawn; titles by the names of the files."""
+    drawn = {}
+    for name, (quantity, title) in DRAWN.items():
+        points = series(records, quantity)
+        if points:
+            (place / f"{name}.svg").write_text(Plot(title, points).svg())
+            drawn[f"{name}.svg"] = title
+    return drawn
+
+
+def summary(records: list[dict[str, Any]]) -> list[str]:
+    """What the README has too."""
+    where = sorted({record["machine"] for record in records})
+    return [f"On {'; '.join(where)}:", "", *digest.table(records)]
+
+
+def replace(path: Path, lines: list[str]) -> None:
+    """Puts the lines between the two marks of a file."""
+    before, begin, rest = path.read_text().partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not end:
+        raise LookupError(f"{path}: no place between {BEGIN!r} and {END!r}")
+    path.write_text("".join([before, begin, "\n".join(lines), "\n", end, after]))
 
 
 def main() -> int:
-    results = Path(sys.argv[1]) if len(sys.argv) > 1 else RESULTS
+    given = [*map(Path, sys.argv[1:])]
+    results = given[0] if given else RESULTS
+    root = given[1] if len(given) > 1 else ROOT
     records = [json.loads(path.read_text()) for path in sorted(results.glob("*.json"))]
     if not records:
         print(f"no results in {results}", file=sys.stderr)
         return 1
+    place = root / PLACE
+    drawn = pictures(records, place)
     lines = ["# What was measured", "", "Written by `make bench`.", ""]
+    lines += [BEGIN.strip(), *summary(records), END.strip(), "", *verdict(records), ""]
+    lines += [f"![{title}]({name})" for name, title in drawn.items()]
     for record in records:
-        lines += section(record)
-        for (title, unit), points in series(record).items():
-            name = f"{record['bench']}-{re.sub('[^a-z]+', '-', title.lower())}.svg"
-            (HERE / name).write_text(plot(title, unit, points))
-            lines += [f"![{title} over the number of live sessions]({name})", ""]
-    (HERE / "RESULTS.md").write_text("\n".join(lines))
+        lines += ["", *section(record)]
+    (place / "RESULTS.md").write_text("\n".join(lines).rstrip() + "\n")
+    images = [f"![{title}]({PLACE}/{name})" for name, title in drawn.items()]
+    replace(root / "README.md", [*summary(records), "", *images])
     return 0
 
 
