@@ -23,6 +23,7 @@ SMALL = {
     "beside_bulk": "--rounds=1 --count=5 --only=lines",
     "coldstart": "--rounds=2",
     "connect": "--rounds=1 --seconds=0.05 --clients=2 --only=lines,bare",
+    "ctl": "--rounds=1",
     "echo": "--rounds=1 --count=5 --seconds=0.01 --only=lines,json",
     "idle_cpu": "--rounds=1 --sessions=20 --seconds=0.1 --only=lines,socat",
     "memory": "--sessions=50,100 --only=lines,socat",
@@ -33,13 +34,18 @@ FIGURES = {
     "beside_bulk": "echo beside bulk p99",
     "coldstart": "cold start, to the first byte",
     "connect": "connections, 2 clients",
+    "ctl": "1500 sessions listed, clock",
     "echo": "echo 64 B, pipelined",
     "idle_cpu": "pings to each session",
     "memory": "together, 100 sessions",
     "oneway": "out, 4 KiB",
     "warm": "first byte",
 }
-WHO = {"coldstart": "chimirror-bridge", "warm": "chimirror-server --preload"}
+WHO = {
+    "coldstart": "chimirror-bridge",
+    "ctl": "chimirror-ctl sessions",
+    "warm": "chimirror-server --preload",
+}
 
 
 def test_all_are_here() -> None:

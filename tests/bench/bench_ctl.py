@@ -9,7 +9,6 @@ a second of processor time; the wall's is shown, and is longer on a busy machine
 from __future__ import annotations
 
 import os
-import statistics
 import sys
 import tempfile
 import time
@@ -17,7 +16,8 @@ from pathlib import Path
 
 sys.path += [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 
-from harness import Bench, Bound, machine
+from figures import Bound
+from harness import Bench
 
 from hosts import Machine
 
@@ -49,7 +49,7 @@ def measured(argv: list[str]) -> tuple[float, float]:
 def main() -> int:
     bench = Bench("ctl", __doc__ or "", ROUNDS)
     args = bench.parser.parse_args()
-    bench.extra["reference"] = OURS
+    bench.reference = OURS
     name = f"{SESSIONS} sessions listed"
     cpu = bench.figure(f"{name}, processor", "ms", (Bound(most=BOUND, against=""),))
     wall = bench.figure(f"{name}, clock", "ms")
@@ -65,13 +65,7 @@ def main() -> int:
             used, took = measured(argv)
             cpu.add(OURS, used)
             wall.add(OURS, took)
-    print(f"{bench.about}, {args.rounds} rounds; {machine()}, load {bench.load:.1f}")
-    for figure in (cpu, wall):
-        print(f"{figure.name}: {statistics.median(figure.values[OURS]):.0f} ms")
-    bench.save(args)
-    kept = statistics.median(cpu.values[OURS]) <= BOUND
-    print(f"{OURS}: {'within' if kept else 'OVER'} {BOUND:.0f} ms")
-    return 0 if kept else 1
+    return bench.finish(args)
 
 
 if __name__ == "__main__":
