@@ -107,6 +107,8 @@ class Zygote:
         errand = errands.decode(packet)
         if isinstance(errand, errands.Stop):
             self._loop.running = False
+        elif not pipes:  # dropped: our successor will have a descriptor for it
+            raise errands.Nonsense("a link without a descriptor")
         for fd in pipes:
             handle = socket.socket(fileno=fd)
             desk = StartingDesk(

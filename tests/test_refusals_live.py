@@ -237,6 +237,8 @@ def test_a_command_that_cannot_be_started_just_now(tmp_path: Path) -> None:
     """For want of descriptors; as soon as there are some, it is."""
     kind = resource.RLIMIT_NOFILE
     with server(tmp_path, ["cat"], "--workers=1") as service:
+        with Peer(service.connect()) as peer:  # the worker has its link
+            assert peer.open().status == 101
         (zygote,) = service.zygotes()
         before = resource.prlimit(zygote, kind)
         resource.prlimit(zygote, kind, (3, before[1]))

@@ -217,6 +217,20 @@ def test_it_is_given_up_when_it_cannot_run() -> None:
     assert "the zygote cannot run; giving up" in done.stderr
 
 
+def test_one_without_a_descriptor_for_a_link_is_replaced(tmp_path: Path) -> None:
+    """The worker that the link was for would wait for ever."""
+    with server(tmp_path, SHELL, *GRACES, "--workers=1") as service:
+        with join(service):
+            (zygote,) = service.zygotes()
+        service.await_ends(1)
+        hard = resource.prlimit(zygote, resource.RLIMIT_NOFILE)[1]
+        resource.prlimit(zygote, resource.RLIMIT_NOFILE, (3, hard))
+        (worker,) = workers(service)
+        os.kill(worker, signal.SIGKILL)
+        service.find(rf"the zygote \(pid {zygote}\) ended: exit 70")
+        join(service).close()
+
+
 # Others die
 
 
