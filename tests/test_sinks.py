@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from chimirror.system import sinks
@@ -80,6 +80,7 @@ def test_a_json_line_is_one_short_line(values: list[str]) -> None:
 
 
 @given(st.lists(TEXT | st.text(st.characters(max_codepoint=0x7F)), max_size=12))
+@example(["\x7f"])
 def test_orjson_writes_the_same_line(values: list[str]) -> None:
     fields = list(zip(NAMES, values, strict=False))
     plain = sinks.json_line(fields)

@@ -142,7 +142,8 @@ def json_line(fields: Fields) -> bytes:
     """A record as `journalctl -o json` shows it, in ASCII, short enough for a pipe."""
     if _dumps is not None:
         quick = _dumps(dict(fields))
-        if quick.isascii() and len(quick) < PIPE_BUF:
+        # DEL is ASCII, and of all that orjson leaves as it is the one that we escape.
+        if quick.isascii() and b"\x7f" not in quick and len(quick) < PIPE_BUF:
             return quick + b"\n"
     line = ""
     for cap in (PIPE_BUF, 2400, JSON_PIECE, 600, 128, 48, 16):
