@@ -12,7 +12,6 @@ what a frame is, `connection`'s; how a process is started and stopped,
 
 from __future__ import annotations
 
-from chimirror import report
 from chimirror.connection import CONNECTING, OPEN, Connection
 from chimirror.exchange import Exchange
 from chimirror.reception import Reception
@@ -208,6 +207,8 @@ class Session(Exchange):
             service.admission.leave(self.peer)
         service.on_session_end(self)
         if self.opened:
+            from chimirror import report
+
             self._record_start()
             report.ended(service, self)
         # The cycles that would keep all of us for the collector, which looks at what
@@ -220,6 +221,8 @@ class Session(Exchange):
         """Write the first record: at the first tick, after the 101 has left."""
         opening, self._opening = self._opening, None
         if opening is not None:
+            from chimirror import report
+
             report.started(self._service, self, opening)
 
     # Faults

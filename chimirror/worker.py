@@ -7,6 +7,7 @@ worker that dies takes only its own sessions with it.
 from __future__ import annotations
 
 from importlib import import_module
+from sys import intern
 
 from chimirror.control import Office
 from chimirror.entrance import Door, Seats
@@ -33,6 +34,7 @@ SHORTAGE_PAUSE = 0.25  # seconds without accepting, when the kernel has no room
 LATE = (
     "chimirror.liveness",
     "chimirror.murmur",
+    "chimirror.report",
     "chimirror.system.tcp",
     "chimirror.wire.jsonbatch",
     "chimirror.wire.forwarded",
@@ -120,7 +122,8 @@ class Worker(Service):
 
     def _peer_of(self, fd: int, address: object) -> Peer:
         if isinstance(address, tuple):
-            return Peer(plain_address(address[0]), address[1])
+            # One text for all sessions of an address: behind a proxy, for all of them.
+            return Peer(intern(plain_address(address[0])), address[1])
         handle = socket.socket(-1, -1, -1, fd)
         try:
             return Peer("", 0, peer_uid(handle))

@@ -14,8 +14,9 @@ from time import monotonic
 
 import pytest
 
-from chimirror.system.loop import NEVER, Loop, SelectorPoller, best_poller
+from chimirror.system.loop import NEVER, Loop, best_poller
 from chimirror.system.prctl import PR_SET_CHILD_SUBREAPER
+from chimirror.system.selecting import SelectorPoller
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -27,8 +27,9 @@ from chimirror.system.application import (
     Application,
 )
 from chimirror.system.child import Starter
-from chimirror.system.loop import TICKS, Loop, SelectorPoller, best_poller
+from chimirror.system.loop import TICKS, Loop, best_poller
 from chimirror.system.outbox import LOW
+from chimirror.system.selecting import SelectorPoller
 from looping import Timer, Warp, fill, looping, subreaping, turn_until
 from settling import descendants
 

@@ -11,7 +11,7 @@ import pytest
 
 from chimirror.ctl import listing, usage
 
-COMPLETIONS = Path(__file__).parent.parent / "completions"
+COMPLETIONS = Path(__file__).parent.parent / "chimirror/ctl/completions"
 BASH = """\
 source "$1"; shift
 COMP_WORDS=(chimirror-ctl "$@"); COMP_CWORD=$#

@@ -28,9 +28,9 @@ from chimirror.system.loop import (
     TICKS,
     WRITE,
     Loop,
-    SelectorPoller,
     best_poller,
 )
+from chimirror.system.selecting import SelectorPoller
 from looping import BOTH_POLLERS, Slumber, Timer, looping, slumbering, turn_until
 
 TYPE_CHECKING = False

@@ -315,3 +315,23 @@ def test_no_interpreter(installed: Path, tmp_path: Path) -> None:
     )
     assert done.returncode == os.EX_UNAVAILABLE
     assert done.stderr.startswith(b"chimirror-bridge: no python3 in PATH")
+
+
+def test_nothing_else_stands_at_the_top() -> None:
+    """What belongs nowhere else is a program's own matter."""
+    said = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    top = {name.partition("/")[0] for name in said.stdout.split("\0") if name}
+    visible = {name for name in top if not name.startswith(".")}
+    assert visible == {
+        "LICENSE",
+        "Makefile",
+        "README.md",
+        "chimirror",
+        "examples",
+        "man",
+        "pyproject.toml",
+        "systemd",
+        "tests",
+    }

@@ -15,8 +15,9 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from chimirror.system import stream as module
-from chimirror.system.loop import READ, Loop, SelectorPoller, best_poller
+from chimirror.system.loop import READ, Loop, best_poller
 from chimirror.system.outbox import LOW
+from chimirror.system.selecting import SelectorPoller
 from chimirror.system.stream import Stream
 from looping import fill, looping, turn_until
 

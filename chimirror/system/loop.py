@@ -305,52 +305,13 @@ class Loop:
             os.close(fd)
 
 
-class SelectorPoller:
-    """The verbs of select.epoll over the standard selectors, for other systems."""
-
-    def __init__(self) -> None:
-        import selectors
-
-        self._selector = selectors.DefaultSelector()
-
-    def register(self, fd: int, eventmask: int) -> None:
-        """See select.epoll; PEER_CLOSED alone cannot be expressed and waits."""
-        if events := _interest(eventmask):
-            self._selector.register(fd, events)
-
-    def modify(self, fd: int, eventmask: int) -> None:
-        """See select.epoll."""
-        self.unregister(fd)
-        self.register(fd, eventmask)
-
-    def unregister(self, fd: int) -> None:
-        """See select.epoll."""
-        if fd in self._selector.get_map():
-            self._selector.unregister(fd)
-
-    def poll(self, timeout: float, maxevents: int) -> list[tuple[int, int]]:
-        """See select.epoll; all that is ready, or the first would starve the rest."""
-        ready = self._selector.select(None if timeout < 0 else timeout)
-        return [
-            (key.fd, (READ if events & 1 else 0) | (WRITE if events & 2 else 0))
-            for key, events in ready
-        ]
-
-    def close(self) -> None:
-        """See select.epoll."""
-        self._selector.close()
-
-
 def best_poller() -> Poller:
     """epoll where there is one, else the standard selectors' choice."""
     if hasattr(select, "epoll"):
         return select.epoll()
+    from chimirror.system.selecting import SelectorPoller
+
     return SelectorPoller()
-
-
-def _interest(mask: int) -> int:
-    """epoll's mask as the selectors' (EVENT_READ 1, EVENT_WRITE 2)."""
-    return (1 if mask & READ else 0) | (2 if mask & WRITE else 0)
 
 
 def _wake_only(number: int, frame: object) -> None:
