@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+import machine
 from launch import ROOT
 from settling import MARK, marked
 
@@ -28,6 +29,7 @@ SMALL = {
     "idle_cpu": "--rounds=1 --sessions=20 --seconds=0.1 --only=lines,socat",
     "memory": "--sessions=50,100 --only=lines,socat",
     "oneway": "--rounds=1 --seconds=0.01 --only=lines,json",
+    "units": "--rounds=1 --seconds=0.5 --clients=2",
     "warm": "--rounds=2",
 }
 FIGURES = {
@@ -39,11 +41,13 @@ FIGURES = {
     "idle_cpu": "pings to each session",
     "memory": "together, 100 sessions",
     "oneway": "out, 4 KiB",
+    "units": "sessions, 2 clients",
     "warm": "first byte",
 }
 WHO = {
     "coldstart": "chimirror-bridge",
     "ctl": "chimirror-ctl sessions",
+    "units": "chimirror@.service",
     "warm": "chimirror-server --preload",
 }
 
@@ -57,6 +61,8 @@ def test_all_are_here() -> None:
 @pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
 @pytest.mark.parametrize("name", SMALL)
 def test_small_run(name: str, tmp_path: Path) -> None:
+    if name == "units" and (lacking := machine.missing()):
+        pytest.skip(lacking)
     argv = [sys.executable, "-P", str(BENCH / f"bench_{name}.py"), *SMALL[name].split()]
     env = os.environ | {"PYTHONPATH": ROOT, MARK: str(tmp_path)}
     done = subprocess.run(

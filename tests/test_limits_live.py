@@ -38,10 +38,10 @@ input()
 """
 SPINNER = """
 import time
-end = time.monotonic() + 1
-while time.monotonic() < end:
+began = time.monotonic()
+while time.process_time() < 0.5:
     pass
-print(time.process_time(), flush=True)
+print(time.monotonic() - began, flush=True)
 """
 
 
@@ -84,9 +84,10 @@ def test_a_fork_bomb_stays_inside(machine: Machine) -> None:
 
 
 def test_cpu_quota(machine: Machine) -> None:
+    """Half a second of work takes its time; within 20 %, and longer if others work."""
     machine.drop_in("chimirror@.service", "Service", "CPUQuota=20%")
     machine.configure(*program(machine, SPINNER))
     with ExitStack() as stack:
         story = open_session(machine, stack).story()
     assert story.closed == Closed(1000, "exit 0")
-    assert float(story.stdout) < 0.5
+    assert float(story.stdout) > 0.5 / (0.2 * 1.2)
