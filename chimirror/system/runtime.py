@@ -29,15 +29,18 @@ def directory(environ: Mapping[str, str], uid: int) -> str | None:
     """
     if uid == 0 or environ.get("INVOCATION_ID"):
         return SYSTEM
-    base = environ.get("XDG_RUNTIME_DIR", "")
-    return f"{base}/chimirror" if base.startswith("/") else None
+    return _own(environ)
 
 
 def every(environ: Mapping[str, str], uid: int) -> list[str]:
     """All that a user may want to look into: the system's, and one's own."""
+    own = _own(environ) if uid != 0 else None
+    return [place for place in (SYSTEM, own) if place and os.access(place, os.X_OK)]
+
+
+def _own(environ: Mapping[str, str]) -> str | None:
     base = environ.get("XDG_RUNTIME_DIR", "")
-    own = [f"{base}/chimirror"] if base.startswith("/") and uid != 0 else []
-    return [place for place in (SYSTEM, *own) if os.access(place, os.X_OK)]
+    return f"{base}/chimirror" if base.startswith("/") else None
 
 
 def make(environ: Mapping[str, str], uid: int, pid: int) -> str | None:
