@@ -25,7 +25,6 @@ from chimirror.system.signalfd import Hints
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import NoReturn
 
     from chimirror.options import Config
     from chimirror.system.child import Undertaker
@@ -189,21 +188,3 @@ def run(
     zygote.employ(starter)
     zygote.serve()
     return os.EX_OK
-
-
-def become(
-    config: Config,
-    environment: Mapping[str, str],
-    control: socket.socket,
-    descriptors: int,
-    workers: int,
-    pulse: Pulse | None,
-) -> NoReturn:
-    """In the supervisor's child: be the zygote, and end."""
-    status = os.EX_SOFTWARE
-    try:
-        status = run(config, environment, control, descriptors, workers, pulse)
-    except BaseException:  # noqa: BLE001 (told, and the process ends)
-        sys.excepthook(*sys.exc_info())
-    finally:
-        os._exit(status)

@@ -14,7 +14,7 @@ import sys
 from chimirror import nursery, options, service, worker
 from chimirror.foster import Foster
 from chimirror.herald import Herald
-from chimirror.system import capacity, children, fds, listen, runtime
+from chimirror.system import capacity, children, fds, forked, listen, runtime
 from chimirror.system.admission import Table
 from chimirror.system.loop import NEVER, Loop
 from chimirror.system.orphans import Orphans
@@ -174,8 +174,7 @@ class Supervisor:
         self._foster.on_hired(line)
 
     def _become_worker(self, number: int, line: socket.socket) -> NoReturn:
-        status = os.EX_SOFTWARE
-        try:
+        def run() -> int:
             self._loop.abandon()
             self._foster.abandon()
             worker.run(
@@ -189,11 +188,9 @@ class Supervisor:
                 self._office,
                 self._herald.pulse,
             )
-            status = os.EX_OK
-        except BaseException:  # noqa: BLE001 (told, and the process ends)
-            sys.excepthook(*sys.exc_info())
-        finally:
-            os._exit(status)
+            return os.EX_OK
+
+        forked.live(run)
 
     def bury(self, hand: Hand, status: int) -> None:
         """A worker has ended."""
@@ -221,11 +218,14 @@ class Supervisor:
     # The zygote
 
     def _become_zygote(self, control: socket.socket) -> NoReturn:
-        self._loop.abandon()
-        environment = service.allowed(os.environ, self._config)
-        descriptors, workers = self._descriptors, self._count
-        pulse = self._herald.pulse
-        nursery.become(self._config, environment, control, descriptors, workers, pulse)
+        def run() -> int:
+            self._loop.abandon()
+            environment = service.allowed(os.environ, self._config)
+            room, workers = self._descriptors, self._count
+            pulse = self._herald.pulse
+            return nursery.run(self._config, environment, control, room, workers, pulse)
+
+        forked.live(run)
 
     def on_zygote_ended(self, pid: int, status: int) -> None:
         """Another takes its place; sessions go on."""
