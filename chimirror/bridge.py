@@ -87,6 +87,7 @@ def serve(
 
     for number in endings():
         loop.on_signal(number, drain)
+    loop.on_signal(signal.SIGUSR1, session.abort)
     try:
         session.connection.begin()
         while service.connecting:

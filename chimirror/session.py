@@ -181,8 +181,8 @@ class Session(Exchange):
 
     def abort(self) -> None:
         """End the session now: one attempt to say so, and no grace."""
+        self.application.kill()  # before it sees the end of its input
         self.close(1001, "drain")
-        self.application.kill()
 
     def end_application(self) -> None:
         self.application.end_input()

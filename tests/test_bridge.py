@@ -165,6 +165,20 @@ def test_a_drain_is_1001_whatever_the_application_does(
         assert bridge.finish()[0] == 0
 
 
+def test_an_end_at_once_has_no_grace() -> None:
+    """The application that would have ended by itself is killed; the client is told."""
+    program = ["sh", "-c", "trap '' TERM; echo up; cat; sleep 1000"]
+    options = ("--stop-grace=1h", "--kill-grace=1h")
+    with Bridge(program, *options) as bridge, opened(bridge) as peer:
+        assert peer.output(3) == b"up\n"
+        bridge.process.send_signal(signal.SIGUSR1)
+        assert peer.story().closed == Closed(1001, "drain")
+        status, said = bridge.finish()
+        assert (status, marked(bridge.mark)) == (0, [])
+        assert b'"CHIMIRROR_EXIT":"signal KILL"' in said
+        assert b'"CHIMIRROR_REASON":"drain"' in said
+
+
 def test_a_drain_while_the_client_does_not_read() -> None:
     """Neither output nor a close frame that waits behind it holds us."""
     program = ["sh", "-c", "exec head -c 350000 /dev/zero"]

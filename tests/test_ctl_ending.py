@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from chimirror.ctl import sources
+from chimirror.ctl import ending, sources, systemd, usage
 from chimirror.ctl.failure import Failure
 from chimirror.ctl.host import Host
 from chimirror.ctl.main import run
@@ -21,7 +21,8 @@ from chimirror.system import runtime
 from hosts import Machine, Screen, ctl, identity, status
 from launch import Bridge, Service, server
 from peers import Closed, Peer
-from settling import ended, until
+from sessions import vanished
+from settling import ended, name_of, until
 
 ROOT = Path(__file__).parent.parent
 
@@ -149,18 +150,17 @@ def test_nothing_to_drain(tmp_path: Path) -> None:
 
 
 @contextmanager
-def bridge(machine: Machine) -> Iterator[Peer]:
+def bridge(machine: Machine) -> Iterator[tuple[Peer, Bridge]]:
     """A real bridge, whose status file we write: root's is elsewhere."""
     with (
-        Bridge(["sh", "-c", "cat; :"], "--stop-grace=0") as running,
+        Bridge(["sh", "-c", "cat; exit 3"], "--stop-grace=0") as running,
         Peer(running.socket) as peer,
     ):
         assert peer.open().status == 101
         until(lambda: applications(running.pid), "its application")
         (application,) = applications(running.pid)
         machine.tell(1, pid=running.pid, application_pid=application)
-        yield peer
-        running.finish()
+        yield peer, running
 
 
 def applications(pid: int) -> list[int]:
@@ -169,16 +169,34 @@ def applications(pid: int) -> list[int]:
 
 
 @pytest.mark.parametrize("verb", ["close", "kill"])
-def test_a_bridge_without_a_unit(tmp_path: Path, verb: str) -> None:
+def test_a_bridge_without_a_unit(
+    tmp_path: Path, verb: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     machine = Machine(tmp_path)
     host = machine.host._replace(proc="/proc")
-    with bridge(machine) as peer:
+    with bridge(machine) as (peer, running):
         (one,) = sources.gather(host).sessions
         assert one.usage.tasks is not None
         assert one.usage.tasks >= 2
         assert ctl(host, verb, identity(1)[:10]).text == f"{identity(1)}\n"
-        assert closed(peer).code in {"close": {1001}, "kill": {1001, 1011}}[verb]
+        assert peer.receive() == Closed(1001, "drain")
         peer.close()
+        said = running.finish()[1]
+        assert (b'"CHIMIRROR_EXIT":"signal KILL"' in said) == (verb == "kill")
+    assert capfd.readouterr().err == ""
+
+
+def test_a_bridge_that_does_not_turn(tmp_path: Path) -> None:
+    """It cannot say anything, and goes all the same."""
+    machine = Machine(tmp_path)
+    host = machine.host._replace(proc="/proc")
+    with bridge(machine) as (peer, running):
+        (application,) = applications(running.pid)
+        running.process.send_signal(signal.SIGSTOP)
+        kill(host, identity(1))
+        assert vanished(peer)
+        until(lambda: name_of(application) == "", "the end of its application")
+        running.finish()
 
 
 def test_one_that_ends_by_itself_meanwhile(
@@ -194,20 +212,92 @@ def test_one_that_ends_by_itself_meanwhile(
 # Units
 
 
-def test_units_are_told_by_their_names(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+# The first ends when it is told to, the second only by force, the third not even so.
+ENDING = """\
+case "$*" in *=USR1*) rm -f "$UNITS"/invocation:chimirror@1-* ;; esac
+case "$*" in *=KILL*) rm -f "$UNITS"/invocation:chimirror@2-* ;; esac
+[ -z "$SAID" ] || { echo "$SAID" >&2; exit 1; }
+"""
+
+
+@pytest.fixture
+def units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """A machine with three of them, and a systemctl."""
     machine = Machine(tmp_path)
-    log = machine.program("systemctl", "")
+    machine.program("systemctl", ENDING)
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
-    one, two = machine.unit(1), machine.unit(2)
-    machine.tell(1, pid=os.getpid())  # what a file says is no way to end anything
-    ctl(machine.host, "close", "00000001")
-    ctl(machine.host, "kill", "00000001", "00000002", "00000001")
-    assert log.read_text().splitlines() == [
-        f"stop --no-block -- {one}",
-        f"kill --kill-whom=all --signal=KILL -- {one} {two}",
+    monkeypatch.setenv("UNITS", f"{tmp_path}/run/systemd/units")
+    monkeypatch.setenv("SAID", "")
+    return machine
+
+
+def calls(machine: Machine) -> list[str]:
+    return (machine.directory / "systemctl.log").read_text().splitlines()
+
+
+def kill(host: Host, *ids: str) -> str:
+    """As the program does, but without patience."""
+    screen = Screen()
+    given = usage.parse(["kill", *ids])
+    assert ending.kill(given, host, screen, lambda _: None) == os.EX_OK
+    return screen.text
+
+
+def test_units_are_told_by_their_names(
+    units: Machine, capfd: pytest.CaptureFixture[str]
+) -> None:
+    one, two = units.unit(1), units.unit(2)
+    units.tell(2, pid=os.getpid())  # what a file says is no way to end anything
+    ctl(units.host, "close", "00000002")
+    assert kill(units.host, "00000001", "00000002", "00000001") == (
+        f"{identity(1)}\n{identity(2)}\n"
+    )
+    assert calls(units) == [
+        f"stop --no-block -- {two}",
+        f"kill --kill-whom=main --signal=USR1 -- {one} {two}",
+        f"kill --kill-whom=all --signal=KILL -- {two}",
     ]
+    assert capfd.readouterr().err == (
+        f"chimirror-ctl: {identity(2)} did not end at once, "
+        "and was killed with its bridge\n"
+    )
+
+
+def test_a_unit_that_ends_before_it_is_told(
+    units: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SAID", "Failed to kill unit: Unit not loaded.")
+    units.unit(1)
+    kill(units.host, "00000001")
+    assert len(calls(units)) == 1
+
+
+def test_a_unit_that_cannot_be_killed(units: Machine) -> None:
+    three = units.unit(3)
+    with pytest.raises(Failure, match=f"cannot be killed: {three}") as caught:
+        kill(units.host, "00000003")
+    assert caught.value.status == os.EX_UNAVAILABLE
+
+
+def test_units_of_somebody_else(
+    units: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SAID", "Failed to kill unit: Access denied")
+    units.unit(2)
+    with pytest.raises(Failure, match="Access denied") as caught:
+        kill(units.host, "00000002")
+    assert caught.value.status == os.EX_NOPERM
+
+
+def test_more_units_than_fit_on_a_line(
+    units: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where one part fails, the others are told all the same."""
+    monkeypatch.setenv("SAID", "Unit not loaded.")
+    monkeypatch.setattr(systemd, "MOST", 2)
+    with pytest.raises(Failure, match="not loaded"):
+        systemd.on_units(("stop",), ["a", "b", "c"])
+    assert calls(units) == ["stop -- a b", "stop -- c"]
 
 
 # The program

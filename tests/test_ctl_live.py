@@ -31,7 +31,7 @@ from sessions import (
     own_address,
     vanished,
 )
-from settling import descendants, until
+from settling import comm, descendants, name_of, until
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -247,17 +247,52 @@ def test_close_and_kill(machine: Machine) -> None:
         ctl(machine, "close", first)
         assert one.receive() == Closed(1001, "drain")
         ctl(machine, "kill", second)
-        assert vanished(two)
+        assert two.receive() == Closed(1001, "drain")
         until(lambda: len(machine.sessions()) == 1, "the third alone")
         echo(three)
         machine.do("journalctl", "--sync")
         rows = past(machine)
-        assert rows[first]["reason"] == "drain"
+        assert (rows[first]["reason"], rows[first]["exit"]) == ("drain", "exit 0")
         assert (rows[second]["reason"], rows[second]["exit"]) == (
-            "lost: signal",
-            "bridge signal KILL",
+            "drain",
+            "signal KILL",
         )
         assert ids[own_address(three)] not in rows
+
+
+def test_kill_takes_all_that_is_in_a_unit(machine: Machine) -> None:
+    """What hides from the bridge and what takes no hint; the bridge tells the end."""
+    hidden = "env -i setsid -f sleep 1000; trap '' TERM; echo ready; cat; sleep 1000"
+    machine.write("/opt/stubborn.sh", hidden)
+    machine.configure("/bin/sh", "/opt/stubborn.sh")
+    with ExitStack() as stack:
+        peer = open_session(machine, stack)
+        assert peer.output(6) == b"ready\n"
+        (one,) = open_all(machine, 1)
+        pids = machine.processes(one["unit"])
+        assert len(pids) == 4
+        ctl(machine, "kill", one["id"])
+        assert peer.receive() == Closed(1001, "drain")
+        until(lambda: not any(map(name_of, pids)), "the end of all of them")
+        assert ended(machine, one["id"])["CHIMIRROR_EXIT"] == "signal KILL"
+    gone(machine)
+
+
+def test_kill_of_a_bridge_that_does_not_turn(machine: Machine) -> None:
+    with ExitStack() as stack:
+        peer = open_session(machine, stack)
+        (one,) = open_all(machine, 1)
+        (bridge,) = (
+            pid for pid in machine.processes(one["unit"]) if comm(pid) != "cat"
+        )
+        os.kill(bridge, signal.SIGSTOP)
+        said = ctl(machine, "kill", one["id"])
+        assert "did not end at once" in said
+        assert vanished(peer)
+    gone(machine)
+    machine.do("journalctl", "--sync")
+    row = past(machine)[one["id"]]
+    assert (row["reason"], row["exit"]) == ("lost: signal", "bridge signal KILL")
 
 
 def test_drain(machine: Machine) -> None:

@@ -1,21 +1,25 @@
 """The verbs that end sessions: close, kill, drain.
 
 A unit is told by systemctl, a server's worker by its control socket, a bridge without a
-unit by a signal. None waits for the end: a session has graces of its own.
+unit by a signal. Only force waits for the end, since it has a last resort: whoever has
+been told to end at once tells its client and the records, and one that does not is
+killed with all that is in its unit. A session that is asked has graces of its own.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import time
 
 from chimirror.ctl import choose, control, processes, sources, systemd
+from chimirror.ctl.cgroups import Trees
 from chimirror.ctl.failure import Failure, say
 from chimirror.system.runtime import SERVERS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from chimirror.ctl.host import Host
     from chimirror.ctl.live import Live
@@ -23,32 +27,91 @@ if TYPE_CHECKING:
     from chimirror.ctl.usage import Given
 
 STOP = ("stop", "--no-block")
+ABORT = ("kill", "--kill-whom=main", "--signal=USR1")
 KILL = ("kill", "--kill-whom=all", "--signal=KILL")
+# A bridge that is well needs two seconds for a client that does not read, and two more
+# for one that does not hang up.
+PATIENCE = 5.0
+LOOK = 0.02
 
 
 def close(given: Given, host: Host, output: Output) -> int:
     """Ask sessions to end; their clients see 1001."""
-    return _end(given, host, output, force=False)
-
-
-def kill(given: Given, host: Host, output: Output) -> int:
-    """End sessions by force."""
-    return _end(given, host, output, force=True)
-
-
-def _end(given: Given, host: Host, output: Output, *, force: bool) -> int:
-    found = sources.gather(host)
-    chosen = choose.live(found, given.ids)
-    if in_units := [one.unit for one in chosen if one.unit]:
-        systemd.on_units(KILL if force else STOP, in_units)
+    chosen = choose.live(sources.gather(host), given.ids)
+    systemd.on_units(STOP, [one.unit for one in chosen if one.unit])
     for one in chosen:
-        if not one.unit and not one.server:
-            _signal(host, one, force=force)
-    gone = _ask([one for one in chosen if one.server], force=force)
-    for identity in gone:
+        if _alone(one):
+            _signal(one, signal.SIGTERM)
+    return _told(chosen, output, force=False)
+
+
+def kill(
+    given: Given,
+    host: Host,
+    output: Output,
+    pause: Callable[[float], None] = time.sleep,
+) -> int:
+    """End sessions by force."""
+    chosen = choose.live(sources.gather(host), given.ids)
+    _force(ABORT, chosen)
+    for one in chosen:
+        if _alone(one):
+            _signal(one, signal.SIGUSR1)
+    status = _told(chosen, output, force=True)
+    _finish(host, [one for one in chosen if not one.server], pause)
+    return status
+
+
+def _alone(one: Live) -> bool:
+    """Whether it is a bridge that has no unit."""
+    return not one.unit and not one.server
+
+
+def _told(chosen: Sequence[Live], output: Output, *, force: bool) -> int:
+    """Tell workers too, and say who was told."""
+    for identity in _ask([one for one in chosen if one.server], force=force):
         say(f"{identity} has ended by itself")
     output.write("".join(f"{one.id}\n" for one in chosen))
     return os.EX_OK
+
+
+def _force(words: Sequence[str], bridges: Sequence[Live]) -> None:
+    """Signal units; that one of them has ended meanwhile is no failure."""
+    try:
+        systemd.on_units(words, [one.unit for one in bridges if one.unit])
+    except Failure as failure:
+        if failure.status == os.EX_NOPERM:
+            raise
+
+
+def _finish(
+    host: Host, bridges: Sequence[Live], pause: Callable[[float], None]
+) -> None:
+    """Give bridges their time, and kill those that go on."""
+    left = _those_left(host, bridges, pause)
+    for one in left:
+        say(f"{one.id} did not end at once, and was killed with its bridge")
+    _force(KILL, left)
+    for one in left:
+        if _alone(one):
+            _slay(host, one)
+    if left := _those_left(host, left, pause):
+        where = " ".join(one.unit or str(one.pid) for one in left)
+        raise Failure(os.EX_UNAVAILABLE, f"cannot be killed: {where}")
+
+
+def _those_left(
+    host: Host, bridges: Sequence[Live], pause: Callable[[float], None]
+) -> list[Live]:
+    """Those that have not ended when patience has."""
+    trees = Trees(host)
+    left = [one for one in bridges if _goes_on(host, trees, one)]
+    for _ in range(int(PATIENCE / LOOK)):
+        if not left:
+            break
+        pause(LOOK)
+        left = [one for one in left if _goes_on(host, trees, one)]
+    return left
 
 
 def _ask(sessions: Sequence[Live], *, force: bool) -> list[str]:
@@ -68,19 +131,30 @@ def _ask(sessions: Sequence[Live], *, force: bool) -> list[str]:
     return gone
 
 
-def _signal(host: Host, one: Live, *, force: bool) -> None:
-    """End a bridge that has no unit; it takes its application along.
+def _goes_on(host: Host, trees: Trees, one: Live) -> bool:
+    if one.unit:
+        running = systemd.invocation(host, one.unit) == one.id
+        return running and bool(trees.processes(one.group))
+    return "chimirror" in processes.command(host.proc, one.pid)
 
-    By force the application goes first, at once: the bridge then has nothing to wait
-    for, and still sees to it that nothing is left.
-    """
-    application = processes.stat(host.proc, one.application_pid)
+
+def _signal(one: Live, number: int) -> None:
+    """Tell a bridge that has no unit; it takes its application along."""
     try:
-        if force and application is not None and application.parent == one.pid:
-            os.killpg(one.application_pid, signal.SIGKILL)
-        os.kill(one.pid, signal.SIGTERM)
+        os.kill(one.pid, number)
     except ProcessLookupError:
         say(f"{one.id} has ended by itself")
+
+
+def _slay(host: Host, one: Live) -> None:
+    """Kill a bridge that has no unit, and what it has started."""
+    application = processes.stat(host.proc, one.application_pid)
+    try:
+        os.kill(one.pid, signal.SIGKILL)
+        if application is not None and application.parent == one.pid:
+            os.killpg(one.application_pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass  # it has ended after all
 
 
 # drain
@@ -97,8 +171,7 @@ def drain(given: Given, host: Host, output: Output) -> int:
             _tell(supervisor)
     found = sources.gather(host)
     if "--now" in given:
-        if in_units := [one.unit for one in found.sessions if one.unit]:
-            systemd.on_units(STOP, in_units)
+        systemd.on_units(STOP, [one.unit for one in found.sessions if one.unit])
         _ask([one for one in found.sessions if one.server], force=False)
     output.write(f"sessions left: {len(found.sessions)}\n")
     return found.complain()

@@ -85,9 +85,19 @@ def attempt(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 def on_units(words: Sequence[str], units: Sequence[str]) -> None:
-    """One command for many units."""
+    """One command for many units, or for none.
+
+    Raises:
+        Failure: it was not done to one of them; to the others it was.
+    """
+    failed = None
     for start in range(0, len(units), MOST):
-        systemctl(*words, "--", *units[start : start + MOST])
+        try:
+            systemctl(*words, "--", *units[start : start + MOST])
+        except Failure as failure:
+            failed = failure
+    if failed is not None:
+        raise failed
 
 
 def properties(units: Sequence[str], names: Sequence[str]) -> list[dict[str, str]]:
