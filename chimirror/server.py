@@ -200,7 +200,8 @@ class Supervisor:
         if self._stopping and status == 0:
             return
         text = children.describe(status)
-        self._records.note(3, f"worker {hand.number} (pid {hand.pid}) ended: {text}")
+        who = f"worker {hand.number} (pid {hand.pid})"
+        self._records.note(3, f"{who} ended: {text}", worker=hand.pid, exit=text)
         if self._stopping:
             return
         if self._loop.clock() - hand.since >= SOON:

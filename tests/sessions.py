@@ -5,16 +5,24 @@ Ignorance: which test asks, and how the machine came to be (machine.py).
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
-from chimirror.system.records import SESSION_ENDED
-from machine import Machine
+from chimirror.system.records import SESSION_ENDED, SESSION_STARTED
+from machine import PORT, Machine
 from peers import NO_CLOSE, Closed, Peer
 from settling import PATIENCE, until
 
+SERVER = "chimirror-server.service"
+SERVER_PORT = 30748
 
-def open_session(machine: Machine, stack: ExitStack) -> Peer:
-    peer = stack.enter_context(Peer(machine.connect()))
+
+def open_session(machine: Machine, stack: ExitStack, port: int = PORT) -> Peer:
+    peer = stack.enter_context(Peer(machine.connect(port)))
     assert peer.open().status == 101
     return peer
 
@@ -49,15 +57,24 @@ def vanished(peer: Peer) -> bool:
         return True
 
 
+def started(machine: Machine, session: str) -> dict[str, str]:
+    """The record of the start of a session."""
+    return recorded(machine, SESSION_STARTED, session)
+
+
 def ended(machine: Machine, session: str) -> dict[str, str]:
     """The record of the end of a session."""
+    return recorded(machine, SESSION_ENDED, session)
+
+
+def recorded(machine: Machine, kind: str, session: str) -> dict[str, str]:
     found: list[dict[str, str]] = []
 
     def ask() -> bool:
-        found[:] = machine.journal(MESSAGE_ID=SESSION_ENDED, CHIMIRROR_SESSION=session)
+        found[:] = machine.journal(MESSAGE_ID=kind, CHIMIRROR_SESSION=session)
         return bool(found)
 
-    until(ask, f"the end of {session} in the journal")
+    until(ask, f"a record of {session} in the journal")
     return found[0]
 
 
@@ -75,4 +92,61 @@ def only_session(machine: Machine) -> str:
 
 
 def invocation(machine: Machine, unit: str) -> str:
-    return machine.do("systemctl", "show", "-P", "InvocationID", unit).strip()
+    return systemctl_show(machine, unit, "InvocationID")
+
+
+# Units of many processes
+
+
+def serve_many(machine: Machine, options: str = "--drain-timeout 0") -> None:
+    """chimirror-server.socket listens beside chimirror.socket, and `cat` answers."""
+    machine.configure("/usr/bin/cat", options=options)
+    address = f"ListenStream=127.0.0.1:{SERVER_PORT}"
+    machine.drop_in("chimirror-server.socket", "Socket", "ListenStream=", address)
+    machine.do("systemctl", "start", "chimirror-server.socket")
+
+
+def main_process(machine: Machine, unit: str) -> int:
+    """The process that systemd has started, by the number that it has here."""
+    return outside(machine, unit, systemctl_show(machine, unit, "MainPID"))
+
+
+def outside(machine: Machine, unit: str, inside: object) -> int:
+    """The number here of a process that has this one there."""
+    for pid in machine.processes(unit):
+        status = Path(f"/proc/{pid}/status").read_text()
+        (line,) = [x for x in status.splitlines() if x.startswith("NSpid:")]
+        if line.split()[-1] == str(inside):
+            return pid
+    raise AssertionError(f"no process {inside} in {unit}")
+
+
+def named(machine: Machine, unit: str, name: str) -> list[int]:
+    """The processes of a unit that call themselves so."""
+    return [
+        pid
+        for pid in machine.processes(unit)
+        if Path(f"/proc/{pid}/comm").read_text().strip() == name
+    ]
+
+
+def systemctl_show(machine: Machine, unit: str, name: str) -> str:
+    return machine.do("systemctl", "show", "-P", name, unit).strip()
+
+
+@contextmanager
+def guest(machine: Machine) -> Iterator[list[int]]:
+    """An application of chimirror-zygote.service, by its pipes: stdin, stdout."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as link:
+        link.settimeout(PATIENCE)
+        link.connect(str(machine.path("/run/chimirror/zygote")))
+        link.send(b'{"start":1,"stderr":false}')
+        packet, pipes, _, _ = socket.recv_fds(link, 1 << 16, 3)
+        assert "pid" in json.loads(packet)
+        for pipe in pipes:
+            os.set_blocking(pipe, True)
+        try:
+            yield pipes
+        finally:
+            for pipe in pipes:
+                os.close(pipe)

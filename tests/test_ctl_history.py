@@ -21,13 +21,24 @@ Record = dict[str, str]
 
 
 class Log(journal.Journal):
-    """What systemd has recorded of one unit."""
+    """What systemd has recorded of one unit, and a server of workers.
 
-    def __init__(self, *records: Record) -> None:
+    Attributes:
+        asked: for what, each time.
+    """
+
+    def __init__(self, *records: Record, workers: tuple[Record, ...] = ()) -> None:
         self.records = list(records)
+        self.workers = list(workers)
+        self.asked: list[tuple[str, ...]] = []
 
     def unit_records(self, identity: str) -> list[Record]:
+        self.asked.append((identity,))
         return self.records
+
+    def worker_ends(self, invocation: str, pid: str) -> list[Record]:
+        self.asked.append((invocation, pid))
+        return self.workers
 
 
 def start(number: int, seconds: int) -> Record:
@@ -117,6 +128,43 @@ def test_systemd_tells_of_lost_ones(code: str, status: str, said: str) -> None:
     (row,) = ends([start(1, 5)], set(), told)
     assert (row["reason"], row["exit"]) == ("lost: oom-kill", said)
     assert (row["ended"], row["duration"]) == (9_000_000, 4.0)
+
+
+KILLED = {"EXIT_CODE": "killed", "EXIT_STATUS": "9"}
+OF_SERVER = {journal.INVOCATION: "5e", journal.PID: "77"}
+
+
+def death(seconds: int, status: str) -> Record:
+    """What a supervisor notes of a worker."""
+    return {WHEN: str(seconds * 1_000_000), journal.EXIT: status}
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [("signal KILL", "lost: signal"), ("exit 70", "lost: exit-code")],
+)
+def test_a_supervisor_tells_of_lost_ones(status: str, reason: str) -> None:
+    told = Log(workers=(death(3, "signal SEGV"), death(8, status), death(9, "exit 1")))
+    starts = [start(1, 5) | OF_SERVER, start(2, 5) | OF_SERVER]
+    for row in ends(starts, set(), told):
+        assert (row["exit"], row["reason"]) == (f"worker {status}", reason)
+        assert (row["ended"], row["duration"]) == (8_000_000, 3.0)
+    assert told.asked == [("5e", "77")]  # once for both
+
+
+def test_a_whole_server_is_lost() -> None:
+    told = Log({WHEN: "8000000", **KILLED}, {WHEN: "8000001", "UNIT_RESULT": "signal"})
+    starts = [start(1, 5) | OF_SERVER, start(2, 5) | OF_SERVER]
+    for row in ends(starts, set(), told):
+        assert (row["exit"], row["reason"]) == ("server signal KILL", "lost: signal")
+    assert told.asked == [("5e", "77"), ("5e",)]
+
+
+def test_a_unit_of_its_own_has_no_workers() -> None:
+    told = Log({WHEN: "8000000", **KILLED})
+    (row,) = ends([start(1, 5) | {journal.INVOCATION: identity(1)}], set(), told)
+    assert row["exit"] == "bridge signal KILL"
+    assert told.asked == [(identity(1),)]
 
 
 def test_sums() -> None:

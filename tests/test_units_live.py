@@ -8,11 +8,8 @@ Ignorance: nothing of the bridge's inside.
 from __future__ import annotations
 
 import json
-import os
-import signal
 import socket
 from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
 
@@ -28,7 +25,6 @@ from sessions import (
     only_session,
     open_session,
     own_address,
-    vanished,
 )
 from settling import PATIENCE, until
 
@@ -165,36 +161,6 @@ def test_reload_and_restart_lose_no_waiting_connection(machine: Machine) -> None
         assert (waiting.open().status, late.open().status) == (101, 101)
         for one in (peer, waiting, late):
             echo(one)
-
-
-@pytest.mark.parametrize("whom", ["bridge", "application"])
-def test_sudden_death(machine: Machine, whom: str) -> None:
-    machine.configure(CAT)
-    with ExitStack() as stack:
-        neighbour = open_session(machine, stack)
-        known = set(machine.sessions())
-        peer = open_session(machine, stack)
-        (unit,) = set(machine.sessions()) - known
-        session = invocation(machine, unit)
-        names = {
-            Path(f"/proc/{pid}/comm").read_text().strip(): pid
-            for pid in machine.processes(unit)
-        }
-        application = names.pop("cat")
-        (bridge,) = names.values()
-        os.kill(bridge if whom == "bridge" else application, signal.SIGKILL)
-        if whom == "bridge":
-            assert vanished(peer)
-        else:
-            assert peer.receive() == Closed(1011, "signal KILL")
-            assert ended(machine, session)["CHIMIRROR_EXIT"] == "signal KILL"
-        until(lambda: machine.sessions() == sorted(known), "its unit is gone")
-        until(lambda: not Path(f"/proc/{application}").exists(), "all are reaped")
-        if whom == "bridge":
-            said = [e["MESSAGE"] for e in machine.journal(INVOCATION_ID=session)]
-            assert [text for text in said if "status=9/KILL" in text]
-        echo(neighbour)
-        echo(open_session(machine, stack))
 
 
 def test_failures_leave_no_failed_units(machine: Machine) -> None:

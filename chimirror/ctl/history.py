@@ -1,7 +1,7 @@
 """The verbs that read the journal of many sessions: history, stats.
 
 Records are read from the end. A start without an end, of a session that is not live,
-is one whose bridge was killed: then systemd's own records tell how.
+is one whose bridge, worker or server was killed: then others tell how (lost).
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 from collections import Counter
 from datetime import datetime
-from signal import Signals
 
 from chimirror.ctl import listing, sources, table, when
 from chimirror.ctl.failure import Failure
-from chimirror.ctl.journal import SESSION, WHEN, Journal
+from chimirror.ctl.journal import INVOCATION, PID, SESSION, WHEN, Journal
+from chimirror.ctl.lost import Inquest
 from chimirror.ctl.table import Column
 from chimirror.system.records import REFUSED, SESSION_ENDED, SESSION_STARTED
 from chimirror.units import count
@@ -44,9 +44,9 @@ COLUMNS = (
 )
 TEXTS = ("PEER", "COMMAND", "EXIT", "REASON")
 COUNTS = ("BYTES_IN", "BYTES_OUT", "MESSAGES_IN", "MESSAGES_OUT", "DURATION_USEC")
-FIELDS = ("MESSAGE_ID", SESSION, *(f"CHIMIRROR_{n}" for n in (*TEXTS, *COUNTS)))
+TOLD = tuple(f"CHIMIRROR_{name}" for name in (*TEXTS, *COUNTS))
+FIELDS = ("MESSAGE_ID", SESSION, PID, INVOCATION, *TOLD)
 NEWEST = 100  # sessions, where nothing else is asked for
-LOST = "lost"  # reason: nobody could record the end
 
 
 def history(given: Given, host: Host, output: Output) -> int:
@@ -99,9 +99,10 @@ def ends(
     Args:
         records: of KINDS, the newest first: an end is seen before its start.
         live: sessions whose end is still to come; None if we do not know all of them.
-        log: where systemd's own records are.
+        log: where to look for how those ended that could not say.
     """
     over = set(live or ())
+    inquest = Inquest(log)
     for record in records:
         identity = record.get(SESSION, "")
         if record.get("MESSAGE_ID") == SESSION_ENDED:
@@ -109,7 +110,7 @@ def ends(
             yield _row(record)
         elif live is not None and identity not in over:
             over.add(identity)
-            yield _row(record) | _lost(record, log.unit_records(identity))
+            yield _row(record) | inquest.end(record)
 
 
 def _row(record: Record) -> Row:
@@ -123,30 +124,6 @@ def _row(record: Record) -> Row:
     row["duration"] = usec / 1e6 if isinstance(usec, int) else None
     row["application"] = row["command"]
     return row
-
-
-def _lost(start: Record, told: list[Record]) -> Row:
-    """What systemd can say of an end that its bridge could not."""
-    lost: Row = {"reason": LOST, "exit": "", "ended": int(start[WHEN])}
-    for record in told:
-        lost["ended"] = int(record[WHEN])
-        lost["duration"] = (int(record[WHEN]) - int(start[WHEN])) / 1e6
-        if "EXIT_STATUS" in record:
-            lost["exit"] = f"bridge {_status(record)}"
-        if "UNIT_RESULT" in record:
-            lost["reason"] = f"{LOST}: {record['UNIT_RESULT']}"
-    return lost
-
-
-def _status(record: Record) -> str:
-    """How a main process ended, as records of ours would say it."""
-    text = record["EXIT_STATUS"]
-    if record.get("EXIT_CODE") == "exited":
-        return f"exit {text}"
-    try:
-        return f"signal {Signals(int(text)).name.removeprefix('SIG')}"
-    except ValueError:
-        return f"signal {text}"
 
 
 # stats

@@ -12,6 +12,7 @@ from glob import glob
 from importlib import import_module
 
 from chimirror.ctl.failure import Failure
+from chimirror.system.records import NOTE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,6 +29,11 @@ UNIT_FAILED = "d9b373ed55a64feb8242e02dbe79a49c"
 UNIT_SUCCEEDED = "7ad2d189f7e94e70a38c781354912448"
 WHEN = "__REALTIME_TIMESTAMP"  # microseconds since 1970
 SESSION = "CHIMIRROR_SESSION"
+# The journal's own, of whoever has sent a record.
+PID = "_PID"
+INVOCATION = "_SYSTEMD_INVOCATION_ID"
+WORKER = "CHIMIRROR_WORKER"  # of a server: the pid of one that has died
+EXIT = "CHIMIRROR_EXIT"
 
 
 class Journal:
@@ -74,10 +80,19 @@ class Journal:
         self._reader.add_match(INVOCATION_ID=identity)
         self._reader.seek_head()
         wanted = ("MESSAGE_ID", "UNIT_RESULT", "EXIT_CODE", "EXIT_STATUS")
-        found = []
-        while (record := self._reader.following(wanted)) is not None:
-            found.append(record)
-        return found
+        return list(self.more(wanted))
+
+    def worker_ends(self, invocation: str, pid: str) -> list[Record]:
+        """What a server has recorded of workers with this pid, the oldest first."""
+        self._reader.flush_matches()
+        for name, value in (
+            ("MESSAGE_ID", NOTE),
+            (INVOCATION, invocation),
+            (WORKER, pid),
+        ):
+            self._reader.add_match(f"{name}={value}")
+        self._reader.seek_head()
+        return list(self.more((EXIT,)))
 
     def identities(self) -> set[str]:
         """The ids of all sessions that the journal knows, out of its index."""
@@ -90,9 +105,7 @@ class Journal:
         """
         self._reader.flush_matches()
         self._reader.fileno()  # from here on nothing is missed
-        for index, name in enumerate(
-            (SESSION, "_SYSTEMD_INVOCATION_ID", "INVOCATION_ID")
-        ):
+        for index, name in enumerate((SESSION, INVOCATION, "INVOCATION_ID")):
             if index:
                 self._reader.add_disjunction()
             self._reader.add_match(f"{name}={identity}")
