@@ -1,0 +1,108 @@
+"""JSON Schemas as people write them, and values for them (hypothesis strategies).
+
+Every schema is draft-07 and has its definitions in it, some of them under odd names,
+some recursive; references stand alone, beside other keywords, at the root or below.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+from hypothesis import strategies as st
+
+Schema = Any
+
+ODD_NAMES = ("a", "a/b", "~1", "50%", "é", "two words", "$defs", "allOf", "0", "")
+KEYS = st.sampled_from(["a", "b", "type", "é/~", "x y"])
+TEXTS = st.text(st.characters(codec="utf-8"), max_size=8)
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers(-9, 9)
+    | st.sampled_from([0.5, 1.0, -2.5, 1e9])
+    | TEXTS
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda below: (
+        st.lists(below, max_size=3) | st.dictionaries(KEYS, below, max_size=3)
+    ),
+    max_leaves=6,
+)
+TYPES = ("array", "boolean", "integer", "null", "number", "object", "string")
+UNIQUE = st.lists(
+    SCALARS, min_size=1, max_size=4, unique_by=lambda v: (isinstance(v, bool), v)
+)
+
+
+def pointer(where: str, name: str) -> str:
+    escaped = name.replace("~", "~0").replace("/", "~1")
+    return f"#/{where}/{quote(escaped)}"
+
+
+def plain(below: st.SearchStrategy[Schema]) -> st.SearchStrategy[Schema]:
+    """Schemas that hold others only within the value: no way round."""
+    counts = st.integers(0, 4)
+    maps = st.dictionaries(KEYS, below, max_size=2)
+    return st.fixed_dictionaries(
+        {},
+        optional={
+            "type": st.sampled_from(TYPES)
+            | st.lists(st.sampled_from(TYPES), min_size=1, max_size=3, unique=True),
+            "title": TEXTS,
+            "description": TEXTS,
+            "enum": UNIQUE,
+            "const": VALUES,
+            "default": VALUES,
+            "examples": st.lists(VALUES, max_size=2),
+            "minimum": st.integers(-5, 5),
+            "multipleOf": st.sampled_from([1, 2, 0.5]),
+            "maxLength": counts,
+            "minItems": counts,
+            "maxProperties": counts,
+            "uniqueItems": st.booleans(),
+            "pattern": st.sampled_from(["^a", "[0-9]+$", "."]),
+            "required": st.lists(KEYS, max_size=2, unique=True),
+            "properties": maps,
+            "patternProperties": st.dictionaries(
+                st.sampled_from(["^a", "b$"]), below, max_size=1
+            ),
+            "additionalProperties": below,
+            "propertyNames": below,
+            "items": below | st.lists(below, min_size=1, max_size=2),
+            "contains": below,
+            "x-note": VALUES,
+        },
+    )
+
+
+@st.composite
+def schemas(draw: st.DrawFn) -> Schema:
+    """A whole schema; `unfit` and `faults` have nothing against it."""
+    where = draw(st.sampled_from(["definitions", "$defs"]))
+    names = draw(st.lists(st.sampled_from(ODD_NAMES), max_size=3, unique=True))
+    targets = ["#", *(pointer(where, name) for name in names)]
+    references = st.sampled_from(targets).map(lambda to: {"$ref": to})
+    beside = st.tuples(references, st.fixed_dictionaries({"title": TEXTS})).map(
+        lambda both: both[0] | both[1]
+    )
+    # A definition refers to others only from within the value, so that none of them
+    # goes round; what stands at the root may refer to them in place.
+    leaves = st.booleans() | references | beside | plain(st.booleans())
+    inner = plain(leaves)
+    if not names:
+        return draw(inner | st.booleans())
+    definitions = {name: draw(inner | st.booleans()) for name in names}
+    root = draw(inner)
+    in_place = st.sampled_from(targets[1:]).map(lambda to: {"$ref": to})
+    how = draw(st.sampled_from(["", "$ref", "allOf", "anyOf", "oneOf", "not", "if"]))
+    if how == "$ref":
+        root |= draw(in_place)
+    elif how in ("allOf", "anyOf", "oneOf"):
+        root[how] = draw(st.lists(in_place | inner, min_size=1, max_size=2))
+    elif how:
+        root[how] = draw(in_place)
+    if draw(st.booleans()):
+        root["$schema"] = "http://json-schema.org/draft-07/schema#"
+    return root | {where: definitions}
