@@ -187,29 +187,3 @@ def test_a_burst_leaves_the_socket_active(machine: Machine) -> None:
     assert machine.state("chimirror.socket") == "active"
     with ExitStack() as stack:
         echo(open_session(machine, stack))
-
-
-def test_the_journal_restarted_and_absent(machine: Machine) -> None:
-    machine.configure(CAT)
-    journal = (
-        "systemd-journald.service",
-        "systemd-journald.socket",
-        "systemd-journald-dev-log.socket",
-    )
-    with ExitStack() as stack:
-        peer = open_session(machine, stack)
-        session = invocation(machine, only_session(machine))
-        machine.do("systemctl", "restart", "systemd-journald.service")
-        echo(peer)
-        machine.do("systemctl", "stop", *journal)
-        try:
-            echo(peer)
-            other = open_session(machine, stack)
-            echo(other)
-            other.send_close(1000)
-            assert isinstance(other.receive(), Closed)
-        finally:
-            machine.do("systemctl", "start", *journal[1:], journal[0])
-        peer.send_close(1000)
-        assert isinstance(peer.receive(), Closed)
-    assert ended(machine, session)["CHIMIRROR_REASON"] == "client close 1000"
