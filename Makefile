@@ -18,6 +18,9 @@ TOOLS := dbus default-jre-headless haproxy iproute2 libnss-systemd mandoc nginx-
 # For systemd-python, which is compiled where it is installed.
 LIBRARIES := gcc libc6-dev libsystemd-dev pkgconf python3-dev
 
+# What judges manifests: the parser's one-file build, so that nothing else is needed.
+JUDGES := @asyncapi/parser@3.6.3 @asyncapi/specs@6.11.1
+
 # A service cannot use an interpreter in somebody's home: the system's own.
 HOST_PYTHON ?= /usr/bin/python3
 HOST := /opt/chimirror
@@ -32,7 +35,7 @@ demo: $(VENV)/.demo
 	@echo
 	@exec $(BIN)/chimirror-server -- python3 examples/animals.py
 
-test: $(VENV)/.test
+test: $(VENV)/.test $(VENV)/asyncapi
 	@.ci/packages $(TOOLS)
 	@rm -rf build/wheel
 	@$(PIP) wheel --no-deps --no-build-isolation --wheel-dir build/wheel .
@@ -74,6 +77,15 @@ $(VENV)/.test: $(VENV)/.python pyproject.toml
 	@echo 'installing into $(VENV)'
 	@$(PIP) install '.[test]'
 	@touch $@
+
+$(VENV)/asyncapi: $(VENV)/.test Makefile
+	@rm -rf $@ build/asyncapi
+	@mkdir -p build/asyncapi
+	@$(BIN)/npm pack --silent --pack-destination build/asyncapi $(JUDGES) >/dev/null
+	@for each in parser specs; do \
+		mkdir -p build/asyncapi/$$each && tar -xf build/asyncapi/asyncapi-$$each-*.tgz \
+			-C build/asyncapi/$$each --strip-components 1 || exit; done
+	@mv build/asyncapi $@
 
 clean:
 	rm -rf $(VENV) build dist .coverage* .*_cache .hypothesis

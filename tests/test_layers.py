@@ -64,6 +64,7 @@ PURE = {
     "gc",
     "hashlib",
     "ipaddress",
+    "json",
     "orjson",
     "pybase64",
     "struct",

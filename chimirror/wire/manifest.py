@@ -1,0 +1,176 @@
+"""What a client may expect of an application, as a document: AsyncAPI 3.0.0.
+
+Law: the document says what the socket does, and refers to nothing outside itself.
+AsyncAPI sees messages from the side of the application that it describes, which is
+the one served here: what a client sends, the application receives (its action is
+`receive`), and what it prints, it sends. A channel is one framing at the application's
+address, since the subprotocol decides which messages there are.
+Ignorance: requests, files and who asks. Schemas are without `schema.faults`.
+"""
+
+from __future__ import annotations
+
+from . import messages
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .handshake import Policy
+    from .interface import Interface
+    from .messages import Settings
+
+    Object = dict[str, Any]
+
+VERSION = "3.0.0"
+FILE = "asyncapi.json"
+_HEADER = "Sec-WebSocket-Protocol"
+_CLOSES = (
+    (1000, "exit 0", "the application exited with status 0"),
+    (1001, "idle", "nothing was said for too long"),
+    (1001, "time", "the session was too long"),
+    (1001, "drain", "the server is going down; connect again"),
+    (1002, "protocol", "the client broke RFC 6455"),
+    (1003, "binary", "a binary frame"),
+    (1007, "not UTF-8", "a message is not UTF-8"),
+    (1009, "over --max-message", "a message is too large"),
+    (1011, "exit N", "the application exited with another status than 0"),
+    (1011, "signal NAME", "a signal ended the application"),
+    (1011, "out of memory", "the system had no memory left for the application"),
+    (1011, "error ...", "a fault of the server's"),
+)
+_CLOSES_OF_LINES = (
+    (1007, "line break outside JSON", "a message of more than one line is no JSON"),
+    (1011, "line not UTF-8", "the application printed what is no text"),
+    (1011, "line over --max-message", "the application printed too long a line"),
+)
+_CLOSES_OF_SPEAKERS = (
+    (1008, "this application only sends", "the client sent a message"),
+)
+
+
+def address(name: str) -> str:
+    """The path of an application; "" is the name of one that is alone."""
+    return f"/{name}"
+
+
+def path(name: str) -> str:
+    """The path of its manifest."""
+    return f"{address(name).rstrip('/')}/{FILE}"
+
+
+def document(
+    interface: Interface, policy: Policy, settings: Settings, url: str = ""
+) -> Object:
+    """Describe one application.
+
+    Args:
+        interface: What it is, by its own account.
+        policy: Which subprotocols are served.
+        settings: What else of its configuration a client notices.
+        url: Of the server, such as "wss://play.example:8443"; "" if nobody knows.
+
+    Returns:
+        What to write down as JSON.
+    """
+    channels: Object = {}
+    operations: Object = {}
+    for framing, subprotocols in _by_framing(policy).items():
+        ways = messages.of(framing, interface, settings)
+        optional = framing == policy.framings[0]
+        channels[framing] = {
+            "address": address(interface.name),
+            "title": messages.TITLES[framing],
+            "messages": ways[0] | ways[1],
+            "bindings": {"ws": _binding(subprotocols, optional=optional)},
+        }
+        for action, way in zip(("receive", "send"), ways, strict=True):
+            if way:
+                operations[f"{action}-{framing}"] = _operation(action, framing, way)
+    return {
+        "asyncapi": VERSION,
+        "info": _info(interface),
+        **({"servers": {"here": _server(url)}} if url else {}),
+        "defaultContentType": messages.JSON,
+        "channels": channels,
+        "operations": operations,
+        "components": {"schemas": messages.schemas(interface)},
+        "x-chimirror": _contract(policy, settings),
+    }
+
+
+def _info(interface: Interface) -> Object:
+    """Title and version have to be there; what nobody said is said so."""
+    title = interface.title or interface.name or "An application"
+    found = {"title": title, "version": interface.version or "unknown"}
+    if interface.purpose:
+        found["description"] = interface.purpose
+    return found
+
+
+def _by_framing(policy: Policy) -> dict[str, list[str]]:
+    """The subprotocols of each framing, the default framing first."""
+    found: dict[str, list[str]] = {}
+    for subprotocol, framing in policy.subprotocols.items():
+        found.setdefault(framing, []).append(subprotocol.decode())
+    return found
+
+
+def _binding(subprotocols: list[str], *, optional: bool) -> Object:
+    """The handshake; who offers no subprotocol gets the default framing."""
+    field = {"type": "string", "enum": subprotocols}
+    headers: Object = {"type": "object", "properties": {_HEADER: field}}
+    if not optional:
+        headers["required"] = [_HEADER]
+    return {"method": "GET", "headers": headers, "bindingVersion": "0.1.0"}
+
+
+def _operation(action: str, framing: str, way: Object) -> Object:
+    channel = f"#/channels/{framing}"
+    return {
+        "action": action,
+        "channel": {"$ref": channel},
+        "messages": [{"$ref": f"{channel}/messages/{name}"} for name in way],
+    }
+
+
+def _server(url: str) -> Object:
+    scheme, _, rest = url.partition("://")
+    host, slash, below = rest.partition("/")
+    found = {"host": host, "protocol": scheme}
+    if below.strip("/"):
+        found["pathname"] = slash + below.strip("/")
+    return found
+
+
+def _contract(policy: Policy, settings: Settings) -> Object:
+    """What AsyncAPI has no word for."""
+    closes = [*_CLOSES]
+    if "lines" in policy.subprotocols.values():
+        closes += _CLOSES_OF_LINES
+    if settings.direction == "receive":
+        closes += _CLOSES_OF_SPEAKERS
+    return {
+        "direction": settings.direction,
+        "default_framing": policy.framings[0],
+        "max_message": settings.max_message,
+        "close": [
+            {"code": code, "reason": reason, "meaning": meaning}
+            for code, reason, meaning in sorted(closes)
+        ],
+    }
+
+
+def entry(interface: Interface, policy: Policy, settings: Settings) -> Object:
+    """Describe one application in few words, for a catalog."""
+    return {
+        "name": interface.name,
+        "title": interface.title,
+        "purpose": interface.purpose,
+        "version": interface.version,
+        "path": address(interface.name),
+        "manifest": path(interface.name),
+        "framings": [*_by_framing(policy)],
+        "subprotocols": [name.decode() for name in policy.subprotocols],
+        "direction": settings.direction,
+    }

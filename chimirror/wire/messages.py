@@ -1,0 +1,181 @@
+"""The messages of each framing, both ways, as AsyncAPI 3.0 describes them.
+
+Law: what `framing` and `lines` take and give, in JSON Schema draft-07. The schemas of
+an application describe lines of its input and output; where a message carries a piece
+of a stream, in base64, it names the schema of the lines beside it.
+Ignorance: channels, operations and the rest of the document.
+"""
+
+from __future__ import annotations
+
+from . import b64
+from .framing import SIGNALS
+from .schema import moved
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any, Protocol
+
+    from .interface import Interface
+
+    Object = dict[str, Any]
+
+    class Settings(Protocol):
+        """What of a configuration decides which messages there are."""
+
+        @property
+        def direction(self) -> str: ...
+
+        @property
+        def stderr(self) -> str | None: ...
+
+        @property
+        def max_message(self) -> int: ...
+
+
+JSON, TEXT = "application/json", "text/plain"
+SCHEMAS = "#/components/schemas/"
+TITLES = {
+    "json": "JSON texts in, output in base64",
+    "stdio": "Standard input, output and error in base64, signals, exit status",
+    "lines": "One message, one line",
+}
+_PIECE = (
+    "Of a stream of bytes: a piece begins and ends anywhere. Decode each, join all."
+)
+_BASE64 = {
+    "type": "string",
+    "contentEncoding": "base64",
+    "contentMediaType": "application/octet-stream",
+    "pattern": "^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$",
+}
+_ERROR = "The last message was not delivered; decoded, the payload says why, in UTF-8."
+
+
+class _Side:
+    """What an application says of its lines in one direction.
+
+    Args:
+        name: Of its schema among the components.
+        schema: None: lines of any text.
+        examples: Of lines.
+    """
+
+    __slots__ = ("_examples", "name", "schema")
+
+    def __init__(self, name: str, schema: object, examples: Iterable[object]) -> None:
+        self.name = name
+        self.schema = schema
+        self._examples = examples
+
+    def any_json(self, summary: str) -> Object:
+        """A message that is a JSON text, and becomes a line."""
+        return _message(summary, self._reference() or {}, self._examples)
+
+    def any_line(self, summary: str) -> Object:
+        """A message that is a line."""
+        if self.schema is not None:
+            return self.any_json(summary)
+        lines = [self._line(example) for example in self._examples]
+        return _message(summary, {"type": "string"}, lines) | {"contentType": TEXT}
+
+    def wrapped(self, kind: str, summary: str) -> Object:
+        """A message that carries a piece of a stream of lines."""
+        examples = [
+            {"type": kind, "payload": b64.encode(f"{line}\n".encode()).decode()}
+            for line in map(self._line, self._examples)
+        ]
+        payload: Object = _BASE64 | {"description": _PIECE}
+        if self.schema is not None:
+            payload["x-chimirror-line"] = self._reference()
+        return _message(summary, _object(kind, payload=payload), examples)
+
+    def _reference(self) -> Object:
+        return {} if self.schema is None else {"$ref": SCHEMAS + self.name}
+
+    def _line(self, example: object) -> str:
+        if self.schema is None and isinstance(example, str) and example.isprintable():
+            return example
+        import json
+
+        return json.dumps(example)
+
+
+def of(framing: str, interface: Interface, settings: Settings) -> tuple[Object, Object]:
+    """Describe the messages of a framing.
+
+    Returns:
+        What a client sends, and what it receives, by name.
+    """
+    inward = _Side("input", interface.send_schema, interface.send_examples)
+    outward = _Side("output", interface.receive_schema, interface.receive_examples)
+    hears, speaks = settings.direction != "receive", settings.direction != "send"
+    if framing == "lines":
+        ins = {"line": inward.any_line("A line for standard input.")}
+        outs = {"output": outward.any_line("A line of standard output.")}
+        return ins if hears else {}, outs if speaks else {}
+    ins = _stdin(inward) if framing == "stdio" else _text(inward)
+    outs = {}
+    if speaks:
+        outs["stdout"] = outward.wrapped("stdout", "Standard output, as it comes.")
+    if settings.stderr in (None, "client"):
+        outs["stderr"] = _UNTOLD.wrapped("stderr", "Standard error, as it comes.")
+    if hears:
+        outs["error"] = _UNTOLD.wrapped("error", _ERROR)
+    if framing == "stdio":
+        outs = {"session": _SESSION, **outs, "exit": _EXIT}
+    return ins if hears else {}, outs
+
+
+def schemas(interface: Interface) -> Object:
+    """The schemas that the messages refer to."""
+    named = {"input": interface.send_schema, "output": interface.receive_schema}
+    return {
+        name: moved(schema, SCHEMAS + name)
+        for name, schema in named.items()
+        if schema is not None
+    }
+
+
+def _text(side: _Side) -> Object:
+    return {"text": side.any_json("A JSON text, which becomes a line.")}
+
+
+def _stdin(side: _Side) -> Object:
+    signal = _object("signal", name={"type": "string", "enum": [*SIGNALS]})
+    return {
+        "stdin": side.wrapped("stdin", "Bytes for standard input, as they are."),
+        "eof": _message("Closes standard input.", _object("eof")),
+        "signal": _message("Sends a signal to the process group.", signal),
+    }
+
+
+def _object(kind: str, **members: Object) -> Object:
+    """An object with that type and these members, or more."""
+    properties = {"type": {"type": "string", "const": kind}, **members}
+    return {"type": "object", "required": [*properties], "properties": properties}
+
+
+def _message(summary: str, payload: Object, examples: Iterable[object] = ()) -> Object:
+    found: Object = {"summary": summary, "payload": payload}
+    if shown := [{"payload": example} for example in examples]:
+        found["examples"] = shown
+    return found
+
+
+_UNTOLD = _Side("", None, ())
+_SESSION = _message(
+    "The first message of a session; the id is that of the server's records.",
+    _object("session", id={"type": "string"}),
+)
+_EXIT = _message(
+    "The last message of a session: how the application ended.",
+    {
+        **_object("exit"),
+        "oneOf": [
+            {"required": ["code"], "properties": {"code": {"type": "integer"}}},
+            {"required": ["signal"], "properties": {"signal": {"type": "string"}}},
+        ],
+    },
+)

