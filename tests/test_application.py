@@ -21,7 +21,6 @@ from chimirror.system.application import (
     EXITED,
     IDLE,
     LAST_READS,
-    READ_SIZE,
     RUNNING,
     STARTING,
     Application,
@@ -29,6 +28,7 @@ from chimirror.system.application import (
 from chimirror.system.child import Starter
 from chimirror.system.loop import TICKS, Loop, best_poller
 from chimirror.system.outbox import LOW
+from chimirror.system.outlet import READ_SIZE
 from chimirror.system.selecting import SelectorPoller
 from looping import Timer, Warp, fill, looping, subreaping, turn_until
 from settling import descendants

@@ -11,9 +11,9 @@ stop grace TERM and CONT to the process group, after the kill grace KILL.
 from __future__ import annotations
 
 from chimirror.system.children import SIGNALS
-from chimirror.system.inlet import Inlet
-from chimirror.system.lean import os, signal
-from chimirror.system.loop import ERROR, HANGUP, NEVER, READ
+from chimirror.system.lean import signal
+from chimirror.system.loop import ERROR, HANGUP, NEVER
+from chimirror.system.outlet import HELD, Outlet
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,11 +65,10 @@ if TYPE_CHECKING:
 IDLE, STARTING, RUNNING, EXITED, ENDED = range(5)  # phases
 NONE, END_OF_INPUT, TERMINATED, KILLED = range(4)  # steps of the stop ladder
 
-READ_SIZE = 64 * 1024
 LAST_READS = 16  # of READ_SIZE: what a pipe may still hold when its linger is over
 
 
-class Application(Inlet):
+class Application(Outlet):
     """One application process and its pipes.
 
     Args:
@@ -83,7 +82,6 @@ class Application(Inlet):
         "_graces",
         "_linger_left",
         "_owner",
-        "_paused",
         "_starter",
         "_step",
         "_survivors",
@@ -93,8 +91,6 @@ class Application(Inlet):
         "pid",
         "session",
         "status",
-        "stderr",
-        "stdout",
     )
 
     def __init__(
@@ -106,7 +102,6 @@ class Application(Inlet):
         self._graces = graces
         self.session = session
         self._linger_left = 0.0
-        self._paused = False
         self._step = NONE
         self._survivors = False
         self.armed = 0
@@ -114,7 +109,6 @@ class Application(Inlet):
         self.phase = IDLE
         self.pid = 0
         self.status = 0
-        self.stdout = self.stderr = -1
 
     # Starting
 
@@ -155,50 +149,47 @@ class Application(Inlet):
 
     def pause_output(self) -> None:
         """Read no output until `resume_output`: the pipe fills and the writer waits."""
-        if self._paused or self._step:
-            return
-        self._paused = True
-        self._watch_output()
-        if self.phase == EXITED:
-            self._linger_left = self.deadline - self._loop.now
-            self._loop.disarm(self)
+        if not (self._paused & HELD or self._step):
+            self._pause(HELD)
 
     def resume_output(self) -> None:
         """Read again."""
-        if not self._paused:
+        if self._paused & HELD:
+            self._resume(HELD)
+
+    def on_output_waiting(self, waiting: bool) -> None:
+        """The linger stands still while we do not read."""
+        if self.phase != EXITED:
             return
-        self._paused = False
-        self._watch_output()
-        if self.phase == EXITED:
+        if waiting:
+            self._linger_left = self.deadline - self._loop.now
+            self._loop.disarm(self)
+        else:
             self._loop.arm(self, self._loop.now + self._linger_left)
 
-    def _watch_output(self) -> None:
-        mask = 0 if self._paused else READ
-        for fd in (self.stdout, self.stderr):
-            if fd >= 0:
-                self._loop.watch(fd, self, mask)
-
-    def _read(self, fd: int) -> bool:
-        """Read once; whether there was anything."""
-        try:
-            chunk = os.read(fd, READ_SIZE)
-        except BlockingIOError:
-            return False
-        if not chunk:
-            self._output_ended(fd)
-            return False
+    def on_chunk(self, stream: str, chunk: bytes) -> None:
+        """It has written; on the ladder that is nobody's any more."""
         if not self._step:
-            self._owner.on_output("stdout" if fd == self.stdout else "stderr", chunk)
-        return True
+            self._owner.on_output(stream, chunk)
 
-    def _output_ended(self, fd: int) -> None:
-        self._loop.close(fd)
-        if fd == self.stdout:
-            self.stdout = -1
-        else:
-            self.stderr = -1
+    def on_output_ended(self) -> None:
+        """One of its two streams has ended."""
         if self.phase == EXITED and self.stdout < 0 and self.stderr < 0:
             self._end()
+
+    # Pausing, by whoever steers the session
+
+    def pause(self, streams: int) -> None:
+        """Pass nothing on of these (inlet.STDIN and so on, as bits) until `resume`.
+
+        That is beside back-pressure. Nothing is lost: an exit waits for its output.
+        """
+        if self.phase in (RUNNING, EXITED) and not self._step:
+            self._pause(streams)
+
+    def resume(self, streams: int) -> None:
+        """Go on where it stopped."""
+        self._resume(streams & self.paused)
 
     # Signals and the end
 
@@ -211,7 +202,7 @@ class Application(Inlet):
         """Begin the stop ladder; output is read and discarded from now on."""
         if self._step or self.phase in (IDLE, ENDED):
             return
-        self.resume_output()
+        self._resume(self._paused)
         self._step = END_OF_INPUT
         if self.phase == EXITED:
             self._end()
@@ -251,7 +242,7 @@ class Application(Inlet):
         self.close_input()
         if self._step or (self.stdout < 0 and self.stderr < 0):
             self._end()
-        elif self._paused:
+        elif self._waiting:
             self._linger_left = self._graces.linger_timeout
             self._loop.disarm(self)
         else:
@@ -270,10 +261,7 @@ class Application(Inlet):
         self.phase = ENDED
         self._loop.disarm(self)
         self.close_input()
-        for fd in (self.stdout, self.stderr):
-            if fd >= 0:
-                self._loop.close(fd)
-        self.stdout = self.stderr = -1
+        self._close_output()
         self._starter.finish(self.pid, self.session, self._survivors)
         self._owner.on_application_end(self.status)
 
@@ -287,7 +275,7 @@ class Application(Inlet):
         """One of the pipes is ready."""
         if fd != self.stdin:
             if events == HANGUP:  # alone: nothing is left to read
-                self._output_ended(fd)
+                self._end_output(fd)
             else:
                 self._read(fd)
         elif events & (ERROR | HANGUP):

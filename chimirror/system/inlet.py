@@ -1,7 +1,8 @@
 """An application's standard input: bytes into a pipe, and its end.
 
 Knows what waits and when it may go, not why; what the pipe does not take at once is
-kept in a box that exists only as long. Knows neither the process nor its output.
+kept in a box that exists only as long, and so is all that comes while it is paused.
+Knows neither the process nor its output.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from chimirror.system.loop import Loop
 
+STDIN, STDOUT, STDERR = 1, 2, 4  # what can be paused, as bits
+
 
 class Inlet:
     """See the module; a subclass is told of events and passes those of `stdin` on.
@@ -22,11 +25,12 @@ class Inlet:
         stdin: the pipe; -1 before it is there and once it is closed.
     """
 
-    __slots__ = ("_input_ended", "_loop", "inbox", "stdin")
+    __slots__ = ("_input_ended", "_loop", "_paused", "inbox", "stdin")
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
         self._input_ended = False
+        self._paused = 0
         self.inbox: Outbox | None = None
         self.stdin = -1
 
@@ -62,6 +66,9 @@ class Inlet:
         if self.inbox is not None:
             self.inbox.push(chunks)
             return
+        if self._paused & STDIN:
+            self.inbox = Outbox(b"".join(chunks))
+            return
         try:
             rest = write_now(self.stdin, chunks)
         except OSError:
@@ -92,10 +99,24 @@ class Inlet:
         if inbox.size <= LOW:
             self.on_input_room()
 
+    def _pause_input(self) -> None:
+        """Write nothing until `_resume_input`, and do not end it either."""
+        self._paused |= STDIN
+        if self.inbox is not None:
+            self._loop.watch(self.stdin, self, 0)
+
+    def _resume_input(self) -> None:
+        """Write on, in the order in which it came."""
+        self._paused &= ~STDIN
+        if self.inbox is not None:
+            self._loop.watch(self.stdin, self, WRITE)
+        elif self._input_ended:
+            self.close_input()
+
     def end_input(self) -> None:
         """Close stdin once everything before is written."""
         self._input_ended = True
-        if self.inbox is None:
+        if self.inbox is None and not self._paused & STDIN:
             self.close_input()
 
     def close_input(self) -> None:
