@@ -842,7 +842,7 @@ def faults(stage: Stage) -> int:
 def test_a_fault_while_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     with Stage() as stage:
         stage.open()
-        monkeypatch.setattr(Json, "decode", fail)
+        monkeypatch.setattr(Json, "gather", fail)
         stage.say(text([1]))
         story = stage.peer.story(wait=False)
         assert story.closed == Closed(1011, "error internal")
@@ -879,7 +879,7 @@ def test_a_fault_during_the_handshake(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_fault_while_a_fault_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     with Stage() as stage:
         stage.open()
-        monkeypatch.setattr(Json, "decode", fail)
+        monkeypatch.setattr(Json, "gather", fail)
         monkeypatch.setattr(session.Session, "close", fail)
         stage.say(text([1]))
         assert stage.session.connection.state == CLOSED
