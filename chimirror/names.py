@@ -9,7 +9,7 @@ way to its first byte, so whatever costs time to import is imported where it is 
 
 from __future__ import annotations
 
-FRAMINGS = ("json", "stdio", "lines")
+FRAMINGS = ("json", "stdio", "lines", "lsp")
 _STDERR = ("client", "log", "discard")
 _OURS = "chimirror."  # subprotocol names under this prefix are this project's own
 _TOKEN = frozenset("!#$%&'*+-.^_`|~")  # RFC 9110, 5.6.2, beside letters and digits

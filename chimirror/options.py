@@ -91,10 +91,10 @@ class Option:
 SHARED = (
     Option("--framing", "NAMES", "json,stdio", ("json", "stdio"),
            "framings", "names.framings",
-           "Framings that are allowed, the preferred first; of json, stdio, lines."),
+           "Framings that are allowed, the preferred first: json, stdio, lines, lsp."),
     Option("--stderr", "WHERE", None, None, "stderr", "names.stderr",
            "What becomes of standard error: client, log or discard "
-           "(by framing: log with lines, else client)."),
+           "(by framing: log with lines and lsp, else client)."),
     Option("--subprotocol", "NAME=FRAMING", None, {},
            "subprotocols", "names.subprotocols",
            "Answer to a foreign subprotocol too, such as mcp=lines; repeatable.", True),
@@ -109,7 +109,7 @@ SHARED = (
     Option("--proxy-protocol", "", None, False, "proxy_protocol", "",
            "Expect a PROXY protocol header (v1 or v2) on each connection."),
     Option("--max-message", "SIZE", "1M", 1 << 20, "max_message", "units.message_size",
-           "Largest message, and largest line with lines."),
+           "Largest message, and largest line or body with lines or lsp."),
     Option("--handshake-timeout", "TIME", "10", 10.0,
            "handshake_timeout", "units.deadline",
            "Time for the request head to arrive."),
@@ -369,9 +369,10 @@ def _preloaded(command: tuple[str, ...]) -> dict[str, object]:
 def _combined(fields: Mapping[str, Any]) -> Mapping[str, Any]:
     """The fields of a Config, where one option bears on another."""
     used = (*fields["framings"], *fields["subprotocols"].values())
-    if fields["stderr"] == "client" and "lines" in used:
+    mute = [name for name in used if name in ("lines", "lsp")]
+    if fields["stderr"] == "client" and mute:
         raise ValueError(
-            "--stderr: lines has no place for standard error; write log or discard"
+            f"--stderr: {mute[0]} has no place for standard error; write log or discard"
         )
     # A variable on the command line is the more particular one.
     return {**fields, "env": {**fields["env_file"], **fields["env"]}}

@@ -40,6 +40,7 @@ LATE = (
     "chimirror.wire.forwarded",
     "chimirror.wire.judge",
     "chimirror.wire.lines",
+    "chimirror.wire.lsp",
     "chimirror.wire.proxy",
     "chimirror.wire.runs",
     "fcntl",

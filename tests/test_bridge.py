@@ -334,6 +334,7 @@ os re json enum typing collections socket signal subprocess logging docopt wspro
 websockets orjson pybase64 dataclasses selectors hashlib struct
 """.split()
 
+OFFERED = "--framing=json,stdio,lines,lsp"
 LIGHT = """
 import sys
 sys.path.insert(0, sys.argv.pop(1))
@@ -345,18 +346,18 @@ finally:
 """
 
 
-@pytest.mark.parametrize("framing", ["json", "stdio", "lines"])
+@pytest.mark.parametrize("framing", ["json", "stdio", "lines", "lsp"])
 def test_open_echo_and_a_clean_close_import_next_to_nothing(framing: str) -> None:
     # `-I -S`: site imports os by itself.
-    argv = [sys.executable, "-I", "-S", "-c", LIGHT, ROOT, "--framing=json,stdio,lines"]
+    argv = [sys.executable, "-I", "-S", "-c", LIGHT, ROOT, OFFERED]
     sent = b'{"type":"stdin","payload":"aGVsbG8K"}'
     with behind([*argv, "--", "cat"], {"PATH": os.environ["PATH"]}) as (peer, process):
         assert peer.open(framing=framing).status == 101
         if framing == "stdio":
             assert peer.message()["type"] == "session"
         peer.send_raw(text(sent))
-        echoed = {"json": sent + b"\n", "stdio": b"hello\n", "lines": sent}[framing]
-        got = peer.receive() if framing == "lines" else peer.output(len(echoed))
+        echoed = {"json": sent + b"\n", "stdio": b"hello\n"}.get(framing, sent)
+        got = peer.receive() if echoed == sent else peer.output(len(echoed))
         assert got == echoed
         peer.send_close()
         assert peer.receive() == Closed(1000, "")

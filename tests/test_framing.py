@@ -39,18 +39,19 @@ def wrapped(frame: bytes) -> tuple[str, bytes]:
     return value["type"], base64.b64decode(value["payload"], validate=True)
 
 
-@pytest.mark.parametrize("name", ["json", "stdio", "lines"])
+@pytest.mark.parametrize("name", ["json", "stdio", "lines", "lsp"])
 def test_names(name: str) -> None:
     made = framing.create(name, LIMIT)
     assert made.name == name
     assert made.subprotocol == b"chimirror.%b.v1" % name.encode()
-    assert made.default_stderr == ("log" if name == "lines" else "client")
+    assert made.default_stderr == ("client" if name in {"json", "stdio"} else "log")
 
 
-def test_one_object_serves_all_sessions_but_for_lines() -> None:
+def test_one_object_serves_all_sessions_but_where_there_are_beginnings() -> None:
     for name in ("json", "stdio"):
         assert framing.create(name, 1) is framing.create(name, 2)
-    assert framing.create("lines", 1) is not framing.create("lines", 1)
+    for name in ("lines", "lsp"):
+        assert framing.create(name, 1) is not framing.create(name, 1)
 
 
 def test_a_framing_has_to_say_how() -> None:

@@ -15,9 +15,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from chimirror.wire import framing, jsonbatch, jsontext
+from chimirror.wire.contract import Framing
 from chimirror.wire.frames import Ping
 from chimirror.wire.framing import Json
 from chimirror.wire.lines import Lines
+from chimirror.wire.lsp import Lsp
 from test_jsontext import INVALID, VALID
 
 TYPE_CHECKING = False
@@ -33,13 +35,13 @@ def _quick() -> Iterator[None]:
     jsontext.quick = before
 
 
-def one_by_one(made: Json | Lines, messages: list[bytes]) -> list[object]:
+def one_by_one(made: Framing, messages: list[bytes]) -> list[object]:
     return [made.decode(message) for message in messages]
 
 
 def check(messages: list[bytes]) -> bool:
     """Whether they are all valid; and then both ways give the same lines."""
-    for made in (Json(), Lines(1 << 20)):
+    for made in (Json(), Lines(1 << 20), Lsp(1 << 20)):
         together = made.gather(list(messages))
         if together is not None:
             assert together == b"".join(
@@ -109,6 +111,7 @@ def test_what_is_no_message_is_left_to_others() -> None:
     for events in mixed:
         assert Json().gather(events) is None
         assert Lines(99).gather(events) is None
+        assert Lsp(99).gather(events) is None
     assert framing.create("stdio", 99).gather([b"1"]) is None
 
 

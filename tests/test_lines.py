@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chimirror.wire import lines as module
+from chimirror.wire import headers
 from chimirror.wire.contract import Violation
 from chimirror.wire.headers import text_frames
 from chimirror.wire.lines import Lines
@@ -83,4 +83,4 @@ def test_lines_of_4096_bytes_go_out_from_where_they_are() -> None:
     line = b"x" * 4095
     buffers, messages = Lines(1 << 20).encode("stdout", (line + b"\n") * 16)
     assert (buffers[1::2], messages) == ([line] * 16, 16)
-    assert len(line) > module._LARGE
+    assert len(line) > headers._LARGE

@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 def test_framings() -> None:
     assert names.framings("json") == ("json",)
-    assert names.framings("lines,json,stdio") == ("lines", "json", "stdio")
+    assert names.framings("lsp,lines,json,stdio") == ("lsp", "lines", "json", "stdio")
 
 
 @pytest.mark.parametrize(
     ("parse", "text", "error"),
     [
-        (names.framings, "", '"" is not a framing; write json, stdio or lines'),
-        (names.framings, "json,", '"" is not a framing; write json, stdio or lines'),
-        (names.framings, "Json", '"Json" is not a framing; write json, stdio or'),
+        (names.framings, "", '"" is not a framing; write json, stdio, lines or lsp'),
+        (names.framings, "json,", '"" is not a framing; write json, stdio, lines or'),
+        (names.framings, "Json", '"Json" is not a framing; write json, stdio, lines'),
         (names.framings, "json,json", '"json" is named twice; name each framing once'),
         (names.stderr, "drop", '"drop" is not known; write client, log or discard'),
         (names.directory, "", "the path is empty; write the directory to start in"),

@@ -238,6 +238,10 @@ def test_everything_given() -> None:
             ["--subprotocol=mcp=lines", "--stderr=client", "cat"],
             "--stderr: lines has no place for standard error; write log or discard",
         ),
+        (
+            ["--framing=json,lsp", "--stderr=client", "cat"],
+            "--stderr: lsp has no place for standard error; write log or discard",
+        ),
     ],
 )
 def test_error_says_what_to_do(argv: list[str], text: str) -> None:

@@ -25,8 +25,8 @@ from peers import CLOSE, PING, PONG, Closed, frame, stdin, text, upgrade
 from stage import IDENTITY, Stage
 
 GONE = frame(CLOSE, b"\x03\xe8")
-FRAMINGS = pytest.mark.parametrize("framing", ["json", "stdio", "lines"])
-LINES = ("--framing=json,stdio,lines",)
+FRAMINGS = pytest.mark.parametrize("framing", ["json", "stdio", "lines", "lsp"])
+EVERY = ("--framing=json,stdio,lines,lsp",)
 
 
 def said(message: dict[str, Any]) -> tuple[str, bytes]:
@@ -400,10 +400,11 @@ def test_stdio() -> None:
 
 @FRAMINGS
 def test_binary_is_refused_in_every_framing(framing: str) -> None:
-    with Stage(*LINES) as stage:
+    with Stage(*EVERY) as stage:
         stage.open(framing)
         stage.say(text(stdin(b"first")) + frame(2, b"x") + text(stdin(b"not read")))
-        assert stage.application.heard().count(b"\n") == (framing != "stdio")
+        heard = stage.application.heard()
+        assert b"first" in heard if framing == "stdio" else heard.count(b"payload") == 1
         if framing == "stdio":
             assert stage.peer.message()["type"] == "session"
         assert stage.peer.receive() == Closed(1003, "binary")
@@ -434,7 +435,7 @@ def test_frames_that_break_the_rules(data: bytes, closed: Closed) -> None:
 
 
 def test_lines() -> None:
-    with Stage(*LINES) as stage:
+    with Stage(*EVERY) as stage:
         stage.open("lines")
         stage.say(text(b"any text") + text(b"[1,\r\n2]"))
         assert stage.application.heard() == b"any text\n[1,  2]\n"
@@ -446,7 +447,7 @@ def test_lines() -> None:
 
 
 def test_a_line_break_that_json_does_not_excuse() -> None:
-    with Stage(*LINES) as stage:
+    with Stage(*EVERY) as stage:
         stage.open("lines")
         stage.say(text(b"first") + text(b"a\nb") + text(b"third"))
         assert stage.application.heard() == b"first\n"
@@ -466,7 +467,7 @@ def test_an_application_that_breaks_the_rules_of_lines(
     printed: bytes, reason: str
 ) -> None:
     """What it printed before is delivered, and it is stopped."""
-    with Stage(*LINES, "--max-message=100") as stage:
+    with Stage(*EVERY, "--max-message=100") as stage:
         stage.open("lines")
         stage.print(printed)
         assert stage.peer.receive() == b"good"
@@ -480,13 +481,71 @@ def test_an_application_that_breaks_the_rules_of_lines(
 
 
 def test_a_last_line_that_is_not_utf8() -> None:
-    with Stage(*LINES) as stage:
+    with Stage(*EVERY) as stage:
         stage.open("lines")
         stage.print(b"good\nbad\xff")
         stage.exit()
         assert stage.peer.receive() == b"good"
         assert stage.peer.receive() == Closed(1011, "line not UTF-8")
     assert stage.records.of("end")[0]["reason"] == "line not UTF-8"
+
+
+def test_lsp() -> None:
+    with Stage(*EVERY) as stage:
+        stage.open("lsp")
+        stage.say(text(b"[1,\r\n2]") + text(b'"3"'))
+        heard = b'Content-Length: 7\r\n\r\n[1,\r\n2]Content-Length: 3\r\n\r\n"3"'
+        assert stage.application.heard() == heard
+        stage.print(heard[:3])
+        stage.print(heard[3:40])
+        stage.print(heard[40:])
+        stage.exit()
+        received = [stage.peer.receive() for _ in range(3)]
+        assert received == [b"[1,\r\n2]", b'"3"', Closed(1000, "exit 0")]
+    assert stage.records.of("end")[0]["messages_out"] == 2
+
+
+def test_what_is_not_json_ends_a_session_of_lsp() -> None:
+    with Stage(*EVERY) as stage:
+        stage.open("lsp")
+        stage.say(text(b"1") + text(b"hello") + text(b"3"))
+        assert stage.application.heard() == b"Content-Length: 1\r\n\r\n1"
+        assert stage.peer.receive() == Closed(1007, "not JSON")
+    assert stage.records.of("end")[0]["reason"] == "not JSON"
+
+
+@pytest.mark.parametrize(
+    ("printed", "reason"),
+    [
+        (b"hello\n", "bad header"),
+        (b"Content-Length: 101\r\n", "body over --max-message"),
+        (b"x" * 4096, "header over 4096 bytes"),
+        (b"Content-Length: 1\r\n\r\n\xff", "body not UTF-8"),
+    ],
+)
+def test_an_application_that_breaks_the_rules_of_lsp(
+    printed: bytes, reason: str
+) -> None:
+    with Stage(*EVERY, "--max-message=100") as stage:
+        stage.open("lsp")
+        stage.print(b"Content-Length: 4\r\n\r\ngood" + printed)
+        assert stage.peer.receive() == b"good"
+        assert stage.peer.receive() == Closed(1011, reason)
+        stage.print(b"more\n")
+        stage.wait(1.1)
+        assert stage.application.signals == [15, 18]
+        stage.exit(-15)
+        stage.peer.end()
+    assert stage.records.of("end")[0]["reason"] == reason
+
+
+def test_an_exit_inside_a_body() -> None:
+    with Stage(*EVERY) as stage:
+        stage.open("lsp")
+        stage.print(b"Content-Length: 4\r\n\r\ngoodContent-Length: 4\r\n\r\nbad")
+        stage.exit()
+        assert stage.peer.receive() == b"good"
+        assert stage.peer.receive() == Closed(1011, "output cut off")
 
 
 # stderr
@@ -498,13 +557,14 @@ def test_a_last_line_that_is_not_utf8() -> None:
         ("json", (), "client"),
         ("stdio", (), "client"),
         ("lines", (), "log"),
+        ("lsp", (), "log"),
         ("json", ("--stderr=log",), "log"),
         ("json", ("--stderr=discard",), "discard"),
         ("lines", ("--stderr=discard",), "discard"),
     ],
 )
 def test_where_stderr_goes(framing: str, options: tuple[str, ...], where: str) -> None:
-    with Stage(*LINES, *options) as stage:
+    with Stage(*EVERY, *options) as stage:
         stage.open(framing)
         assert stage.application.keeps_stderr == (where != "discard")
         if where != "discard":

@@ -96,6 +96,18 @@ def test_echo(way: Way, tmp_path: Path) -> None:
         assert peer.story().closed == Closed(1000, "")
 
 
+def test_echo_by_lsp(way: Way, tmp_path: Path) -> None:
+    """`cat` speaks it fluently, however its pipes cut what is large."""
+    large = '"é"'.replace("é", "é" * 300_000).encode()
+    messages = [b'{"jsonrpc":\r\n"2.0"}', large, b"[]", dump("x" * 9999)]
+    options = ("--framing=json,lsp",)
+    with session(way, tmp_path, "exec cat", *options, framing="lsp") as (_, peer):
+        with Sender(peer, [text(message) for message in messages]):
+            assert [peer.receive() for _ in messages] == messages
+        peer.send(b"no JSON")
+        assert peer.receive() == Closed(1007, "not JSON")
+
+
 def test_a_message_in_the_segment_of_the_handshake(way: Way, tmp_path: Path) -> None:
     with way(tmp_path, ["cat"]) as service, Peer(service.connect()) as peer:
         assert peer.open(first=text([1]) + text([2])).status == 101

@@ -1,6 +1,6 @@
 """What a framing is to the session: what it is asked, and what it can answer.
 
-Knows no framing in particular; see `framing` and `lines`.
+Knows no framing in particular; see `framing`, `lines` and `lsp`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Violation(Exception):
     """The session must be closed: by the client's message, or by what was printed.
 
     Attributes:
-        sent: what `encode` had for the lines before the mistake; still to be sent.
+        sent: what `encode` had for what came before the mistake; still to be sent.
     """
 
     __slots__ = ("code", "reason", "sent")

@@ -148,7 +148,11 @@ def create(name: str, max_message: int) -> Framing:
         return _JSON
     if name == "stdio":
         return _STDIO
-    assert name == "lines", name
-    from .lines import Lines
+    if name == "lines":
+        from .lines import Lines
 
-    return Lines(max_message)
+        return Lines(max_message)
+    assert name == "lsp", name
+    from .lsp import Lsp
+
+    return Lsp(max_message)

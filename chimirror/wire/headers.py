@@ -21,6 +21,9 @@ EXTRA = {126: 2, 127: 8}
 SHORTEST = {0: 0, 2: SHORT + 1, 8: 1 << 16}
 TOO_LONG = 1 << 63
 _MAX_REASON = SHORT - 2
+# From this length on, messages go out from where they are (writev) instead of being
+# copied once more, behind their headers.
+_LARGE = 2048
 
 
 def length_at(data: Bytes, position: int, extra: int) -> int:
@@ -52,6 +55,16 @@ def text_frames(messages: list[Bytes]) -> bytes:
             for text in messages
         ]
     )
+
+
+def text_buffers(messages: list[Bytes], size: int) -> tuple[list[Bytes], int]:
+    """Returns the frames of messages, and their number; `size`: of all together."""
+    if size < _LARGE * len(messages):
+        return [text_frames(messages)], len(messages)
+    buffers: list[Bytes] = []
+    for message in messages:
+        buffers += (text_header(len(message)), message)
+    return buffers, len(messages)
 
 
 def ping(payload: bytes) -> bytes:

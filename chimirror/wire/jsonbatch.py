@@ -35,11 +35,21 @@ _LF, _CR = b"\n\r"
 
 def gather(events: list[Any]) -> bytes | None:
     """Returns a line of each, if all are JSON texts that can quickly be told to be."""
+    text = judged(events)
+    if text is None:
+        return None
+    if _LF in text or _CR in text:
+        events = [jsontext.fold(message) for message in events]
+    return b"\n".join(events) + b"\n"
+
+
+def judged(events: list[Any]) -> bytes | None:
+    """Returns a text that holds all of them, if all are such JSON texts."""
     quick = jsontext.quick
     if quick is None:
         return None
     count = len(events)
-    text = events[0]
+    text: bytes = events[0]
     try:
         if count > 1:
             text = _SEPARATOR.join(events)
@@ -51,9 +61,7 @@ def gather(events: list[Any]) -> bytes | None:
             return None
     except (TypeError, ValueError):  # not a message, or not a JSON text
         return None
-    if _LF in text or _CR in text:
-        events = [jsontext.fold(message) for message in events]
-    return b"\n".join(events) + b"\n"
+    return text
 
 
 def _judge(quick: Callable[[bytes], object], text: bytes, count: int) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from .contract import Framing, Violation
 from .frames import is_utf8
-from .headers import text_frames, text_header
+from .headers import text_buffers, text_frames, text_header
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,9 +22,6 @@ _LF, _CR = b"\n\r"
 # From this length on, looking for each end costs less than split(), which compares
 # byte by byte: 19 µs instead of 61 for 64 KiB in lines of 4 KiB.
 _LONG = 256
-# From this length on, lines go out from where they are (writev) instead of being
-# copied once more, behind their headers.
-_LARGE = 2048
 
 
 class Lines(Framing):
@@ -79,7 +76,7 @@ class Lines(Framing):
         sound = is_utf8(block) and (begun is None or is_utf8(begun))
         if size > self._max_message or not sound:
             self._check(lines)
-        buffers = _framed(lines, size)
+        buffers = text_buffers(lines, size)
         if end < len(chunk):
             try:
                 self._keep(chunk[end:])
@@ -100,7 +97,7 @@ class Lines(Framing):
             return [], 0
         line, self._partial = self._partial, None
         self._check([line])
-        return _framed([line], len(line))
+        return text_buffers([line], len(line))
 
     def _keep(self, piece: bytes) -> None:
         """Adds to the line's beginning, which is never longer than a line may be."""
@@ -138,13 +135,3 @@ def _cut(block: bytes, first: int) -> list[Bytes]:
     if _CR in block:
         lines = [line.removesuffix(b"\r") for line in lines]
     return lines
-
-
-def _framed(lines: list[Bytes], size: int) -> Buffers:
-    """Returns the frames of lines that have so many bytes together."""
-    if size < _LARGE * len(lines):
-        return [text_frames(lines)], len(lines)
-    buffers: list[Bytes] = []
-    for line in lines:
-        buffers += (text_header(len(line)), line)
-    return buffers, len(lines)
