@@ -145,6 +145,16 @@ def test_only_so_many_are_remembered() -> None:
     assert ask.judged == opening.MOST + 2, "the first is forgotten"
 
 
+def test_no_extension_is_negotiated() -> None:
+    ask, offer = Counting(), b"Sec-WebSocket-Extensions: permessage-deflate"
+    for lines in ((), (offer,), (offer + b"; client_max_window_bits", offer)):
+        found = ask.read(head(*lines), *PEER)
+        assert isinstance(found, Opening)
+        answer = found.response()
+        assert answer.startswith(b"HTTP/1.1 101 ")
+        assert b"extensions" not in answer.lower()
+
+
 def test_an_unfinished_head_is_neither() -> None:
     ask = Counting()
     whole = head()
