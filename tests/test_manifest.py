@@ -22,7 +22,7 @@ from peers import payload_of, stdin
 from schemas import TEXTS, VALUES, schemas
 
 ROOT = Path(__file__).parent.parent
-FRAMINGS = ("json", "stdio", "lines")
+FRAMINGS = ("json", "stdio", "lines", "lsp")
 URL = "wss://play.example:8443"
 
 
@@ -158,6 +158,8 @@ def test_a_client_sends_what_the_application_receives() -> None:
         "send-stdio": {"session", "stdout", "stderr", "error", "exit"},
         "receive-lines": {"line"},
         "send-lines": {"output"},
+        "receive-lsp": {"message"},
+        "send-lsp": {"output"},
     }
     actions = {
         name: each["action"] for name, each in described(GUESSING)["operations"].items()
@@ -170,6 +172,7 @@ def test_a_client_that_only_receives() -> None:
         "send-json": {"stdout", "stderr"},
         "send-stdio": {"session", "stdout", "stderr", "exit"},
         "send-lines": {"output"},
+        "send-lsp": {"output"},
     }
     contract = described(GUESSING, direction="receive")["x-chimirror"]
     assert contract["direction"] == "receive"
@@ -181,6 +184,7 @@ def test_a_client_that_only_sends() -> None:
     assert found["send-json"] == {"error"}
     assert found["send-stdio"] == {"session", "error", "exit"}
     assert "send-lines" not in found
+    assert "send-lsp" not in found
 
 
 def test_examples() -> None:

@@ -39,11 +39,21 @@ _CLOSES = (
     (1011, "out of memory", "the system had no memory left for the application"),
     (1011, "error ...", "a fault of the server's"),
 )
-_CLOSES_OF_LINES = (
-    (1007, "line break outside JSON", "a message of more than one line is no JSON"),
-    (1011, "line not UTF-8", "the application printed what is no text"),
-    (1011, "line over --max-message", "the application printed too long a line"),
-)
+_CLOSES_OF = {
+    "lines": (
+        (1007, "line break outside JSON", "a message of more than one line is no JSON"),
+        (1011, "line not UTF-8", "the application printed what is no text"),
+        (1011, "line over --max-message", "the application printed too long a line"),
+    ),
+    "lsp": (
+        (1007, "not JSON", "a message is no JSON text"),
+        (1011, "bad header", "the application printed what is no header"),
+        (1011, "header over 4096 bytes", "the application printed too long a header"),
+        (1011, "body over --max-message", "the application announced too long a body"),
+        (1011, "body not UTF-8", "the application printed what is no text"),
+        (1011, "output cut off", "the application ended within a body or its header"),
+    ),
+}
 _CLOSES_OF_SPEAKERS = (
     (1008, "this application only sends", "the client sent a message"),
 )
@@ -146,8 +156,8 @@ def _server(url: str) -> Object:
 def _contract(policy: Policy, settings: Settings) -> Object:
     """What AsyncAPI has no word for."""
     closes = [*_CLOSES]
-    if "lines" in policy.subprotocols.values():
-        closes += _CLOSES_OF_LINES
+    for framing in _by_framing(policy):
+        closes += _CLOSES_OF.get(framing, ())
     if settings.direction == "receive":
         closes += _CLOSES_OF_SPEAKERS
     return {

@@ -1,8 +1,8 @@
 """The messages of each framing, both ways, as AsyncAPI 3.0 describes them.
 
-Law: what `framing` and `lines` take and give, in JSON Schema draft-07. The schemas of
-an application describe lines of its input and output; where a message carries a piece
-of a stream, in base64, it names the schema of the lines beside it.
+Law: what the framings take and give, in JSON Schema draft-07. The schemas of an
+application describe lines of its input and output (with lsp, bodies); where a message
+carries a piece of a stream, in base64, it names the schema of the lines beside it.
 Ignorance: channels, operations and the rest of the document.
 """
 
@@ -40,6 +40,7 @@ TITLES = {
     "json": "JSON texts in, output in base64",
     "stdio": "Standard input, output and error in base64, signals, exit status",
     "lines": "One message, one line",
+    "lsp": "One message, one body of the Language Server Protocol",
 }
 _PIECE = (
     "Of a stream of bytes: a piece begins and ends anywhere. Decode each, join all."
@@ -110,22 +111,33 @@ def of(framing: str, interface: Interface, settings: Settings) -> tuple[Object, 
     """
     inward = _Side("input", interface.send_schema, interface.send_examples)
     outward = _Side("output", interface.receive_schema, interface.receive_examples)
-    hears, speaks = settings.direction != "receive", settings.direction != "send"
     if framing == "lines":
         ins = {"line": inward.any_line("A line for standard input.")}
         outs = {"output": outward.any_line("A line of standard output.")}
-        return ins if hears else {}, outs if speaks else {}
-    ins = _stdin(inward) if framing == "stdio" else _text(inward)
-    outs = {}
-    if speaks:
-        outs["stdout"] = outward.wrapped("stdout", "Standard output, as it comes.")
+    elif framing == "lsp":
+        ins = {"message": inward.any_json("A body for standard input.")}
+        outs = {"output": outward.any_json("A body of standard output.")}
+    else:
+        ins = _stdin(inward) if framing == "stdio" else _text(inward)
+        outs = _wrapped(framing, outward, settings)
+    if settings.direction == "receive":
+        ins = {}
+        outs.pop("error", None)
+    elif settings.direction == "send":
+        outs.pop("output", None)
+        outs.pop("stdout", None)
+    return ins, outs
+
+
+def _wrapped(framing: str, side: _Side, settings: Settings) -> Object:
+    """What goes out in base64, and what stdio says beside it."""
+    found = {"stdout": side.wrapped("stdout", "Standard output, as it comes.")}
     if settings.stderr in (None, "client"):
-        outs["stderr"] = _UNTOLD.wrapped("stderr", "Standard error, as it comes.")
-    if hears:
-        outs["error"] = _UNTOLD.wrapped("error", _ERROR)
+        found["stderr"] = _UNTOLD.wrapped("stderr", "Standard error, as it comes.")
+    found["error"] = _UNTOLD.wrapped("error", _ERROR)
     if framing == "stdio":
-        outs = {"session": _SESSION, **outs, "exit": _EXIT}
-    return ins if hears else {}, outs
+        return {"session": _SESSION, **found, "exit": _EXIT}
+    return found
 
 
 def schemas(interface: Interface) -> Object:
