@@ -108,8 +108,8 @@ def test_sound(schema: Schema) -> None:
     ],
 )
 def test_faults(schema: Schema, told: str) -> None:
-    (fault,) = faults(schema)
-    assert told in fault
+    ((place, text),) = faults(schema)
+    assert told in f"{'.'.join(place) or 'the schema'} {text}"
 
 
 def test_every_fault_is_told() -> None:
@@ -130,8 +130,8 @@ def test_examples(example: object) -> None:
     ],
 )
 def test_unfit_examples(example: object, told: str) -> None:
-    (fault,) = unfit(example)
-    assert told in fault
+    ((place, text),) = unfit(example)
+    assert told in f"{'.'.join(place) or 'the example'} {text}"
 
 
 @given(schemas(), st.lists(VALUES, min_size=1, max_size=5))

@@ -26,24 +26,22 @@ _TAKEN = "has a name that AsyncAPI takes for a reference wherever it stands"
 _IN_PLACE = ("allOf", "anyOf", "oneOf", "not", "if", "then", "else", "dependencies")
 
 
-def faults(schema: object) -> list[str]:
+def faults(schema: object) -> list[Fault]:
     """Tell what keeps a schema from being part of a manifest.
 
     Args:
         schema: As tomllib or json read it.
 
     Returns:
-        One line for each fault, with the place in the schema that has it; none: it
-        may be given to `moved`.
+        The place of each fault in the schema, and what is wrong there, to be read
+        behind the name of the place; without any, it may be given to `moved`.
     """
-    found = [*_strange(schema)] or _Survey(schema).faults()
-    return [f"{'.'.join(place) or 'the schema'} {text}" for place, text in found]
+    return [*_strange(schema)] or _Survey(schema).faults()
 
 
-def unfit(example: object) -> list[str]:
+def unfit(example: object) -> list[Fault]:
     """Tell what keeps an example of a message from being part of a manifest."""
-    found = [*_strange(example)] or [*_alluding(example)]
-    return [f"{'.'.join(place) or 'the example'} {text}" for place, text in found]
+    return [*_strange(example)] or [*_alluding(example)]
 
 
 def _strange(value: object) -> Iterator[Fault]:
