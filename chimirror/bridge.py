@@ -73,14 +73,17 @@ def make_records() -> Records:
 
 
 def serve(
-    config: options.Config, found: activation.Found, admission: Admission | None
+    config: options.Config,
+    found: activation.Found,
+    name: str,
+    admission: Admission | None,
 ) -> None:
     """Serve the one session to its end, and leave nothing behind."""
     loop = Loop()
     starter = Starter(loop, config.command)
     service = Alone(config, loop, starter, make_records, environment(), admission)
     peer = Peer(found.address, found.port, found.uid)
-    session = Session(service, peer, found.source, found.sink, identity())
+    session = Session(service, peer, found.source, found.sink, name)
 
     def drain() -> None:
         session.close(1001, "drain")
@@ -120,13 +123,14 @@ def show(service: Service, session: Session) -> None:
 def main() -> None:
     """Run the program; exit statuses are sysexits."""
     config, found = _prepare()
+    name = identity()
     admission = None
     if config.max_sessions is not None or config.user_range is not None:
         from chimirror import crowd
 
-        admission = crowd.join(config)
+        admission = crowd.join(config, name)
     try:
-        serve(config, found, admission)
+        serve(config, found, name, admission)
     except BaseException:  # noqa: BLE001 (told, and the process ends)
         sys.excepthook(*sys.exc_info())
         sys.exit(os.EX_SOFTWARE)

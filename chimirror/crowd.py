@@ -46,8 +46,11 @@ class Crowd:
         return ROOM_AGAIN
 
 
-def join(config: Config) -> Crowd | None:
+def join(config: Config, session: str) -> Crowd | None:
     """Become a user of our own and find out who is beside us, as the options ask.
+
+    Args:
+        session: what ours is called.
 
     Raises:
         SystemExit: it cannot be done; why is on standard error.
@@ -55,7 +58,11 @@ def join(config: Config) -> Crowd | None:
     try:
         if config.user_range is not None:
             secrets = credentials.read()
-            users.become_one_of(*config.user_range)
+            user = users.become_one_of(*config.user_range)
+            if former := user.sign(session):
+                from chimirror.system import runtime
+
+                runtime.forget(former)
             credentials.hand_down(secrets)
         if config.max_sessions is not None:
             return Crowd(cgroup.Siblings(), config.max_sessions)

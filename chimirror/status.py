@@ -46,7 +46,8 @@ class Status:
             return None
         path = f"{place}/{runtime.SESSIONS}/{self._session.identity}"
         try:
-            return StatusFile(path)
+            with runtime.Inside():
+                return StatusFile(path)
         except OSError:
             return None  # not set up, or not for us: the session goes on without
 
@@ -84,7 +85,8 @@ class Status:
         """The session is over."""
         self._service.loop.disarm(self)
         if self._file is not None:
-            self._file.remove()
+            with runtime.Inside():
+                self._file.remove()
 
     def on_event(self, fd: int, events: int) -> None:
         """We watch no descriptor."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
 from chimirror import crowd, options
 from chimirror.service import Peer
-from chimirror.system import cgroup, users
+from chimirror.system import cgroup, runtime, users
 
+SESSION = "5" * 32
 SOMEBODY = Peer("127.0.0.1", 4711)
 
 
@@ -27,14 +29,14 @@ def config(*argv: str) -> options.Config:
 def join(capfd: pytest.CaptureFixture[str], *argv: str) -> tuple[object, str]:
     """The status it ends with, and what it says."""
     with pytest.raises(SystemExit) as caught:
-        crowd.join(config(*argv))
+        crowd.join(config(*argv), SESSION)
     return caught.value.code, capfd.readouterr().err
 
 
 @pytest.mark.parametrize(("limit", "cause"), [("2", "max-sessions"), ("3", None)])
 def test_room(limit: str, cause: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cgroup, "Siblings", Three)
-    admission = crowd.join(config("--max-sessions", limit))
+    admission = crowd.join(config("--max-sessions", limit), SESSION)
     assert admission
     assert admission.enter(SOMEBODY) == cause
     assert admission.retry_after("max-sessions") == 5
@@ -85,6 +87,19 @@ def test_no_user(
     assert told == (status, f"chimirror-bridge: {text}\n")
 
 
-def test_a_user_and_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(users, "become_one_of", lambda first, last: first)
-    assert crowd.join(config("--user-range", "5-7")) is None
+def test_a_user_and_no_limit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Whose number was somebody's before, who was killed."""
+
+    class User:
+        def sign(self, session: str) -> str:
+            assert session == SESSION
+            return "left"
+
+    monkeypatch.setattr(runtime, "SYSTEM", str(tmp_path))
+    monkeypatch.setattr(users, "become_one_of", lambda first, last: User())
+    for name in ("left", "other"):
+        (tmp_path / "sessions" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "sessions" / name).touch()
+    for _ in range(2):
+        assert crowd.join(config("--user-range", "5-7"), SESSION) is None
+        assert [one.name for one in (tmp_path / "sessions").iterdir()] == ["other"]

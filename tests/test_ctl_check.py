@@ -45,7 +45,9 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     found.write("log/journal/0123/system.journal", "")
     for name in ("kernel/pid_max", "kernel/threads-max", "fs/file-max"):
         found.write(f"proc/sys/{name}", "4194304\n")
-    (found.runtime / "sessions").chmod(0o1733)
+    place = found.runtime / "sessions"
+    place.chmod(0o1730)
+    monkeypatch.setattr(check, "GROUP", place.group())
     monkeypatch.setattr(journal, "_reader_class", lambda: Readable)
     return found
 
@@ -190,10 +192,15 @@ def test_units_that_do_not_verify(
     assert found(machine)[1]["units"]["text"] == "something else"
 
 
-def test_the_directory_of_status_files(machine: Machine) -> None:
+def test_the_directory_of_status_files(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     place = machine.runtime / "sessions"
     place.chmod(0o777)
-    assert "mode 0777 of user" in found(machine)[1][str(place)]["text"]
+    assert "owner are 0777 0:" in found(machine)[1][str(place)]["text"]
+    place.chmod(0o1730)
+    monkeypatch.setattr(check, "GROUP", "another")
+    assert "should be 1730 0:another" in found(machine)[1][str(place)]["text"]
     place.rmdir()
     assert "No such file" in found(machine)[1][str(place)]["text"]
 

@@ -483,9 +483,9 @@ def test_a_machine_that_is_not(machine: Machine) -> None:
     try:
         status, said = refused(machine, "check")
     finally:
-        files.chmod(0o1733)
+        files.chmod(0o1730)
     assert status == 78
     assert "systemd hangs up after 10" in said
     assert "Nonsense" in said
     assert "sockets\tnone accepts connections" in said
-    assert "mode 0755 of user 0" in said
+    assert "owner are 0755 0:chimirror, should be 1730 0:chimirror" in said

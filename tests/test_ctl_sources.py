@@ -146,7 +146,7 @@ def test_others_are_denied(tmp_path: Path, capfd: pytest.CaptureFixture[str]) ->
     machine = Machine(tmp_path)
     tmp_path.chmod(0o755)
     machine.runtime.chmod(0o755)
-    (machine.runtime / "sessions").chmod(0o1733)
+    (machine.runtime / "sessions").chmod(0o1730)
     (machine.runtime / "servers").chmod(0o711)
     for directory in tmp_path.parents[:2]:
         directory.chmod(0o755)

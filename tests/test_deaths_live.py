@@ -108,6 +108,29 @@ def test_in_a_unit_of_its_own(machine: Machine, whom: str) -> None:
         echo(open_session(machine, stack))
 
 
+def test_the_next_of_its_number_takes_away_what_a_bridge_left(machine: Machine) -> None:
+    only = "/opt/chimirror/bin/chimirror-bridge --user-range 1879048192-1879048192"
+    override = ("ExecStart=", f"ExecStart={only} -- {CAT}")
+    machine.drop_in("chimirror@.service", "Service", *override)
+
+    def status(session: str) -> Path:
+        return machine.path(f"/run/chimirror/sessions/{session}")
+
+    left = ""
+    with ExitStack() as stack:
+        for _ in range(3):
+            open_session(machine, stack)
+            (unit,) = machine.sessions()
+            session = invocation(machine, unit)
+            until(status(session).exists, "its status")
+            assert [one.name for one in status("").iterdir()] == [session]
+            assert session != left
+            left = session
+            kill(main_process(machine, unit))
+            until(lambda: not machine.sessions(), "its unit is gone")
+            assert status(left).exists()
+
+
 # chimirror-server.service
 
 

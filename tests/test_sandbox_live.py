@@ -105,6 +105,7 @@ def test_the_sandbox_is_on(machine: Machine) -> None:
     with ExitStack() as stack:
         probe = Probe(machine, stack)
         assert int(probe.ask("os.getuid()")) in RANGE
+        assert probe.ask("os.getresgid() == os.getresuid()") == "True"
         assert probe.ask("os.getgroups()") == "[]"
         # (CapInh is for files with capabilities, which no longer give any.)
         for name in ("CapPrm", "CapEff", "CapAmb"):
@@ -182,16 +183,15 @@ def test_nothing_is_shared_with_another_session(machine: Machine) -> None:
             assert intruder.ask(f"connect{where}") == "ConnectionRefusedError"
         assert int(victim.ask("libc.shmget(0x5ec7e7, 4096, 0o1666)")) >= 0
         assert intruder.ask("libc.shmget(0x5ec7e7, 4096, 0)") == "-1"
-        session = victim.ask("os.environ['CHIMIRROR_SESSION']")
-        status = f"'/run/chimirror/sessions/' + {session}"
-        until(lambda: victim.ask(f"os.path.exists({status})") == "True", "its status")
-        assert victim.ask(f"read({status})") != "PermissionError"
-        assert intruder.ask(f"read({status})") == "PermissionError"
-        assert (
-            intruder.ask("os.listdir('/run/chimirror/sessions')") == "PermissionError"
-        )
-        for place in ("/run/chimirror/users", "/run/chimirror/servers"):
-            assert intruder.ask(f"os.open('{place}', os.O_RDONLY)") == "PermissionError"
+        session = victim.ask("os.environ['CHIMIRROR_SESSION']").strip("'")
+        status = f"/run/chimirror/sessions/{session}"
+        until(machine.path(status).exists, "its status")
+        for one in (victim, intruder):  # not even of its own
+            assert one.ask(f"read('{status}')") == "PermissionError"
+            assert one.ask("write('/run/chimirror/sessions/x')") == "PermissionError"
+        for place in ("users", "servers", "sessions"):
+            look = f"os.open('/run/chimirror/{place}', os.O_RDONLY)"
+            assert intruder.ask(look) == "PermissionError"
         bus = "(socket.AF_UNIX, '/run/dbus/system_bus_socket')"
         assert intruder.ask(f"connect{bus}") != "None"
 

@@ -19,12 +19,14 @@ from launch import ROOT
 from settling import ended
 
 FIRST = 1879050000
+GROUP = 1879060000  # of the table
 PROGRAM = """
-import os, sys
+import os, subprocess, sys
 sys.path.insert(0, sys.argv[1])
 from chimirror.system import users
 try:
-    print(users.become_one_of(int(sys.argv[3]), int(sys.argv[4]), sys.argv[2]))
+    user = users.become_one_of(int(sys.argv[3]), int(sys.argv[4]), sys.argv[2])
+    print(user.number)
 except users.NoUser:
     print("none")
 except OSError as error:
@@ -40,6 +42,7 @@ def table(tmp_path: Path) -> Path:
         pytest.skip("only root can become somebody else")
     file = tmp_path / "users"
     file.touch()
+    os.chown(file, 0, GROUP)
     return file
 
 
@@ -79,11 +82,31 @@ def test_it_is_whole_and_for_good(table: Path) -> None:
     capabilities = "[x for x in open('/proc/self/status') if x[:6] in 'CapPrm CapEff']"
     with somebody(table) as process:
         assert said(process) == str(FIRST)
-        assert ask(process, identity) == str(((FIRST,) * 6, []))
+        assert ask(process, identity) == str(((FIRST,) * 5 + (GROUP,), []))
     with somebody(table) as process:
         assert said(process) == str(FIRST)
         answer = ask(process, capabilities)
         assert answer.count("0000000000000000") == 2
+
+
+def test_what_it_executes_is_of_no_other_group(table: Path) -> None:
+    groups = "import os; print(os.getresgid(), os.getgroups())"
+    start = f"subprocess.check_output(['python3', '-c', {groups!r}], text=True).strip()"
+    with somebody(table) as process:
+        said(process)
+        assert ask(process, start) == str((FIRST,) * 3) + " []"
+
+
+def test_each_learns_what_the_last_of_its_number_was_called(table: Path) -> None:
+    called: dict[str, str] = {}
+    with somebody(table, FIRST + 1) as one, somebody(table, FIRST + 1) as two:
+        for process, name in ((one, "a" * 32), (two, "b" * 32)):
+            called[said(process)] = name
+            assert ask(process, f"user.sign({name!r})") == ""
+    with somebody(table, FIRST + 1) as one, somebody(table, FIRST + 1) as two:
+        for process in (one, two):
+            former = called[said(process)]
+            assert ask(process, "user.sign('c' * 32)") == former
 
 
 def test_free_once_it_is_dead(table: Path) -> None:
@@ -113,6 +136,8 @@ def test_no_table(table: Path) -> None:
 def test_who_cannot_give_it_up_does_not_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("open", "setgroups", "setresgid", "setresuid", "kill"):
         monkeypatch.setattr(f"posix.{name}", lambda *ignored: None)
-    monkeypatch.setattr(users, "_take", lambda *ignored: FIRST)
+    anything = os.stat(os.devnull)
+    monkeypatch.setattr("posix.fstat", lambda *ignored: anything)
+    monkeypatch.setattr(users, "_take", lambda *ignored: 0)
     with pytest.raises(users.Insecure):
         users.become_one_of(FIRST, FIRST, os.devnull)

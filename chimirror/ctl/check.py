@@ -6,6 +6,7 @@ is changed.
 
 from __future__ import annotations
 
+import grp
 import os
 import stat
 from textwrap import wrap
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 GOOD, DOUBTFUL, BAD = "good", "doubtful", "bad"
 OLDEST = 252  # of systemd: what the units are written for
 SHORTEST = 20  # columns of a line for people
+GROUP = "chimirror"  # of bridges
 RESERVE = 1000  # processes that the rest of the machine may want
 COLUMNS = (
     Column("verdict", "VERDICT"),
@@ -256,10 +258,18 @@ def _runtime(host: Host) -> Finding:
         text = f"{error.strerror}: sessions show no peer and no figures"
         return Finding(BAD, path, text, advice)
     mode = stat.S_IMODE(found.st_mode)
-    if found.st_uid != 0 or mode != 0o1733:
-        text = f"mode {mode:04o} of user {found.st_uid}, should be 1733 of root"
+    own = f"{mode:04o} {found.st_uid}:{_group(found.st_gid)}"
+    if own != f"1730 0:{GROUP}":
+        text = f"mode and owner are {own}, should be 1730 0:{GROUP}"
         return Finding(BAD, path, text, advice)
     return Finding(GOOD, path, "sessions can tell how they are")
+
+
+def _group(number: int) -> str:
+    try:
+        return grp.getgrgid(number).gr_name
+    except KeyError:
+        return str(number)
 
 
 def _journal(host: Host) -> Iterator[Finding]:

@@ -4,7 +4,8 @@
     RUNTIME/servers/PID/NUMBER   the control socket of one worker of a server
 
 RUNTIME is /run/chimirror for root, and under systemd, where tmpfiles.d(5) has made it;
-else $XDG_RUNTIME_DIR/chimirror.
+else $XDG_RUNTIME_DIR/chimirror. In /run/chimirror/sessions only bridges may write, not
+their applications: it is entered by the saved group (credentials(7), system/users).
 """
 
 from __future__ import annotations
@@ -30,6 +31,28 @@ def directory(environ: Mapping[str, str], uid: int) -> str | None:
     if uid == 0 or environ.get("INVOCATION_ID"):
         return SYSTEM
     return _own(environ)
+
+
+class Inside:
+    """A context in which our saved group is the effective one, and may enter."""
+
+    __slots__ = ("_group",)
+
+    def __enter__(self) -> None:
+        self._group = os.getegid()
+        os.setegid(os.getresgid()[2])
+
+    def __exit__(self, *error: object) -> None:
+        os.setegid(self._group)
+
+
+def forget(session: str) -> None:
+    """Take away what a bridge left that was killed; its user is ours now."""
+    try:
+        with Inside():
+            os.unlink(f"{SYSTEM}/{SESSIONS}/{session}")
+    except OSError:
+        pass  # it was not killed, or somebody else has tidied up
 
 
 def every(environ: Mapping[str, str], uid: int) -> list[str]:
