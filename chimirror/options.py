@@ -137,9 +137,8 @@ SHARED = (
            "Start the application in this directory (where we were started)."),
 )
 BRIDGE_ONLY = (
-    Option("--max-sessions", "N", None, None, "max_sessions", "units.count",
-           "Under systemd: sessions at once, counted as units of our template "
-           "(unlimited)."),
+    Option("--max-sessions", "N", "off", None, "max_sessions", "units.limit",
+           "Under systemd: sessions at once, counted as units of our template."),
     Option("--user-range", "RANGE", None, None, "user_range", "units.user_range",
            "Become a user of these numbers, such as 100000-104095, that no other "
            "session has."),
@@ -154,8 +153,8 @@ SERVER_ONLY = (
            "Worker processes (one per core, more where the descriptor limit asks)."),
     Option("--drain-timeout", "TIME", "30", 30.0, "drain_timeout", "units.grace",
            "After SIGTERM, time for sessions to end by themselves."),
-    Option("--max-sessions", "N", None, None, "max_sessions", "units.count",
-           "Sessions at once (what descriptors and processes allow)."),
+    Option("--max-sessions", "N", "off", None, "max_sessions", "units.limit",
+           "Sessions at once, as far as descriptors and processes allow."),
     Option("--max-sessions-per-source", "N", "off", None,
            "max_sessions_per_source", "units.limit",
            "Sessions at once from one address."),

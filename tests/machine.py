@@ -16,6 +16,7 @@ import select
 import shutil
 import socket
 import subprocess
+import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +31,8 @@ NEEDED = ("chimirror", "hatchling")
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 CLONE_NEWNET = 0x40000000  # setns(2)
 PORT = 30747
+KEPT = ("/etc", "/opt/chimirror")  # what is set, what is installed, and where else
+LISTED = "share/chimirror/installed"
 SOCKETS = ("chimirror.socket", "chimirror-server.socket", "chimirror-zygote.socket")
 
 
@@ -109,8 +112,9 @@ class Machine:
 
     def reset(self) -> None:
         """As after the installation: the socket listens, and nobody is there."""
-        for path in self.path("/run/systemd/system").glob("chimirror*.d"):
-            shutil.rmtree(path)
+        for top in ("/run", "/etc"):
+            for path in self.path(f"{top}/systemd/system").glob("chimirror*.d"):
+                shutil.rmtree(path)
         shutil.rmtree(self.path("/etc/chimirror"), ignore_errors=True)
         self.do("systemctl", "daemon-reload")
         self.do("systemctl", "stop", *SOCKETS, "chimirror.slice")
@@ -167,13 +171,15 @@ def _enter(namespace: int) -> None:
 
 
 @contextmanager
-def boot(*binds: Path) -> Iterator[Machine]:
+def boot(*binds: Path, over: Path | None = None) -> Iterator[Machine]:
     """A machine for as long as the context lasts.
 
     Args:
         binds: directories that are seen inside too, read-only.
+        over: what another machine has kept.
     """
     options = [f"--bind-ro={bind}" for bind in (ROOT, *binds)]
+    options += [f"--over={over}"] if over else []
     words = [word for option in options for word in option.split("=", 1)]
     inside = 'echo "$WITH_SYSTEMD_INIT $WITH_SYSTEMD_CGROUPS"; exec cat'
     argv = [str(WITH_SYSTEMD), *words, "--", "sh", "-c", inside]
@@ -195,6 +201,18 @@ def boot(*binds: Path) -> Iterator[Machine]:
         os.close(held)
         process.stdout.close()
         _await_end(outside)
+
+
+@contextmanager
+def restarted(machine: Machine) -> Iterator[Machine]:
+    """A machine that starts with what the other has on its disk, and no more."""
+    kept = [*KEPT, *machine.path(f"{KEPT[1]}/{LISTED}").read_text().split()]
+    with tempfile.NamedTemporaryFile(suffix=".tar") as disk:
+        names = [name.removeprefix("/") for name in kept]
+        argv = ["tar", "--create", "--directory", str(machine.path("/")), *names]
+        subprocess.run(argv, stdout=disk, check=True)
+        with boot(over=Path(disk.name)) as found:
+            yield found
 
 
 def _await_end(pid: int) -> None:

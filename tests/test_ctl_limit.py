@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from chimirror.ctl import limit, limits
+from chimirror.ctl import limit, limits, systemd
+from chimirror.ctl.cgroups import Trees
 from chimirror.ctl.failure import Failure
 from hosts import Machine, Screen, ctl
 
+ROOT = Path(__file__).parent.parent
 # As `systemctl show` of systemd 252 prints it.
 SHOW = """\
 case "$*" in
@@ -25,6 +27,10 @@ case "$*" in
         echo Environment=A=1 CHIMIRROR_MAX_SESSIONS=1000
         echo "EnvironmentFiles=$ETC/conf (ignore_errors=yes)"
         echo "EnvironmentFiles=$ETC/none (ignore_errors=yes)" ;;
+    *'-- chimirror-server.service')
+        echo Id=chimirror-server.service; echo ActiveState=$SERVER; echo MainPID=$PID
+        echo Environment=CHIMIRROR_MAX_SESSIONS=off CHIMIRROR_SESSION_TIMEOUT=1min
+        echo "EnvironmentFiles=$ETC/server (ignore_errors=yes)" ;;
     *'-- chimirror.socket')
         echo Id=chimirror.socket; echo LoadState=loaded; echo MaxConnections=1200
         echo MaxConnectionsPerSource=0; echo NConnections=1 ;;
@@ -42,6 +48,8 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
     monkeypatch.setenv("ETC", f"{tmp_path}/etc")
     monkeypatch.setenv("STATE", "loaded")
+    monkeypatch.setenv("SERVER", "inactive")
+    monkeypatch.setenv("PID", "0")
     return found
 
 
@@ -62,7 +70,10 @@ def calls(machine: Machine) -> list[str]:
     return (machine.directory / "systemctl.log").read_text().splitlines()
 
 
-def test_all_limits(machine: Machine) -> None:
+def test_all_limits(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SERVER", "active")
     screen = ctl(
         machine.host,
         *"limit --memory-max 4G --tasks-max 5000 --cpu-quota 150%".split(),
@@ -70,8 +81,17 @@ def test_all_limits(machine: Machine) -> None:
         *("--session-timeout", "1h 30min", "--sessions", "2000"),
         *("--sessions-per-source", "off"),
     )
-    env = f"{machine.directory}/etc/systemd/system/chimirror@.service.d/50-ctl.env"
+    units = f"{machine.directory}/etc/systemd/system"
     assert files(machine) == {
+        "etc/chimirror-server.service.d/50-ctl.conf": [
+            "[Service]",
+            f"EnvironmentFile={units}/chimirror-server.service.d/50-ctl.env",
+        ],
+        "etc/chimirror-server.service.d/50-ctl.env": [
+            "CHIMIRROR_SESSION_TIMEOUT=5400",
+            "CHIMIRROR_MAX_SESSIONS=2000",
+            "CHIMIRROR_MAX_SESSIONS_PER_SOURCE=off",
+        ],
         "etc/chimirror.slice.d/50-ctl.conf": [
             *("[Slice]", "MemoryMax=4294967296", "TasksMax=5000", "CPUQuota=150%"),
         ],
@@ -80,16 +100,24 @@ def test_all_limits(machine: Machine) -> None:
         ],
         "etc/chimirror@.service.d/50-ctl.conf": [
             *("[Service]", "MemoryMax=67108864", "TasksMax=infinity"),
-            f"EnvironmentFile={env}",
+            f"EnvironmentFile={units}/chimirror@.service.d/50-ctl.env",
         ],
         "etc/chimirror@.service.d/50-ctl.env": [
             "CHIMIRROR_SESSION_TIMEOUT=5400",
             "CHIMIRROR_MAX_SESSIONS=2000",
         ],
     }
-    assert calls(machine)[-1] == "daemon-reload"
+    assert calls(machine)[-2] == "daemon-reload"
     assert "chimirror@.service: MemoryMax=67108864\n" in screen.text
-    assert len(screen.text.splitlines()) == 9
+    assert len(screen.text.splitlines()) == 12
+    assert "systemctl restart chimirror-server.service" in capfd.readouterr().err
+
+
+def test_a_server_that_does_not_run_needs_no_restart(
+    machine: Machine, capfd: pytest.CaptureFixture[str]
+) -> None:
+    ctl(machine.host, "limit", "--sessions", "5")
+    assert capfd.readouterr().err == ""
 
 
 def test_what_is_set_later_is_added(machine: Machine) -> None:
@@ -237,9 +265,12 @@ def test_limits_and_what_is_used_of_them(machine: Machine) -> None:
     assert float(age[1]) > 0
     assert (age[0], age[2]) == ("3600", "persistent")
     assert rows == {
+        "server-sessions": ["-", "0", "unit"],
+        "server-sessions-per-source": ["-", "0", "unit"],
+        "server-session-timeout": ["60", "-", "unit"],
         "memory-max": ["4294967296", "9000000", "persistent"],
         "tasks-max": ["-", "18", "unit"],
-        "cpu-quota": ["1.5", "-", "unit"],
+        "cpu-quota": ["1.5", "0", "unit"],
         "sessions": ["1000", "1", "unit"],
         "sessions-per-source": ["-", "1", "unit"],
         "connections": ["1200", "1", "unit"],
@@ -247,8 +278,8 @@ def test_limits_and_what_is_used_of_them(machine: Machine) -> None:
         "session-tasks-max": ["256", "6", "unit"],
     }
     shown = ctl(machine.host, "limits", width=100).text
-    assert "\nmemory-max           4.0G " in shown
-    assert "\ncpu-quota            150% " in shown
+    assert "\nmemory-max                  4.0G " in shown
+    assert "\ncpu-quota                   150% " in shown
     told = json.loads(ctl(machine.host, "limits", "--json").text)
     assert told[0] == {
         "limit": "memory-max",
@@ -258,13 +289,62 @@ def test_limits_and_what_is_used_of_them(machine: Machine) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("command", "rows"),
+    [
+        # As it was started, and as it is set now.
+        ("9 --max-sessions-per-source 4 --session-timeout off", ["9", "4", "-"]),
+        ("7 --max-sessions-per-source off --session-timeout 1min", ["7", "-", "60"]),
+    ],
+)
+def test_what_holds_in_a_server_that_runs(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, command: str, rows: list[str]
+) -> None:
+    monkeypatch.setenv("PID", "77")
+    machine.process(77, f"chimirror-server --max-sessions {command} -- cat")
+    machine.write("etc/server", "CHIMIRROR_MAX_SESSIONS=7\n")
+    shown = [row for row in ctl(machine.host, "limits").rows() if "server" in row[0]]
+    assert [row[1] for row in shown] == rows
+    held = ["outdated"] * 3 if rows[0] == "9" else ["persistent", "unit", "unit"]
+    assert [row[3] for row in shown] == held
+
+
 def test_every_limit_that_is_shown_can_be_set() -> None:
-    options = [
-        option.removeprefix("--")
+    shown = {
+        ("server-" if target.unit == systemd.SERVER else "") + option[2:]
         for target in limit.TARGETS
         for option in (*target.settings, *target.variables)
-    ]
-    assert set(options) | {"connections"} == set(limits.MEANINGS)
+    }
+    assert shown | {"connections"} == set(limits.MEANINGS)
+
+
+def test_every_variable_is_given_to_the_program_by_its_unit() -> None:
+    for target in limit.TARGETS:
+        if not target.variables:
+            continue
+        text = (ROOT / "systemd" / target.unit).read_text()
+        for variable, _ in target.variables.values():
+            (option,) = (o for o, v in limit.OPTIONS.items() if v == variable)
+            assert f" {option} ${{{variable}}} " in text
+            assert f"\nEnvironment={variable}=" in text
+
+
+def test_cpu_time_is_that_of_a_moment(machine: Machine) -> None:
+    machine.group("chimirror.slice", 1)
+    paused = []
+
+    def pause(seconds: float) -> None:
+        paused.append(seconds)
+        machine.group("chimirror.slice", 9)  # two seconds of CPU time later
+
+    found = limits.cores(Trees(machine.host), pause)
+    assert found is not None
+    assert found > 1
+    assert paused == [limits.SAMPLE]
+
+
+def test_cpu_time_that_nobody_counts(machine: Machine) -> None:
+    assert limits.cores(Trees(machine.host), lambda _: None) is None
 
 
 def test_nobody_is_there(machine: Machine) -> None:

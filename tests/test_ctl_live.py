@@ -6,19 +6,17 @@ what clients, systemd, the kernel and journalctl say.
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
 
 import pytest
 
 from chimirror.system.records import SESSION_ENDED, SESSION_STARTED
 from machine import PATH, Machine
+from operators import ctl, open_all, past, refused, told
 from peers import Closed, Peer
 from sessions import (
     by_session,
@@ -26,7 +24,6 @@ from sessions import (
     ended,
     gone,
     invocation,
-    only_session,
     open_session,
     own_address,
     vanished,
@@ -37,60 +34,13 @@ pytestmark = pytest.mark.timeout(120)
 
 CAT = "/usr/bin/cat"
 CROWD = 50
-SYSTEM = "/etc/systemd/system"
-EATER = """\
-import sys
-eaten = [bytearray(64 << 20) for line in sys.stdin]
-"""
-BOMB = """\
-import os, sys, time
-try:
-    while os.fork():
-        pass
-    time.sleep(600)
-except OSError:
-    sys.stdin.read()
-"""
 
 
 @pytest.fixture
-def machine(machine: Machine) -> Iterator[Machine]:
-    """The machine, serving `cat`, without limits that last."""
+def machine(machine: Machine) -> Machine:
+    """The machine, serving `cat`."""
     machine.configure(CAT)
-    yield machine
-    for path in machine.path(SYSTEM).glob("chimirror*.d"):
-        shutil.rmtree(path)
-
-
-def ctl(machine: Machine, *words: str) -> str:
-    return machine.do("chimirror-ctl", *words)
-
-
-def told(machine: Machine, *words: str) -> Any:
-    return json.loads(ctl(machine, *words, "--json"))
-
-
-def refused(machine: Machine, *words: str) -> tuple[int, str]:
-    done = machine.run("chimirror-ctl", *words)
-    return done.returncode, done.stdout
-
-
-def open_all(machine: Machine, count: int) -> list[Any]:
-    """The sessions, once each of them has told how it is."""
-    found: list[Any] = []
-
-    def ask() -> bool:
-        found[:] = told(machine, "sessions")
-        states = [one["state"] for one in found]
-        return states == ["open"] * count
-
-    until(ask, f"{count} open sessions")
-    return found
-
-
-def past(machine: Machine, *words: str) -> dict[str, Any]:
-    """What history says, by session."""
-    return {one["id"]: one for one in told(machine, "history", *words)}
+    return machine
 
 
 # What is seen
@@ -355,114 +305,6 @@ def test_what_an_operator_gets_wrong(machine: Machine) -> None:
             done = machine.run(*nobody, *words)
             assert done.returncode == 77, done.stdout
             assert "permission denied" in done.stdout
-
-
-# Limits
-
-
-def test_limits_that_last_and_limits_that_do_not(machine: Machine) -> None:
-    ctl(machine, "limit", *"--memory-max 3G --tasks-max 3000 --cpu-quota 150%".split())
-    ctl(machine, "limit", "--runtime", *"--memory-max 1G --sessions 7".split())
-    with ExitStack() as stack:
-        open_session(machine, stack)
-        held = {
-            one["limit"]: (one["value"], one["set"]) for one in told(machine, "limits")
-        }
-        assert held["memory-max"] == (1 << 30, "runtime")
-        assert held["tasks-max"] == (3000, "persistent")
-        assert held["cpu-quota"] == (1.5, "persistent")
-        assert held["sessions"] == (7, "runtime")
-        assert held["connections"] == (71, "runtime")
-        assert held["session-memory-max"] == (512 << 20, "unit")
-        assert kernel(machine, "memory") == 1 << 30
-        # What a restart leaves.
-        for path in machine.path("/run/systemd/system").glob("chimirror*.d"):
-            shutil.rmtree(path)
-        machine.do("systemctl", "daemon-reload")
-        held = {
-            one["limit"]: (one["value"], one["set"]) for one in told(machine, "limits")
-        }
-        assert held["memory-max"] == (3 << 30, "persistent")
-        assert held["sessions"] == (1000, "unit")
-        assert kernel(machine, "memory") == 3 << 30
-        ctl(machine, "limit", "--memory-max", "default")
-        assert kernel(machine, "memory") > 1 << 60
-
-
-def kernel(machine: Machine, controller: str) -> int:
-    """The limit of the slice, as the kernel has it."""
-    if machine.cgroups == "unified":
-        path = machine.path("/sys/fs/cgroup/chimirror.slice/memory.max")
-    else:
-        top = machine.path(f"/sys/fs/cgroup/{controller}/chimirror.slice")
-        path = top / "memory.limit_in_bytes"
-    text = path.read_text().strip()
-    return 1 << 62 if text == "max" else int(text)
-
-
-def test_the_session_timeout_and_the_cap(machine: Machine) -> None:
-    with ExitStack() as stack:
-        before = open_session(machine, stack)
-        ctl(machine, "limit", "--session-timeout", "300ms", "--sessions", "2")
-        short = open_session(machine, stack)
-        late = stack.enter_context(Peer(machine.connect()))
-        assert late.open().status == 503
-        assert short.receive() == Closed(1001, "time")
-        echo(before)  # it began before
-
-
-def test_sessions_of_one_address(machine: Machine) -> None:
-    ctl(machine, "limit", "--sessions-per-source", "2")
-    with ExitStack() as stack:
-        for _ in range(2):
-            open_session(machine, stack)
-        late = stack.enter_context(Peer(machine.connect()))
-        with pytest.raises((ConnectionResetError, BrokenPipeError, AssertionError)):
-            late.open()
-        assert len(machine.sessions()) == 2
-
-
-def test_memory_of_a_session(machine: Machine) -> None:
-    """It ends alone; the bridge lives and tells."""
-    machine.write("/opt/eater.py", EATER)
-    machine.configure("/usr/bin/python3", "/opt/eater.py")
-    ctl(machine, "limit", "--session-memory-max", "48M")
-    with ExitStack() as stack:
-        hungry, modest = open_session(machine, stack), open_session(machine, stack)
-        seen = {one["peer"]: one["id"] for one in open_all(machine, 2)}
-        hungry.send({"eat": 1})
-        found = hungry.receive()
-        assert isinstance(found, Closed)
-        assert (found.code, found.reason) in {
-            (1011, "out of memory"),
-            (1011, "signal KILL"),
-        }
-        session = seen[own_address(hungry)]
-        assert ended(machine, session)["CHIMIRROR_REASON"] == found.reason
-        row = past(machine)[session]
-        assert (row["reason"], row["exit"]) == (found.reason, "signal KILL")
-        assert [one["peer"] for one in open_all(machine, 1)] == [own_address(modest)]
-
-
-def test_tasks_of_a_session(machine: Machine) -> None:
-    """A fork bomb stays inside, and is seen."""
-    machine.write("/opt/bomb.py", BOMB)
-    machine.configure("/usr/bin/python3", "/opt/bomb.py")
-    ctl(machine, "limit", "--session-tasks-max", "20")
-    with ExitStack() as stack:
-        open_session(machine, stack)
-        until(
-            lambda: [one["tasks"] for one in told(machine, "sessions")] == [20],
-            "all tasks taken",
-        )
-        (row,) = (
-            one
-            for one in told(machine, "limits")
-            if one["limit"] == "session-tasks-max"
-        )
-        assert (row["value"], row["used"]) == (20, 20)
-        ctl(machine, "close", invocation(machine, only_session(machine)))
-    gone(machine)
 
 
 # check

@@ -186,11 +186,12 @@ def _configuration(host: Host) -> Iterator[Finding]:
         return
     command = given.get("CHIMIRROR_COMMAND", "")
     yield Finding(GOOD, "application", command or "the demonstration is served")
-    for option in ("--session-timeout", "--max-sessions"):
-        if option in given.get("CHIMIRROR_OPTIONS", ""):
-            text = f"{path}: the unit itself gives {option}, so no session can start"
-            advice = "take it out; chimirror-ctl limit sets it"
-            yield Finding(BAD, "application", text, advice)
+    words = given.get("CHIMIRROR_OPTIONS", "").split()
+    options = {word.partition("=")[0] for word in words}
+    for option in sorted(options & limit.OPTIONS.keys()):
+        text = f"{path}: a unit itself gives {option}, so no session can start"
+        advice = "take it out; chimirror-ctl limit sets it"
+        yield Finding(BAD, "application", text, advice)
 
 
 # The machine

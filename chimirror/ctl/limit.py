@@ -1,10 +1,10 @@
 """The verb that changes limits: limit.
 
 All are drop-ins, which hold from the daemon-reload on: those of the slice at once,
-those of the template for sessions that begin afterwards. (`systemctl set-property
---runtime` is lost at the next reload where another value was set to last.) How many
-sessions there may be is told to the bridge, which answers 503, and to the socket, which
-hangs up: so the socket's bound lies above.
+those of the template for sessions that begin afterwards, those of the server from its
+next start on. (`systemctl set-property --runtime` is lost at the next reload where
+another value was set to last.) How many sessions there may be is told to the bridge,
+which answers 503, and to the socket, which hangs up: so the socket's bound lies above.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import NamedTuple
 from chimirror import units
 from chimirror.ctl import systemd
 from chimirror.ctl.dropins import DropIn
-from chimirror.ctl.failure import Failure
+from chimirror.ctl.failure import Failure, say
 from chimirror.ctl.host import SLICE
 
 TYPE_CHECKING = False
@@ -33,7 +33,14 @@ INFINITY = "infinity"
 DEFAULT = "default"  # takes a limit of ours back
 LEAST_MEMORY = 32 << 20  # the bridge and its interpreter take half of it
 MAX_SESSIONS = "CHIMIRROR_MAX_SESSIONS"
+MAX_SESSIONS_PER_SOURCE = "CHIMIRROR_MAX_SESSIONS_PER_SOURCE"
 SESSION_TIMEOUT = "CHIMIRROR_SESSION_TIMEOUT"
+# What the units give to the bridge and to the server.
+OPTIONS = {
+    "--max-sessions": MAX_SESSIONS,
+    "--max-sessions-per-source": MAX_SESSIONS_PER_SOURCE,
+    "--session-timeout": SESSION_TIMEOUT,
+}
 _SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
@@ -66,14 +73,19 @@ def percent(text: str) -> str:
 
 
 def seconds(text: str) -> str:
-    """A time for the bridge."""
+    """A time for the bridge and the server."""
     limit = units.timeout(text)
     return "off" if limit is None else f"{limit:.6f}".rstrip("0").rstrip(".")
 
 
 def sessions(text: str) -> str:
-    """How many there may be, for the bridge."""
+    """How many there may be, for the bridge and the server."""
     return str(units.count(text))
+
+
+def sources(text: str) -> str:
+    """How many of one address there may be, for the server."""
+    return str(units.limit(text) or "off")
 
 
 def per_source(text: str) -> str:
@@ -92,7 +104,7 @@ class Target(NamedTuple):
 
     Attributes:
         settings: of the unit file, by option.
-        variables: for the bridge, by option.
+        variables: for the bridge or the server, by option.
     """
 
     unit: str
@@ -124,6 +136,16 @@ TARGETS = (
         },
     ),
     Target(
+        systemd.SERVER,
+        "Service",
+        {},
+        {
+            "--session-timeout": (SESSION_TIMEOUT, seconds),
+            "--sessions": (MAX_SESSIONS, sessions),
+            "--sessions-per-source": (MAX_SESSIONS_PER_SOURCE, sources),
+        },
+    ),
+    Target(
         systemd.SOCKET,
         "Socket",
         {
@@ -151,7 +173,17 @@ def limit(given: Given, host: Host, output: Output) -> int:
             said = f"{name} is the unit's own" if value is None else f"{name}={value}"
             output.write(f"{target.unit}: {said}\n")
     systemd.systemctl("daemon-reload")
+    if systemd.SERVER in (target.unit for target, _, _ in wanted):
+        _advise()
     return os.EX_OK
+
+
+def _advise() -> None:
+    """Say what the server needs, if it runs: it has read its limits."""
+    (server,) = systemd.properties([systemd.SERVER], ["ActiveState"])
+    if server.get("ActiveState") != "inactive":
+        restart = f"systemctl restart {systemd.SERVER}"
+        say(f"{systemd.SERVER} runs, and has its limits from its start: {restart}")
 
 
 def installed(*names: str) -> None:

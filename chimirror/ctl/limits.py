@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 
 from chimirror import envfile, units
-from chimirror.ctl import limit, sources, systemd, table
+from chimirror.ctl import limit, processes, sources, systemd, table
 from chimirror.ctl.cgroups import Trees
 from chimirror.ctl.host import SLICE
 from chimirror.ctl.table import Column
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from chimirror.ctl.host import Host
     from chimirror.ctl.live import Live
@@ -29,21 +30,28 @@ COLUMNS = (
     Column("set", "SET"),
     Column("meaning", "MEANING"),
 )
+SAMPLE = 0.5  # seconds: five of the periods in which the kernel counts CPU time
+# Where a limit of the server was set: what is set now holds from its restart on.
+OUTDATED = "outdated"
 MEANINGS = {
     "memory-max": "memory of all sessions together",
     "tasks-max": "processes and threads of all together",
-    "cpu-quota": "CPU time of all together; 100% is one core",
+    "cpu-quota": "CPU time of all together; 100% is one core; used: just now",
     "sessions": "sessions at once; more are answered 503",
     "sessions-per-source": "sessions at once from one address; used: the busiest",
     "connections": "connections at once; systemd hangs up on more",
     "session-memory-max": "memory of each session; used: the largest",
     "session-tasks-max": "processes and threads of each; used: the largest",
     "session-timeout": "how long each may last; used: the oldest",
+    "server-sessions": "sessions of the server at once; more are answered 503",
+    "server-sessions-per-source": "its sessions from one address; used: the busiest",
+    "server-session-timeout": "how long each of its may last; used: the oldest",
 }
 SHOWN = {
     "memory-max": table.size,
     "session-memory-max": table.size,
     "session-timeout": table.duration,
+    "server-session-timeout": table.duration,
     "cpu-quota": "{:.0%}".format,
 }
 OF_SLICE = ("LoadState", "MemoryMax", "TasksMax", "CPUQuotaPerSecUSec", "DropInPaths")
@@ -62,18 +70,34 @@ OF_SOCKET = (
     "NConnections",
     "DropInPaths",
 )
+OF_SERVER = ("MainPID", "Environment", "EnvironmentFiles")
+SERVER_LIMITS = {
+    "server-sessions": "--max-sessions",
+    "server-sessions-per-source": "--max-sessions-per-source",
+    "server-session-timeout": "--session-timeout",
+}
 
 
-def limits(given: Given, host: Host, output: Output) -> int:
+def limits(
+    given: Given,
+    host: Host,
+    output: Output,
+    pause: Callable[[float], None] = time.sleep,
+) -> int:
     """A table of the limits of the units."""
     systemd.need(host)
     limit.installed(systemd.SAMPLE, systemd.SOCKET)
     found = sources.gather(host)
     status = found.complain()
+    (server,) = systemd.properties([systemd.SERVER], OF_SERVER)
+    pid = int(server["MainPID"])
     now_used = used(host, [one for one in found.sessions if one.unit])
+    now_used["cpu-quota"] = cores(Trees(host), pause)
+    now_used |= used_of_server([one for one in found.sessions if one.server == pid > 0])
+    held = holding() | of_server(server, processes.words(host.proc, pid))
     rows: list[Row] = [
         {"limit": name, "value": value, "used": now_used[name], "set": origin}
-        for name, (value, origin) in holding().items()
+        for name, (value, origin) in held.items()
     ]
     if "--json" in given:
         output.json(rows)
@@ -97,7 +121,10 @@ def _said(name: str, value: object) -> object:
 
 
 def holding() -> dict[str, tuple[float | None, str]]:
-    """The value of each limit (None: no limit), and where it was set."""
+    """The value of each limit (None: no limit), and where it was set.
+
+    Those of the server are not among them.
+    """
     (of_slice,) = systemd.properties([SLICE], OF_SLICE)
     (template,) = systemd.properties([systemd.SAMPLE], OF_TEMPLATE)
     (socket,) = systemd.properties([systemd.SOCKET], OF_SOCKET)
@@ -114,6 +141,25 @@ def holding() -> dict[str, tuple[float | None, str]]:
     }
     if found["sessions-per-source"][0] == 0:
         found["sessions-per-source"] = None, found["sessions-per-source"][1]
+    return found
+
+
+def of_server(
+    unit: Properties, command: list[str]
+) -> dict[str, tuple[float | None, str]]:
+    """What holds in the server, which has read its limits when it was started.
+
+    Args:
+        command: the command line that it runs with; empty if it does not.
+    """
+    found = {}
+    for name, option in SERVER_LIMITS.items():
+        value, origin = _variable(unit, limit.OPTIONS[option])
+        if option in command:
+            started = _value(command[command.index(option) + 1])
+            if started != value:
+                value, origin = started, OUTDATED
+        found[name] = value, origin
     return found
 
 
@@ -159,29 +205,62 @@ def _variable(of: Properties, name: str) -> tuple[float | None, str]:
         if name in given:
             text = given[name]
             origin = "runtime" if path.startswith("/run/") else "persistent"
+    return _value(text), origin
+
+
+def _value(text: str) -> float | None:
+    """A number or a time; both are written as times are."""
     try:
-        return units.timeout(text), origin
+        return units.timeout(text)
     except ValueError:
-        return None, origin
+        return None
 
 
 def used(host: Host, sessions: list[Live]) -> dict[str, float | None]:
-    """What is used of each limit at this moment."""
+    """What units use of each limit at this moment."""
     trees = Trees(host)
     whole = trees.usage(SLICE)
-    now = sources.now()
-    sources_of = Counter(one.peer.rpartition(":")[0] for one in sessions if one.peer)
     return {
         "memory-max": whole.memory,
         "tasks-max": whole.tasks,
-        "cpu-quota": None,
         "sessions": len(sessions),
-        "sessions-per-source": max(sources_of.values(), default=0),
+        "sessions-per-source": _busiest(sessions),
         "connections": len(sessions),
         "session-memory-max": _most(one.usage.memory for one in sessions),
         "session-tasks-max": _most(one.usage.tasks for one in sessions),
-        "session-timeout": _most((now - one.started) / 1e6 for one in sessions),
+        "session-timeout": _oldest(sessions),
     }
+
+
+def cores(trees: Trees, pause: Callable[[float], None]) -> float | None:
+    """How much CPU time units use, as a share of the time that it is looked at."""
+    began, before = time.monotonic(), trees.usage(SLICE).cpu
+    pause(SAMPLE)
+    passed, after = time.monotonic() - began, trees.usage(SLICE).cpu
+    if before is None or after is None:
+        return None
+    return round((after - before) / passed, 3)
+
+
+def used_of_server(sessions: list[Live]) -> dict[str, float | None]:
+    """What the server uses of its own."""
+    return {
+        "server-sessions": len(sessions),
+        "server-sessions-per-source": _busiest(sessions),
+        "server-session-timeout": _oldest(sessions),
+    }
+
+
+def _busiest(sessions: list[Live]) -> int:
+    """How many sessions one source has."""
+    found = Counter(one.peer.rpartition(":")[0] for one in sessions if one.peer)
+    return max(found.values(), default=0)
+
+
+def _oldest(sessions: list[Live]) -> float | None:
+    """Seconds."""
+    now = sources.now()
+    return _most((now - one.started) / 1e6 for one in sessions)
 
 
 def _most(values: Iterable[float | None]) -> float | None:

@@ -75,10 +75,15 @@ def is_ours(proc: str, pid: int, uid: int) -> bool:
     return owner == uid and b"chimirror" in read(f"{proc}/{pid}/cmdline")
 
 
+def words(proc: str, pid: int) -> list[str]:
+    """The command line; nothing of a process that has gone."""
+    text = read(f"{proc}/{pid}/cmdline").decode("utf-8", "backslashreplace")
+    return text.rstrip("\0").split("\0") if text else []
+
+
 def command(proc: str, pid: int) -> str:
-    """The command line."""
-    words = read(f"{proc}/{pid}/cmdline").rstrip(b"\0").split(b"\0")
-    return b" ".join(words).decode("utf-8", "backslashreplace")
+    """The same as one line."""
+    return " ".join(words(proc, pid))
 
 
 def variables(proc: str, pid: int) -> dict[str, str]:

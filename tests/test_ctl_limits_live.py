@@ -1,0 +1,326 @@
+"""chimirror-ctl limit on a machine with a real systemd: every limit that it sets bites.
+
+Law: what is set is seen in the kernel or met by a client, and chimirror-ctl and the
+journal tell it as what it is. The programs that run into limits are files below.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from chimirror.system.records import REFUSED
+from machine import Machine, restarted
+from operators import ctl, open_all, past, told
+from peers import Closed, Peer
+from sessions import (
+    SERVER,
+    SERVER_PORT,
+    echo,
+    ended,
+    gone,
+    open_session,
+    own_address,
+    serve_many,
+)
+from settling import until
+
+pytestmark = pytest.mark.timeout(120)
+
+CAT = "/usr/bin/cat"
+EATER = """\
+import sys
+eaten = [bytearray(64 << 20) for line in sys.stdin]
+"""
+BOMB = """\
+import os, sys, time
+print("ready", flush=True)
+sys.stdin.readline()
+try:
+    while os.fork():
+        pass
+    time.sleep(600)
+except OSError:
+    print("enough", flush=True)
+    sys.stdin.read()
+"""
+SPINNER = "while True: pass\n"
+TOLERANCE = 0.2
+
+
+@pytest.fixture
+def machine(machine: Machine) -> Machine:
+    """The machine, serving `cat`."""
+    machine.configure(CAT)
+    return machine
+
+
+def limit(machine: Machine, *words: str) -> str:
+    return ctl(machine, "limit", *words)
+
+
+def limits(machine: Machine) -> dict[str, tuple[object, str]]:
+    return {one["limit"]: (one["value"], one["set"]) for one in told(machine, "limits")}
+
+
+def used(machine: Machine, name: str) -> float | None:
+    (found,) = (one["used"] for one in told(machine, "limits") if one["limit"] == name)
+    assert found is None or isinstance(found, int | float)
+    return found
+
+
+def refusal(machine: Machine, stack: ExitStack, port: int = 30747) -> str:
+    """The cause for which one more connection is told that there is no room."""
+    late = stack.enter_context(Peer(machine.connect(port)))
+    reply = late.open()
+    assert reply.status == 503
+    assert int(reply.fields["retry-after"]) > 0
+    return machine.journal(MESSAGE_ID=REFUSED)[-1]["CHIMIRROR_CAUSE"]
+
+
+def program(machine: Machine, text: str) -> None:
+    machine.write("/opt/trial.py", text)
+    machine.configure("/usr/bin/python3", "/opt/trial.py")
+
+
+def controller(machine: Machine, name: str) -> Path:
+    """The cgroup of the slice in a controller's hierarchy."""
+    tree = "" if machine.cgroups == "unified" else f"/{name}"
+    return machine.path(f"/sys/fs/cgroup{tree}/chimirror.slice")
+
+
+# What holds for how long
+
+
+def memory_limit(machine: Machine) -> int:
+    """That of the slice, as the kernel has it."""
+    name = "max" if machine.cgroups == "unified" else "limit_in_bytes"
+    text = (controller(machine, "memory") / f"memory.{name}").read_text().strip()
+    return 1 << 62 if text == "max" else int(text)
+
+
+def test_limits_that_last_and_limits_that_do_not(machine: Machine) -> None:
+    limit(machine, *"--memory-max 3G --tasks-max 3000 --cpu-quota 150%".split())
+    limit(machine, *"--session-timeout 1h --sessions-per-source 99".split())
+    limit(machine, "--runtime", *"--memory-max 1G --sessions 7".split())
+    lasting = {
+        "tasks-max": (3000, "persistent"),
+        "cpu-quota": (1.5, "persistent"),
+        "session-timeout": (3600, "persistent"),
+        "sessions-per-source": (99, "persistent"),
+        "session-memory-max": (512 << 20, "unit"),
+        "server-session-timeout": (3600, "persistent"),
+        "server-sessions-per-source": (99, "persistent"),
+    }
+    passing = {
+        "memory-max": (1 << 30, "runtime"),
+        "sessions": (7, "runtime"),
+        "connections": (71, "runtime"),
+        "server-sessions": (7, "runtime"),
+    }
+    with ExitStack() as stack:
+        peer = open_session(machine, stack)
+        for words in ([], ["daemon-reload"], ["daemon-reexec"]):
+            if words:
+                machine.do("systemctl", *words)
+            held = limits(machine)
+            assert {**held, **lasting, **passing} == held
+            assert memory_limit(machine) == 1 << 30
+            echo(peer)
+    with restarted(machine) as again, ExitStack() as stack:
+        echo(open_session(again, stack))
+        held = limits(again)
+        assert {**held, **lasting} == held
+        assert held["memory-max"] == (3 << 30, "persistent")
+        assert held["sessions"] == (1000, "unit")
+        assert held["connections"] == (1200, "unit")
+        assert held["server-sessions"] == (None, "unit")
+        assert memory_limit(again) == 3 << 30
+        limit(again, "--memory-max", "default")
+        assert memory_limit(again) > 1 << 60
+
+
+# All sessions together
+
+
+def test_tasks_of_all_together(machine: Machine) -> None:
+    """Beyond them nothing can be started, and who comes is told; then there is room."""
+    program(machine, BOMB)
+    limit(machine, "--tasks-max", "40")
+    with ExitStack() as stack:
+        neighbour = open_session(machine, stack)
+        assert neighbour.output(6) == b"ready\n"
+        bomb = open_session(machine, stack)
+        assert bomb.output(6) == b"ready\n"
+        bomb.send({})
+        assert bomb.output(7) == b"enough\n"
+        assert limits(machine)["tasks-max"] == (40, "persistent")
+        assert used(machine, "tasks-max") == 40
+        assert refusal(machine, stack) == "start-shortage"
+        (cause,) = (
+            one["cause"]
+            for one in told(machine, "stats", "--since", "1min")["causes"]
+            if one["kind"] == "refused"
+        )
+        assert cause == "start-shortage"
+        bomb.close()
+        until(lambda: used(machine, "tasks-max") == 2, "room again")
+        neighbour.send({})  # it is none that bites, and bites now
+        assert neighbour.output(7) == b"enough\n"
+    gone(machine)
+
+
+def test_memory_of_all_together(machine: Machine) -> None:
+    """The largest application ends for it, and its neighbours go on."""
+    with ExitStack() as stack:
+        neighbour = open_session(machine, stack)
+        program(machine, EATER)
+        hungry = open_session(machine, stack)
+        seen = {one["peer"]: one["id"] for one in open_all(machine, 2)}
+        limit(machine, "--memory-max", "96M")
+        hungry.send({})
+        hungry.send({})
+        assert hungry.receive() == Closed(1011, "out of memory")
+        session = seen[own_address(hungry)]
+        assert ended(machine, session)["CHIMIRROR_EXIT"] == "signal KILL"
+        assert past(machine)[session]["reason"] == "out of memory"
+        echo(neighbour)
+
+
+def test_cpu_of_all_together(machine: Machine) -> None:
+    """Counted in the periods of the kernel, which no load of the machine makes longer.
+
+    In a period in which they were throttled, sessions have used all that they may.
+    """
+    program(machine, SPINNER)
+    limit(machine, "--cpu-quota", "20%")
+    with ExitStack() as stack:
+        for _ in range(2):
+            open_session(machine, stack)
+        until(lambda: bandwidth(machine)[1] > 0, "a first throttling")
+        before = bandwidth(machine)
+        until(lambda: bandwidth(machine)[0] >= before[0] + 25, "25 periods")
+        after = bandwidth(machine)
+        periods, throttled, spent = (b - a for a, b in zip(before, after, strict=True))
+        share = 0.2 * 0.1  # seconds of a period
+        assert throttled > 0
+        assert spent < (1 + TOLERANCE) * share * periods
+        assert spent > (1 - TOLERANCE) * share * throttled
+        assert limits(machine)["cpu-quota"] == (0.2, "persistent")
+        now = used(machine, "cpu-quota")
+        assert now is not None
+        assert 0 < now < 0.2 * 1.5
+
+
+def bandwidth(machine: Machine) -> tuple[int, int, float]:
+    """Periods, those in which the quota was used up, and seconds of CPU time."""
+    lines = (controller(machine, "cpu") / "cpu.stat").read_text().splitlines()
+    found = {name: int(number) for name, number in map(str.split, lines)}
+    # Every group of v2 has its own, whoever has the controller.
+    words = (machine.slice() / "cpu.stat").read_text().split()
+    spent = int(words[words.index("usage_usec") + 1]) / 1e6
+    return found["nr_periods"], found["nr_throttled"], spent
+
+
+# Each session
+
+
+def test_the_session_timeout_and_the_cap(machine: Machine) -> None:
+    with ExitStack() as stack:
+        before = open_session(machine, stack)
+        limit(machine, "--session-timeout", "300ms", "--sessions", "2")
+        short = open_session(machine, stack)
+        assert refusal(machine, stack) == "max-sessions"
+        assert short.receive() == Closed(1001, "time")
+        until(lambda: reasons(machine, short) == ["time"], "its end in the journal")
+        echo(before)  # it began before
+
+
+def reasons(machine: Machine, peer: Peer) -> list[str]:
+    """Why sessions of a client have ended."""
+    rows = past(machine, "--peer", own_address(peer)).values()
+    return [row["reason"] for row in rows]
+
+
+def test_sessions_of_one_address(machine: Machine) -> None:
+    limit(machine, "--sessions-per-source", "2")
+    with ExitStack() as stack:
+        for _ in range(2):
+            open_session(machine, stack)
+        late = stack.enter_context(Peer(machine.connect()))
+        with pytest.raises((ConnectionResetError, BrokenPipeError, AssertionError)):
+            late.open()
+        assert len(machine.sessions()) == 2
+
+
+def test_memory_of_a_session(machine: Machine) -> None:
+    """It ends alone; the bridge lives and tells."""
+    program(machine, EATER)
+    limit(machine, "--session-memory-max", "48M")
+    with ExitStack() as stack:
+        hungry, modest = open_session(machine, stack), open_session(machine, stack)
+        seen = {one["peer"]: one["id"] for one in open_all(machine, 2)}
+        hungry.send({"eat": 1})
+        assert hungry.receive() == Closed(1011, "out of memory")
+        session = seen[own_address(hungry)]
+        assert ended(machine, session)["CHIMIRROR_REASON"] == "out of memory"
+        row = past(machine)[session]
+        assert (row["reason"], row["exit"]) == ("out of memory", "signal KILL")
+        assert [one["peer"] for one in open_all(machine, 1)] == [own_address(modest)]
+
+
+def test_tasks_of_a_session(machine: Machine) -> None:
+    """A fork bomb stays inside, and is seen; its neighbours go on."""
+    with ExitStack() as stack:
+        neighbour = open_session(machine, stack)
+        program(machine, BOMB)
+        limit(machine, "--session-tasks-max", "20")
+        bomb = open_session(machine, stack)
+        bomb.send({})
+        assert bomb.output(13) == b"ready\nenough\n"
+        tasks = {one["peer"]: one["tasks"] for one in told(machine, "sessions")}
+        assert tasks == {own_address(neighbour): 2, own_address(bomb): 20}
+        assert limits(machine)["session-tasks-max"] == (20, "persistent")
+        assert used(machine, "session-tasks-max") == 20
+        echo(neighbour)
+        ctl(machine, "kill", told(machine, "sessions")[-1]["id"])
+        assert bomb.receive() == Closed(1001, "drain")
+        echo(neighbour)
+    gone(machine)
+
+
+# Those of the server
+
+
+def test_the_server_has_them_from_its_start(machine: Machine) -> None:
+    serve_many(machine)
+    with ExitStack() as stack:
+        peer = open_session(machine, stack, SERVER_PORT)
+        words = "--sessions 3 --sessions-per-source 2 --session-timeout 2h"
+        said = limit(machine, *words.split())
+        assert f"systemctl restart {SERVER}" in said
+        held = limits(machine)
+        assert held["server-sessions"] == (None, "outdated")
+        assert used(machine, "server-sessions") == 1
+        open_session(machine, stack, SERVER_PORT)
+        open_session(machine, stack, SERVER_PORT)
+        machine.do("systemctl", "restart", "--no-block", SERVER)
+        assert peer.receive() == Closed(1001, "drain")
+    with ExitStack() as stack:
+        for _ in range(2):
+            echo(open_session(machine, stack, SERVER_PORT))
+        assert refusal(machine, stack, SERVER_PORT) == "max-sessions-per-source"
+        held = limits(machine)
+        assert held["server-sessions"] == (3, "persistent")
+        assert held["server-sessions-per-source"] == (2, "persistent")
+        assert held["server-session-timeout"] == (7200, "persistent")
+        assert used(machine, "server-sessions-per-source") == 2
+        limit(machine, "--runtime", "--sessions", "1", "--session-timeout", "300ms")
+        machine.do("systemctl", "restart", SERVER)
+    with ExitStack() as stack:
+        short = open_session(machine, stack, SERVER_PORT)
+        assert refusal(machine, stack, SERVER_PORT) == "max-sessions"
+        assert short.receive() == Closed(1001, "time")
+        until(lambda: reasons(machine, short) == ["time"], "its end in the journal")
