@@ -19,9 +19,11 @@ from chimirror import options  # noqa: E402
 from chimirror.service import (  # noqa: E402
     Peer,
     Service,
+    applications,
     complain,
     endings,
     explain,
+    go,
     new_identity,
 )
 from chimirror.session import Session  # noqa: E402
@@ -80,8 +82,8 @@ def serve(
 ) -> None:
     """Serve the one session to its end, and leave nothing behind."""
     loop = Loop()
-    starter = Starter(loop, config.command)
-    service = Alone(config, loop, starter, make_records, environment(), admission)
+    served = applications(config, environment())
+    service = Alone(config, served, loop, Starter(loop), make_records, admission)
     peer = Peer(found.address, found.port, found.uid)
     session = Session(service, peer, found.source, found.sink, name)
 
@@ -140,8 +142,7 @@ def _prepare() -> tuple[options.Config, activation.Found]:
     try:
         config = options.bridge(sys.argv[1:])
         found = activation.find(environment())
-        if config.directory is not None:
-            os.chdir(config.directory)
+        go(config)
     except options.UsageError as error:
         sys.exit(complain(str(error), error.status))
     except activation.NoConnection as error:

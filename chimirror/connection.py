@@ -58,12 +58,12 @@ class Connection(Stream):
 
     Args:
         owner: told of everything that happens.
-        loop, config: of this process.
+        loop: of this process.
+        config: of the command line, till it is opened under an application's.
         source, sink: where to read and to write; one descriptor, or two pipes.
     """
 
     __slots__ = (
-        "_config",
         "_guarded",
         "_liveness",
         "_owner",
@@ -71,6 +71,7 @@ class Connection(Stream):
         "_reader",
         "_unsent",
         "armed",
+        "config",
         "deadline",
         "state",
     )
@@ -80,7 +81,7 @@ class Connection(Stream):
     ) -> None:
         super().__init__(loop, source, sink)
         self._owner = owner
-        self._config = config
+        self.config = config
         self.state = CONNECTING
         self._reader: frames.FrameReader | None = None
         self._guarded = False  # CLOSE_TIMEOUT bounds the rest of the output
@@ -97,7 +98,7 @@ class Connection(Stream):
         try:
             self._read()
             if self.state == CONNECTING and not self.paused:
-                self._loop.arm(self, self._loop.now + self._config.handshake_timeout)
+                self._loop.arm(self, self._loop.now + self.config.handshake_timeout)
         except Exception as error:  # noqa: BLE001 (as in a turn of the loop)
             self.on_fault(error)
 
@@ -114,7 +115,7 @@ class Connection(Stream):
     def open(self, response: bytes, early: bytes) -> None:
         """Send the 101 and what belongs to it; serve what came with the request."""
         self.state = OPEN
-        self._reader = frames.FrameReader(self._config.max_message)
+        self._reader = frames.FrameReader(self.config.max_message)
         self.put([response])
         self.resume()
         self._loop.arm(self, self._loop.now)
@@ -268,8 +269,8 @@ class Connection(Stream):
         deadline = self._owner.next_timeout(now)
         if self.state not in (OPEN, CLOSING) or self._guarded:
             return
-        if self._config.ping_interval is not None:
-            check = self._check_life(now, self._config.ping_interval)
+        if self.config.ping_interval is not None:
+            check = self._check_life(now, self.config.ping_interval)
             deadline = min(deadline, check)
         if self.state in (OPEN, CLOSING):
             self._loop.arm(self, deadline)
@@ -280,7 +281,7 @@ class Connection(Stream):
 
         if self._liveness is None:
             self._liveness = Liveness(now)
-        timings = (interval, self._config.ping_timeout)
+        timings = (interval, self.config.ping_timeout)
         blocked, reading = self.outbox is not None, not self._paused
         verdict = self._liveness.judge(
             now, timings, self, reading=reading, blocked=blocked

@@ -142,6 +142,13 @@ def directory(text: str) -> str:
     return text
 
 
+def applications(text: str) -> str:
+    """A directory of application files."""
+    if not text or "\0" in text:
+        raise ValueError(f'"{text}" is no path; write /etc/chimirror/apps')
+    return text
+
+
 def pass_env(texts: list[str]) -> tuple[str, ...]:
     """Names of variables to pass on, from ``A,B`` and repetition."""
     names = [name for text in texts for name in text.split(",")]

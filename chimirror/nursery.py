@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 
+from chimirror import service
 from chimirror.system import capacity, children, errands, fds, prctl, warm
 from chimirror.system.child import Starter
 from chimirror.system.desk import StartingDesk
@@ -26,6 +27,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from chimirror.apps import Apps
     from chimirror.options import Config
     from chimirror.system.child import Undertaker
     from chimirror.system.desk import Desk
@@ -52,7 +54,7 @@ def make_starter(
         CannotPreload: why, on one line; what the module itself raised is on stderr.
     """
     if config.preload is None:
-        return Starter(loop, config.command, undertaker)
+        return Starter(loop, undertaker)
     os.environ.clear()
     os.environ.update(environment)
     try:
@@ -73,12 +75,16 @@ class Zygote:
     ms with 25,000), at every tick in which a session ends.
 
     Args:
+        served: what it starts, by name.
         control: to the supervisor, which hands us links; without it, and without
             links, there is nobody to work for.
     """
 
-    def __init__(self, config: Config, loop: Loop, control: socket.socket) -> None:
+    def __init__(
+        self, config: Config, served: Apps, loop: Loop, control: socket.socket
+    ) -> None:
         self._config = config
+        self._served = served
         self._loop = loop
         self._desks: set[Desk] = set()
         self._over: dict[str, int] = {}  # sessions that the supervisor is to hear of
@@ -110,9 +116,9 @@ class Zygote:
             raise errands.Nonsense("a link without a descriptor")
         for fd in pipes:
             handle = socket.socket(fileno=fd)
-            desk = StartingDesk(
-                self._loop, self, handle, self._starter, self._config.kill_grace
-            )
+            starter, grace = self._starter, self._config.kill_grace
+            programs = self._served.program
+            desk = StartingDesk(self._loop, self, handle, starter, grace, programs)
             self._desks.add(desk)
 
     def on_lost(self, link: Link) -> None:
@@ -154,7 +160,6 @@ class Zygote:
 
 def run(
     config: Config,
-    environment: Mapping[str, str],
     control: socket.socket,
     descriptors: int,
     workers: int,
@@ -163,7 +168,6 @@ def run(
     """Be the zygote of a server; the exit status.
 
     Args:
-        environment: of applications, as far as it is the same for all of them.
         control: the only descriptor beside the standard three that stays open.
         descriptors: the soft limit that applications get.
         workers: each has a link, and a new one before its predecessor's is closed.
@@ -176,9 +180,10 @@ def run(
     capacity.set_descriptor_limit(max(descriptors, DESCRIPTORS + 2 * workers))
     signal.pthread_sigmask(signal.SIG_SETMASK, SIGNALS)  # until they are handled
     loop = Loop()
-    zygote = Zygote(config, loop, control)
+    served = service.applications(config, os.environ)
+    zygote = Zygote(config, served, loop, control)
     try:
-        starter = make_starter(loop, config, environment, zygote)
+        starter = make_starter(loop, config, served.unnamed.environment, zygote)
     except warm.CannotPreload as error:
         os.write(2, f"chimirror-server: --preload: {error}\n".encode())
         return os.EX_UNAVAILABLE

@@ -135,6 +135,9 @@ SHARED = (
            "Set variables from a file of NAME=VALUE lines; repeatable.", True),
     Option("--directory", "PATH", None, None, "directory", "names.directory",
            "Start the application in this directory (where we were started)."),
+    Option("--apps", "DIR", None, None, "apps", "names.applications",
+           "Instead of a COMMAND: serve each application that has a file NAME.toml in "
+           "this directory under the path /NAME."),
 )
 BRIDGE_ONLY = (
     Option("--max-sessions", "N", "off", None, "max_sessions", "units.limit",
@@ -215,6 +218,7 @@ class Config:
     pass_env: tuple[str, ...]
     env: dict[str, str]
     directory: str | None
+    apps: str | None  # a directory; then there is no command
     max_sessions: int | None
     # The bridge's.
     user_range: tuple[int, int] | None
@@ -273,7 +277,7 @@ def _config(program: str, table: Sequence[Option], argv: Sequence[str]) -> Confi
             fields[option.field] = _value(option, given.get(option.name))
         if table is ZYGOTE and argv[len(argv) - len(command) - 1] != "--":
             fields |= _preloaded(command)
-        return Config(**_combined(fields))
+        return Config(**combined(fields))
     except Unusual as unusual:
         raise UsageError(program, _judge(program, table, argv, unusual)) from None
     except ValueError as error:
@@ -319,14 +323,16 @@ def scan(
         if name in given and not option.repeats:
             raise Unusual(f"{name} is given twice; give it once")
         given.setdefault(name, []).append(text)
-    return _command(argv[position:], preloads="--preload" in given), given
+    instead = [name for name in ("--preload", "--apps") if name in given]
+    return _command(argv[position:], instead), given
 
 
-def _command(rest: Sequence[str], *, preloads: bool) -> tuple[str, ...]:
+def _command(rest: Sequence[str], instead: Sequence[str]) -> tuple[str, ...]:
     """What follows the options."""
-    if preloads and rest:
-        raise Unusual("--preload comes instead of a COMMAND; leave one of them out")
-    if not preloads and not (rest and rest[0]):
+    if instead and (rest or instead[1:]):
+        other = instead[1] if instead[1:] else "a COMMAND"
+        raise Unusual(f"{instead[0]} comes instead of {other}; leave one of them out")
+    if not instead and not (rest and rest[0]):
         raise Unusual("no COMMAND; name the program to start for each connection")
     return tuple(rest)
 
@@ -365,7 +371,7 @@ def _preloaded(command: tuple[str, ...]) -> dict[str, object]:
     return {"preload": names.preload(command[0]), "command": ()}
 
 
-def _combined(fields: Mapping[str, Any]) -> Mapping[str, Any]:
+def combined(fields: Mapping[str, Any]) -> Mapping[str, Any]:
     """The fields of a Config, where one option bears on another."""
     used = (*fields["framings"], *fields["subprotocols"].values())
     mute = [name for name in used if name in ("lines", "lsp")]

@@ -15,6 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Protocol
 
+    from chimirror.apps import App
     from chimirror.connection import Connection
     from chimirror.service import Service
     from chimirror.wire.handshake import Page
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
         @property
         def connection(self) -> Connection: ...
 
-        def on_admitted(self, opening: Opening) -> None: ...
+        def on_admitted(self, app: App, opening: Opening) -> None: ...
 
 
 class Reception:
@@ -71,10 +72,10 @@ class Reception:
         return True
 
     def _read_request(self) -> None:
-        peer = self._owner.peer
-        found = self._service.openings.read(self._head, peer.address, peer.port)
+        peer, app = self._owner.peer, self._service.apps.find(self._head)
+        found = app.openings.read(self._head, peer.address, peer.port)
         if isinstance(found, Opening):
-            self._admit(found)
+            self._admit(app, found)
         elif found is not None:
             self._answer(found)
 
@@ -83,7 +84,7 @@ class Reception:
         text = "the request did not arrive in time"
         self.refuse(http.Refusal(408, text, cause="slow-head"))
 
-    def _admit(self, opening: Opening) -> None:
+    def _admit(self, app: App, opening: Opening) -> None:
         """The request is in order: ask the limits, then let the session begin."""
         service, owner = self._service, self._owner
         if (opening.peer_address, opening.peer_port) != owner.peer.endpoint:
@@ -92,7 +93,7 @@ class Reception:
         if cause is not None:
             raise service.no_room(cause)
         self._head = self._head[opening.size :]
-        owner.on_admitted(opening)
+        owner.on_admitted(app, opening)
 
     def on_start_failed(self, reason: str, shortage: bool) -> None:
         """No application: the log says why, the client that it is so."""
@@ -105,8 +106,9 @@ class Reception:
 
     def refuse(self, refusal: http.Refusal, detail: str = "") -> None:
         """Answer and record it; `detail` is for the record alone."""
+        detail = detail or refusal.detail or refusal.text
         self._service.records.refused(
-            self._owner.peer.text, refusal.status, refusal.cause, detail or refusal.text
+            self._owner.peer.text, refusal.status, refusal.cause, detail
         )
         self._answer(refusal)
 

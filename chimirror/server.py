@@ -100,7 +100,7 @@ class Supervisor:
             self._loop.on_signal(ending, self._stop)
         self._office = self._make_office()
         self._foster.start()
-        worker.preload()
+        worker.preload(self._config)
         while not (self._foster.ready or self._stopping):
             self._loop.turn()
         if not self._stopping:
@@ -221,10 +221,8 @@ class Supervisor:
     def _become_zygote(self, control: socket.socket) -> NoReturn:
         def run() -> int:
             self._loop.abandon()
-            environment = service.allowed(os.environ, self._config)
             room, workers = self._descriptors, self._count
-            pulse = self._herald.pulse
-            return nursery.run(self._config, environment, control, room, workers, pulse)
+            return nursery.run(self._config, control, room, workers, self._herald.pulse)
 
         forked.live(run)
 
@@ -299,8 +297,7 @@ def main() -> None:
         sys.exit(service.complain(f"chimirror-server: {error}", os.EX_UNAVAILABLE))
     try:
         fds.seal()
-        if config.directory is not None:
-            os.chdir(config.directory)
+        service.go(config)
         descriptors = capacity.raise_descriptor_limit()
         sys.exit(Supervisor(config, listeners, Records(), descriptors).run())
     except OSError as error:

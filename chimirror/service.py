@@ -1,4 +1,4 @@
-"""What all sessions of one process share: configuration, policy, limits, records.
+"""What all sessions of one process share: its applications, limits and records.
 
 Built once, by the bridge or by a worker of the server; a session reaches everything
 that is not its own through it. Knows no descriptor.
@@ -6,18 +6,17 @@ that is not its own through it. Knows no descriptor.
 
 from __future__ import annotations
 
-from chimirror import __version__
+from chimirror.apps import Single
 from chimirror.system.children import describe
 from chimirror.system.lean import os, signal
-from chimirror.wire.handshake import Policy
 from chimirror.wire.http import Refusal
-from chimirror.wire.opening import Openings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Protocol
 
+    from chimirror.apps import Apps
     from chimirror.options import Config
     from chimirror.session import Session
     from chimirror.system.application import Starter
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
             """Seconds after which the same peer may try again."""
 
 
-PASSED = ("PATH", "LANG", "TZ", "HOME", "USER", "CREDENTIALS_DIRECTORY")
 NO_ROOM = {
     "max-sessions": "all sessions are taken",
     "max-sessions-per-source": "all sessions of this address are taken",
@@ -97,20 +95,21 @@ class Service:
     """See the module; one per process.
 
     Args:
+        apps: what is served.
         make_records: called once, with the first record.
-        environment: of this process, from which the allow-list takes.
+
+    Attributes:
+        config: of the command line; each application has its own.
     """
 
     __slots__ = (
         "_make_records",
         "_records",
         "admission",
-        "command",
+        "apps",
         "config",
         "connecting",
-        "environment",
         "loop",
-        "openings",
         "sessions",
         "starter",
     )
@@ -118,23 +117,19 @@ class Service:
     def __init__(
         self,
         config: Config,
+        apps: Apps,
         loop: Loop,
         starter: Starter,
         make_records: Callable[[], Records],
-        environment: Mapping[str, str],
         admission: Admission | None = None,
     ) -> None:
         self.config = config
+        self.apps = apps
         self.loop = loop
         self.starter = starter
         self._make_records = make_records
         self._records: Records | None = None
         self.admission: Admission = admission or Unlimited()
-        self.command = config.preload or " ".join(config.command)
-        self.environment = allowed(environment, config)
-        self.openings = Openings(
-            make_policy(config), f"chimirror/{__version__}", frozenset(config.pass_env)
-        )
         self.sessions: set[Session] = set()
         self.connecting = 0  # handshakes in flight
 
@@ -181,26 +176,25 @@ class Service:
         self.records.note(3, f"internal error in session {session}", detail=text)
 
 
-def allowed(environment: Mapping[str, str], config: Config) -> dict[str, str]:
-    """What an application inherits, and what the operator adds to it."""
-    kept = {
-        name: value
-        for name, value in environment.items()
-        if name in PASSED or name.startswith("LC_") or name in config.pass_env
-    }
-    return {**kept, "PYTHONUNBUFFERED": "1", **config.env}
+def go(config: Config) -> None:
+    """Go where the application starts, or see whether the files of many are there.
+
+    Raises:
+        OSError: there is no such directory.
+    """
+    if config.apps is not None:
+        os.stat(f"{config.apps}/.")
+    elif config.directory is not None:
+        os.chdir(config.directory)
 
 
-def make_policy(config: Config) -> Policy:
-    """The endpoint's policy from its options."""
-    trusted = None
-    if config.trusted_proxies:
-        from chimirror.wire import proxy
+def applications(config: Config, inherited: Mapping[str, str]) -> Apps:
+    """The applications that a command line asks for."""
+    if config.apps is None:
+        return Single(config, inherited)
+    from chimirror.directory import Directory
 
-        trusted = proxy.trusted(config.trusted_proxies)
-    return Policy(
-        config.framings, config.subprotocols, config.hosts, config.origins, trusted
-    )
+    return Directory(config.apps, config, inherited)
 
 
 def endings() -> list[int]:

@@ -24,6 +24,7 @@ from chimirror.wire.contract import Violation
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from chimirror.apps import App
     from chimirror.service import Peer, Service
     from chimirror.wire.frames import Close
     from chimirror.wire.opening import Opening
@@ -46,6 +47,7 @@ class Session(Exchange):
         "_faulty",
         "_opening",
         "_reception",
+        "app",
         "opened",
         "peer",
         "status",
@@ -62,6 +64,7 @@ class Session(Exchange):
         self._opening: Opening | None = None  # until it is in the records
         self.opened = 0.0
         self.status: int | None = None
+        self.app = service.apps.unnamed  # till the request says which
         loop, config = service.loop, service.config
         self.application = Application(self, loop, service.starter, config, identity)
         self.connection = Connection(self, loop, config, source, sink)
@@ -80,17 +83,18 @@ class Session(Exchange):
         if self._reception is not None:
             self._reception.on_timeout()
 
-    def on_admitted(self, opening: Opening) -> None:
+    def on_admitted(self, app: App, opening: Opening) -> None:
         """The request is in order and there is room: start the application."""
-        config = self._service.config
+        self.app, config = app, app.config
+        self.connection.config = self.application.graces = config
         self._admitted = True
         self._opening = opening
         self.framing = framing.create(opening.framing, config.max_message)
         self._stderr = config.stderr or self.framing.default_stderr
         self.connection.hold()
-        environment = {**opening.variables, **self._service.environment}
+        environment = {**opening.variables, **app.environment}
         environment[SESSION_VARIABLE] = self.identity
-        self.application.start(environment, self._stderr != "discard")
+        self.application.start(app.program, environment, self._stderr != "discard")
 
     def on_application_failed(self, reason: str, shortage: bool) -> None:
         """There will be no session."""
@@ -116,7 +120,7 @@ class Session(Exchange):
     def next_timeout(self, now: float) -> float:
         """Close a session that is over its time; else, when to ask again."""
         self._record_start()
-        config = self._service.config
+        config = self.app.config
         deadline = NEVER
         if config.session_timeout is not None:
             deadline = self.opened + config.session_timeout
@@ -224,6 +228,7 @@ class Session(Exchange):
             from chimirror import report
 
             report.started(self._service, self, opening)
+            self._service.apps.settle()
 
     # Faults
 

@@ -23,7 +23,7 @@ _WIDTH = 80
 
 
 _SYNOPSES = {
-    "chimirror-bridge": ("[--] COMMAND [ARG...]",),
+    "chimirror-bridge": ("[--] [COMMAND [ARG...]]",),
     "chimirror-server": ("[--] [COMMAND [ARG...]]",),
     "chimirror-zygote": ("MODULE:FUNCTION", "-- COMMAND [ARG...]"),
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from sys import intern
 
+from chimirror import service
 from chimirror.control import Office
 from chimirror.entrance import Door, Seats
 from chimirror.service import Peer, Service, new_identity
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 HANDSHAKES = 512  # in flight; more wait in the listener's queue
 SHORTAGE_PAUSE = 0.25  # seconds without accepting, when the kernel has no room
 LATE = (
+    "chimirror.directory",
     "chimirror.liveness",
     "chimirror.murmur",
     "chimirror.report",
@@ -86,7 +88,8 @@ class Worker(Service):
         capacity: int,
     ) -> None:
         seats = Seats(table, number)
-        super().__init__(config, loop, starter, lambda: records, environment(), seats)
+        served = service.applications(config, environment())
+        super().__init__(config, served, loop, starter, lambda: records, seats)
         self._capacity = capacity
         self._doors: list[Door] = []
         self._draining = self._expired = self._aborting = False
@@ -200,7 +203,8 @@ class Worker(Service):
         self._expired = True
         for session in list(self.sessions):
             session.close(1001, "drain")
-        graces = self.config.stop_grace + self.config.kill_grace
+        every = [self.config, *(session.app.config for session in self.sessions)]
+        graces = max(config.stop_grace + config.kill_grace for config in every)
         self.loop.arm(self, self.loop.now + graces + MARGIN)
 
     def on_session_end(self, session: Session) -> None:
@@ -221,9 +225,9 @@ class Worker(Service):
         raise error
 
 
-def preload() -> None:
+def preload(config: Config) -> None:
     """Load what a bridge loads late: shared by all workers, and before any shortage."""
-    for name in LATE:
+    for name in LATE if config.apps is None else (*LATE, "chimirror.apptoml"):
         import_module(name)
     heap.expect_large_blocks()
     jsontext.prepare()

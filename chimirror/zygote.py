@@ -26,6 +26,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from chimirror.apps import Apps
     from chimirror.options import Config
     from chimirror.system.child import Starter
     from chimirror.system.desk import Desk
@@ -47,9 +48,10 @@ class Guest(StartingDesk):
     __slots__ = ("_base", "_refused", "_trusted")
 
     def __init__(self, lodge: Lodge, handle: socket.socket, *, trusted: bool) -> None:
-        loop, starter = lodge.loop, lodge.starter
-        super().__init__(loop, lodge, handle, starter, lodge.config.kill_grace)
-        self._base = lodge.environment
+        loop, starter, served = lodge.loop, lodge.starter, lodge.served
+        grace = lodge.config.kill_grace
+        super().__init__(loop, lodge, handle, starter, grace, served.program)
+        self._base = served.unnamed.environment
         self._trusted = trusted
         self._refused = False
 
@@ -114,7 +116,8 @@ class Lodge:
     """Serves local clients that are allowed to ask.
 
     Args:
-        environment: of applications, where a request says nothing else.
+        served: the one application, and its environment where a request says nothing
+            else.
     """
 
     def __init__(
@@ -122,13 +125,13 @@ class Lodge:
         config: Config,
         loop: Loop,
         starter: Starter,
-        environment: Mapping[str, str],
+        served: Apps,
         listeners: list[Listener],
     ) -> None:
         self.config = config
         self.loop = loop
         self.starter = starter
-        self.environment = environment
+        self.served = served
         self._trusted = {0, os.geteuid()}
         self._guests: set[Guest] = set()
         self._stopping = False
@@ -193,11 +196,11 @@ def main() -> None:
         fds.seal()
         if config.directory is not None:
             os.chdir(config.directory)
-        environment = service.allowed(os.environ, config)
+        served = service.applications(config, os.environ)
         loop = Loop()
-        starter = make_starter(loop, config, environment)
+        starter = make_starter(loop, config, served.unnamed.environment)
         Hints(loop, starter)
-        lodge = Lodge(config, loop, starter, environment, listeners)
+        lodge = Lodge(config, loop, starter, served, listeners)
         for listener in listeners:
             os.write(2, f"listening on {listener.address}\n".encode())
         notify.tell("READY=1")

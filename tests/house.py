@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from chimirror.system import children
-from chimirror.system.child import Starter
+from chimirror.system.child import Program, Starter
 from chimirror.system.loop import Loop
 from chimirror.system.strays import Strays
 from looping import Timer, looping, subreaping, turn_until
@@ -63,35 +63,37 @@ class Client:
         self.pipes = (-1, -1, -1)
 
 
+def program(*argv: str) -> Program:
+    return Program("", argv)
+
+
+PLAY = program("sh", "-c", 'eval "$PLAY"')
+
+
 class House:
-    """A loop and its starter: of one command, or of what PLAY says."""
+    """A loop and its starter."""
 
     def __init__(self, loop: Loop) -> None:
         self.loop = loop
         self.clients: list[Client] = []
-        self.player = Starter(loop, ("sh", "-c", 'eval "$PLAY"'))
-
-    def starter(self, *argv: str) -> Starter:
-        """Takes the place of the one before."""
-        self.player = Starter(self.loop, argv)
-        return self.player
+        self.player = Starter(loop)
 
     def start(
         self,
-        starter: Starter,
+        what: Program,
         session: str = "session-1",
         environment: dict[str, str] | None = None,
         *,
         keep_stderr: bool = True,
     ) -> Client:
-        client = Client(self.loop, starter, session)
+        client = Client(self.loop, self.player, session)
         self.clients.append(client)
         variables = {**PATH, "CHIMIRROR_SESSION": session, **(environment or {})}
-        starter.start(client, variables, keep_stderr)
+        self.player.start(client, what, variables, keep_stderr)
         return client
 
     def sh(self, script: str, session: str = "session-1") -> Client:
-        return self.start(self.player, session, {"PLAY": script})
+        return self.start(PLAY, session, {"PLAY": script})
 
     def told(self, client: Client) -> bytes:
         """What it says until its end."""

@@ -13,7 +13,7 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
-from chimirror import options
+from chimirror import options, service
 from chimirror.service import Peer as Address
 from chimirror.service import Service
 from chimirror.session import Session
@@ -22,7 +22,7 @@ from peers import Peer, upgrade
 
 if TYPE_CHECKING:
     from chimirror.service import Admission
-    from chimirror.system.child import Client, Starter
+    from chimirror.system.child import Client, Program, Starter
     from chimirror.system.records import Records
 
 IDENTITY = "0123456789abcdef" * 2
@@ -72,9 +72,14 @@ class Troupe:
         self._client: Client | None = None
 
     def start(
-        self, client: Client, environment: Mapping[str, str], keep_stderr: bool
+        self,
+        client: Client,
+        program: Program,
+        environment: Mapping[str, str],
+        keep_stderr: bool,
     ) -> None:
         self._client = client
+        self.program = program
         self.environment = dict(environment)
         self.keeps_stderr = keep_stderr
         if not self.late:
@@ -169,12 +174,13 @@ class Stage:
         self.loop = Loop(self.clock, self.clock)
         self.application = Troupe()
         self.records = Notebook()
+        config = options.bridge([*arguments, "--", "program", "argument"])
         self.service = Service(
-            options.bridge([*arguments, "--", "program", "argument"]),
+            config,
+            service.applications(config, {"PATH": "/bin", "SECRET": "x"}),
             self.loop,
             cast("Starter", self.application),
             lambda: cast("Records", self.records),
-            {"PATH": "/bin", "SECRET": "x"},
             admission,
         )
         self.client, theirs = ends or socket.socketpair()

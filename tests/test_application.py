@@ -25,7 +25,7 @@ from chimirror.system.application import (
     STARTING,
     Application,
 )
-from chimirror.system.child import Starter
+from chimirror.system.child import Program, Starter
 from chimirror.system.loop import TICKS, Loop, best_poller
 from chimirror.system.outbox import LOW
 from chimirror.system.outlet import READ_SIZE
@@ -34,6 +34,7 @@ from looping import Timer, Warp, fill, looping, subreaping, turn_until
 from settling import descendants
 
 PID = 4_000_000
+PROGRAM = Program("", ("program",))
 SLACK = 2 / TICKS
 
 
@@ -89,8 +90,13 @@ class Process:
         self.finished: list[tuple[int, str, bool]] = []
 
     def start(
-        self, client: Application, environment: dict[str, str], keep_stderr: bool
+        self,
+        client: Application,
+        program: Program,
+        environment: dict[str, str],
+        keep_stderr: bool,
     ) -> None:
+        assert program is PROGRAM
         self.client = client
         self.asked = (environment, keep_stderr)
 
@@ -148,7 +154,7 @@ class Scene:
         )
 
     def start(self, *, keep_stderr: bool = True, answer: bool = True) -> None:
-        self.application.start({"A": "B"}, keep_stderr)
+        self.application.start(PROGRAM, {"A": "B"}, keep_stderr)
         if answer:
             self.process.answer()
 
@@ -606,12 +612,12 @@ class Play:
     def start(
         self, script: str, graces: type[Brief] = Brief
     ) -> tuple[Application, Owner]:
-        starter = Starter(self.loop, ("sh", "-c", script))
+        starter = Starter(self.loop)
         owner = Owner()
         application = Application(owner, self.loop, starter, graces, "session-2")
-        application.start(
-            {"PATH": os.environ["PATH"], "CHIMIRROR_SESSION": "session-2"}, True
-        )
+        environment = {"PATH": os.environ["PATH"], "CHIMIRROR_SESSION": "session-2"}
+        program = Program("", ("sh", "-c", script))
+        application.start(program, environment, True)
         return application, owner
 
     def ends(self, application: Application) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from chimirror.system import child, children, fds
-from house import PATH, Client, House, housing
+from house import PATH, Client, House, housing, program
 from looping import turn_until
 from settling import descriptors
 
@@ -35,7 +35,7 @@ def test_signals_are_as_a_program_expects_them(house: House) -> None:
     ignored = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
     try:
-        status = house.told(house.start(house.starter("cat", "/proc/self/status")))
+        status = house.told(house.start(program("cat", "/proc/self/status")))
     finally:
         signal.signal(signal.SIGHUP, ignored)
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
@@ -60,7 +60,7 @@ def test_it_holds_its_three_streams_and_nothing_else(house: House) -> None:
 
 
 def test_it_leads_its_own_group_in_our_session(house: House) -> None:
-    client = house.start(house.starter("cat", "/proc/self/stat"))
+    client = house.start(program("cat", "/proc/self/stat"))
     fields = house.told(client).rpartition(b")")[2].split()
     assert int(fields[2]) == client.pid
     assert int(fields[3]) == os.getsid(0)
@@ -68,7 +68,7 @@ def test_it_leads_its_own_group_in_our_session(house: House) -> None:
 
 def test_its_environment_is_what_was_asked_for(house: House) -> None:
     odd = {"ODD": "\udcff=\n", "EMPTY": ""}
-    said = house.told(house.start(house.starter("env", "-0"), environment=odd))
+    said = house.told(house.start(program("env", "-0"), environment=odd))
     wanted = {**PATH, "CHIMIRROR_SESSION": "session-1", **odd}
     assert sorted(said.split(b"\0")[:-1]) == sorted(
         os.fsencode(f"{name}={value}") for name, value in wanted.items()
@@ -77,8 +77,8 @@ def test_its_environment_is_what_was_asked_for(house: House) -> None:
 
 @pytest.mark.parametrize("keep", [True, False])
 def test_stderr_is_a_pipe_or_nowhere(keep: bool, house: House) -> None:
-    starter = house.starter("readlink", "/proc/self/fd/2")
-    client = house.start(starter, keep_stderr=keep)
+    readlink = program("readlink", "/proc/self/fd/2")
+    client = house.start(readlink, keep_stderr=keep)
     assert (client.pipes[2] >= 0) == keep
     assert all(not os.get_blocking(fd) for fd in client.pipes if fd >= 0)
     said = house.told(client)
@@ -142,14 +142,14 @@ def test_a_shortage_of_processes_is_told_as_one(house: House) -> None:
     assert said == b"sh: Resource temporarily unavailable (EAGAIN) True"
 
 
-@pytest.mark.parametrize("program", FAILURES)
+@pytest.mark.parametrize("path", FAILURES)
 def test_what_cannot_be_started_leaves_nothing(
-    program: str, house: House, oddities: Path
+    path: str, house: House, oddities: Path
 ) -> None:
-    starter = house.starter(program.format(oddities))
+    what = program(path.format(oddities))
     before = descriptors(os.getpid())
-    client = house.start(starter)
-    assert client.failed == FAILURES[program].format(oddities)
+    client = house.start(what)
+    assert client.failed == FAILURES[path].format(oddities)
     assert descriptors(os.getpid()) == before
     assert children.listing() == []
 
@@ -166,13 +166,12 @@ def test_what_cannot_be_started_leaves_nothing(
 def test_environments_that_cannot_be(
     environment: dict[str, str], reason: str, house: House
 ) -> None:
-    client = house.start(house.starter("cat"), environment=environment)
+    client = house.start(program("cat"), environment=environment)
     assert client.failed.startswith(reason)
 
 
 @pytest.mark.parametrize("spare", range(6))
 def test_without_descriptors_to_start_with(spare: int, house: House) -> None:
-    starter = house.starter("true")
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     held = os.listdir("/proc/self/fd")
     limit = max(map(int, held)) + 20
@@ -180,7 +179,7 @@ def test_without_descriptors_to_start_with(spare: int, house: House) -> None:
     free = limit - (len(held) - 1)  # (one was the listing's own)
     fillers = [os.dup(0) for _ in range(free - spare)]
     try:
-        client = house.start(starter)
+        client = house.start(program("true"))
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
         for fd in fillers:
@@ -203,8 +202,8 @@ def test_its_end_is_told(script: str, status: int, house: House) -> None:
 
 
 def test_many_ends_at_once(house: House) -> None:
-    starter = house.starter("sh", "-c", "read go; exit 4")
-    clients = [house.start(starter) for _ in range(20)]
+    what = program("sh", "-c", "read go; exit 4")
+    clients = [house.start(what) for _ in range(20)]
     for client in clients:
         os.write(client.pipes[0], b"\n")
     for client in clients:
@@ -217,11 +216,10 @@ def test_one_clients_bug_ends_no_other(house: House) -> None:
         def on_exit(self, status: int, survivors: bool) -> None:
             raise LookupError
 
-    starter = house.starter("true")
-    broken = Broken(house.loop, starter, "session-1")
+    broken = Broken(house.loop, house.player, "session-1")
     house.clients.append(broken)
-    starter.start(broken, PATH, keep_stderr=True)
-    sound = house.start(starter)
+    house.player.start(broken, program("true"), PATH, keep_stderr=True)
+    sound = house.start(program("true"))
     house.told(sound)
     turn_until(house.loop, lambda: broken.faults)
     assert [type(error) for error in broken.faults] == [LookupError]
@@ -253,8 +251,8 @@ def test_all_ends_are_told_even_if_looks_for_them_are_rare(
     """A rest after each walk, and few ends in a row."""
     for name, value in (("MANY", 0), ("SLOW", 1e-9), ("BATCH", 3)):
         monkeypatch.setattr(child, name, value)
-    starter = house.starter("sh", "-c", "read go; exit 4")
-    clients = [house.start(starter) for _ in range(20)]
+    what = program("sh", "-c", "read go; exit 4")
+    clients = [house.start(what) for _ in range(20)]
     for client in clients:
         os.write(client.pipes[0], b"\n")
     for client in clients:
@@ -280,13 +278,11 @@ def test_no_walk_during_a_rest(house: House, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_child_that_nobody_asked_for_is_reaped(house: House) -> None:
-    house.starter("true")
     os.posix_spawnp("true", ["true"], PATH)
     house.alone()
 
 
 def test_the_starter_itself_watches_nothing(house: House) -> None:
-    starter = house.starter("true")
-    starter.on_event(0, 0)
+    house.player.on_event(0, 0)
     with pytest.raises(LookupError):
-        starter.on_fault(LookupError())
+        house.player.on_fault(LookupError())

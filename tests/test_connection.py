@@ -174,7 +174,7 @@ def test_a_request_that_is_here_and_whole_takes_no_timer() -> None:
     with line() as one:
         client, theirs = socket.socketpair()
         client.sendall(b"GET")
-        fd, config = theirs.detach(), one.connection._config
+        fd, config = theirs.detach(), one.connection.config
         connection = Connection(Quick(), one.loop, config, fd, fd)
         connection.begin()
         assert not connection.armed

@@ -20,7 +20,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     **dict.fromkeys(("pid", "zygote", "link"), NUMBERS),
     **dict.fromkeys(("stderr", "shortage"), st.booleans()),
     **dict.fromkeys(("more", "ready", "stop"), st.booleans()),
-    **dict.fromkeys(("session", "reason", "refused"), TEXTS),
+    **dict.fromkeys(("application", "session", "reason", "refused"), TEXTS),
     "signal": st.integers(1, 64),
     "environment": st.dictionaries(TEXTS, TEXTS),
     "exited": st.lists(st.tuples(NUMBERS, STATUSES, st.booleans()).map(list)),

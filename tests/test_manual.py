@@ -17,14 +17,14 @@ from pathlib import Path
 import pytest
 
 import chimirror
-from chimirror import options, service
+from chimirror import apps, options
 from chimirror.wire import cgi, frames, framing, handshake, headers, http
 from chimirror.wire.opening import Openings
 
 ROOT = Path(__file__).parent.parent
 MAN = ROOT / "man"
 SOURCES = Path(chimirror.__file__).parent
-PAGES = sorted(MAN.glob("*.[17]"))
+PAGES = sorted(MAN.glob("*.[157]"))
 PROGRAMS = (
     "chimirror-bridge",
     "chimirror-server",
@@ -45,6 +45,7 @@ DECIDING = {
         "bridge.py",
         "crowd.py",
         "options.py",
+        "apps.py",
         "service.py",
         "system/activation.py",
     ),
@@ -53,6 +54,7 @@ DECIDING = {
         "worker.py",
         "herald.py",
         "options.py",
+        "apps.py",
         "service.py",
     ),
     "chimirror-ctl": tuple(f"ctl/{file.name}" for file in SOURCES.glob("ctl/*.py")),
@@ -71,12 +73,12 @@ STARTED_BY_SHELL = "chimirror-bridge"
 
 
 def page(name: str) -> str:
-    return next(MAN.glob(f"{name}.[17]")).read_text()
+    return next(MAN.glob(f"{name}.[157]")).read_text()
 
 
 def rendered(name: str) -> str:
     """The page as a reader sees it, in one long line for each paragraph."""
-    file = next(MAN.glob(f"{name}.[17]"))
+    file = next(MAN.glob(f"{name}.[157]"))
     text = subprocess.run(
         ["mandoc", "-Tutf8", "-O", "width=1000", str(file)],
         capture_output=True,
@@ -252,8 +254,8 @@ def test_environment_of_the_application() -> None:
     assert isinstance(accept, handshake.Accept)
     told = cgi.variables(accept, server_software="x")
     given = {"HTTP_*" if name.startswith("HTTP_") else name for name in told}
-    inherited = service.allowed(
-        dict.fromkeys([*service.PASSED, "LC_ALL", "SECRET"], "x"),
+    inherited = apps.allowed(
+        dict.fromkeys([*apps.PASSED, "LC_ALL", "SECRET"], "x"),
         options.bridge(["cat"]),
     )
     given |= {"LC_*" if name == "LC_ALL" else name for name in inherited}

@@ -54,9 +54,9 @@ def by_docopt(name: str, table: Sequence[options.Option], argv: list[str]) -> Re
         read = usage.parse(TEXT[name], argv, "1")
     except SystemExit:  # help or version
         return None
-    if read is None or bool(read["COMMAND"]) == bool(read.get("--preload")):
+    if read is None or read["COMMAND"] == "":  # which is no command, and not none
         return None
-    if read["COMMAND"] == "":  # which is no command, and not none
+    if sum(map(bool, map(read.get, ("COMMAND", "--preload", "--apps")))) != 1:
         return None
     given: dict[str, list[str]] = {}
     for option in table:
@@ -142,6 +142,7 @@ def test_defaults_are_those_of_the_design() -> None:
         "pass_env": (),
         "env": {},
         "directory": None,
+        "apps": None,
         "listen": (),
         "socket_mode": 0o600,
         "workers": None,
@@ -196,6 +197,7 @@ def test_everything_given() -> None:
         "pass_env": ("A", "B", "C"),
         "env": {"X": "1=2"},
         "directory": "/tmp",
+        "apps": None,
         "listen": ("[::1]:8000", "unix:/run/a"),
         "socket_mode": 0o660,
         "workers": 2,
@@ -255,6 +257,22 @@ def test_preload_comes_instead_of_a_command() -> None:
     assert refusal(["--preload", "a:b", "cat"]) == text
     text = '--preload: "a" is not MODULE:FUNCTION; write game.main:play'
     assert refusal(["--preload", "a"]) == text
+
+
+@pytest.mark.parametrize("program", [0, 1])
+def test_applications_come_instead_of_a_command(program: int) -> None:
+    read = PROGRAMS[program][1]
+    config = read(["--apps", "/srv/apps"])
+    assert isinstance(config, options.Config)
+    assert (config.apps, config.command) == ("/srv/apps", ())
+    text = "--apps comes instead of a COMMAND; leave one of them out"
+    assert refusal(["--apps", "/srv/apps", "cat"], program) == text
+    assert "write /etc/chimirror/apps" in refusal(["--apps", ""], program)
+
+
+def test_applications_come_instead_of_a_preloaded_one() -> None:
+    text = "--preload comes instead of --apps; leave one of them out"
+    assert refusal(["--apps", "/srv/apps", "--preload", "a:b"]) == text
 
 
 def zygote_refusal(*argv: str) -> str:

@@ -15,9 +15,12 @@ from typing import Any
 import pytest
 
 from chimirror.system import errands, link
+from chimirror.system.child import Program
 from chimirror.system.errands import Adopt, Exited, Failed, Finish, Start, Started
 from chimirror.system.loop import TICKS, Loop
 from chimirror.system.remote import IN_FLIGHT, UNKNOWN, RemoteStarter
+
+PROGRAM = Program("animals", ("cat",))
 
 
 class Post:
@@ -140,7 +143,7 @@ class House:
     def start(self, session: str = "s", *, keep_stderr: bool = True) -> Client:
         client = Client(self, session)
         variables = {"CHIMIRROR_SESSION": session, "A": "\udcff"}
-        self.starter.start(client, variables, keep_stderr)
+        self.starter.start(client, PROGRAM, variables, keep_stderr)
         return client
 
     def run(self, post: Post, session: str, pid: int) -> Client:
@@ -173,7 +176,7 @@ def test_a_life(house: House) -> None:
     client = house.start("s-1")
     (asked,) = zygote.hear()
     environment = {"CHIMIRROR_SESSION": "s-1", "A": "\udcff"}
-    assert asked == Start(asked.start, environment, stderr=True)
+    assert asked == Start(asked.start, environment, True, "animals")
     zygote.start(asked, 4711)
     house.starter.signal(4711, 15)
     zygote.say(exited(4711, 3, survivors=True))
@@ -209,7 +212,7 @@ def test_what_cannot_be_started(house: House) -> None:
 def test_an_environment_that_fits_no_packet(house: House) -> None:
     zygote = house.zygote()
     client = Client(house, "s")
-    house.starter.start(client, {"A": "x" * (1 << 22)}, True)
+    house.starter.start(client, PROGRAM, {"A": "x" * (1 << 22)}, True)
     assert client.told == [("failed", "its environment: Message too long")]
     house.run(zygote, "next", 1)
 

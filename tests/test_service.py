@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from chimirror import options, service
+from chimirror import apps, options, service
 from chimirror.service import Peer, Service, Unlimited
 from chimirror.system.loop import Loop
 from stage import Notebook, Troupe
@@ -51,7 +51,7 @@ INHERITED = {
 
 
 def environment(*arguments: str) -> dict[str, str]:
-    return service.allowed(INHERITED, options.bridge([*arguments, "--", "program"]))
+    return apps.allowed(INHERITED, options.bridge([*arguments, "--", "program"]))
 
 
 def test_what_an_application_inherits() -> None:
@@ -93,7 +93,9 @@ def shared() -> Iterator[Service]:
         return Notebook()
 
     config = options.bridge(["--", "program", "an argument"])
-    yield Service(config, loop, cast("Any", Troupe()), make, {})
+    yield Service(
+        config, service.applications(config, {}), loop, cast("Any", Troupe()), make
+    )
     loop.close_all()
 
 
@@ -125,13 +127,13 @@ def test_policy() -> None:
         "--framing lines --subprotocol mcp=lines --host a.example "
         "--origin https://b.example --trusted-proxy 192.0.2.0/24 -- x".split()
     )
-    policy = service.make_policy(config)
+    policy = apps.make_policy(config)
     assert policy.subprotocols == {b"chimirror.lines.v1": "lines", b"mcp": "lines"}
     assert policy.hosts == {"a.example"}
     assert policy.trusted is not None
     assert policy.trusted("192.0.2.7")
     assert not policy.trusted("198.51.100.9")
-    assert service.make_policy(options.bridge(["x"])).trusted is None
+    assert apps.make_policy(options.bridge(["x"])).trusted is None
 
 
 def test_identities_are_as_systemd_writes_them() -> None:

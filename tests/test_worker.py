@@ -45,10 +45,12 @@ class Crowd(Troupe):
         self.obedient = True
         self._cast: list[Troupe] = []
 
-    def start(self, client: Any, environment: Any, keep_stderr: bool) -> None:
+    def start(
+        self, client: Any, program: Any, environment: Any, keep_stderr: bool
+    ) -> None:
         member = Member(self, len(self._cast) + 1)
         self._cast.append(member)
-        member.start(client, environment, keep_stderr)
+        member.start(client, program, environment, keep_stderr)
 
     def signal(self, pid: int, number: int) -> None:
         if number == signal.SIGKILL or self.obedient:

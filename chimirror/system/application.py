@@ -20,14 +20,18 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Protocol
 
-    from chimirror.system.child import Client
+    from chimirror.system.child import Client, Program
     from chimirror.system.loop import Loop
 
     class Starter(Protocol):
         """Who starts processes: child.Starter, or one that asks somebody to."""
 
         def start(
-            self, client: Client, environment: Mapping[str, str], keep_stderr: bool
+            self,
+            client: Client,
+            program: Program,
+            environment: Mapping[str, str],
+            keep_stderr: bool,
         ) -> None: ...
 
         def signal(self, pid: int, number: int) -> None: ...
@@ -74,12 +78,11 @@ class Application(Outlet):
     Args:
         owner: told of everything that happens.
         loop, starter: of this process; shared by all sessions.
-        graces: the timings of its end.
+        graces: the timings of its end, till it is started under others.
         session: the id that strays carry in their environment.
     """
 
     __slots__ = (
-        "_graces",
         "_linger_left",
         "_owner",
         "_starter",
@@ -87,6 +90,7 @@ class Application(Outlet):
         "_survivors",
         "armed",
         "deadline",
+        "graces",
         "phase",
         "pid",
         "session",
@@ -99,7 +103,7 @@ class Application(Outlet):
         super().__init__(loop)
         self._owner = owner
         self._starter = starter
-        self._graces = graces
+        self.graces = graces
         self.session = session
         self._linger_left = 0.0
         self._step = NONE
@@ -112,10 +116,12 @@ class Application(Outlet):
 
     # Starting
 
-    def start(self, environment: Mapping[str, str], keep_stderr: bool) -> None:
+    def start(
+        self, program: Program, environment: Mapping[str, str], keep_stderr: bool
+    ) -> None:
         """Ask for the process; `on_application_started` or `_failed` is the answer."""
         self.phase = STARTING
-        self._starter.start(self, environment, keep_stderr)
+        self._starter.start(self, program, environment, keep_stderr)
 
     def on_started(self, pid: int, pipes: tuple[int, int, int]) -> None:
         """The starter's answer; a client that went meanwhile: the ladder begins."""
@@ -126,7 +132,7 @@ class Application(Outlet):
         if self._step == KILLED:
             self._starter.signal(pid, signal.SIGKILL)
         elif self._step:
-            self._loop.arm(self, self._loop.now + self._graces.stop_grace)
+            self._loop.arm(self, self._loop.now + self.graces.stop_grace)
         if self._input_ended:
             self.close_input()
         self._owner.on_application_started()
@@ -139,7 +145,7 @@ class Application(Outlet):
     def on_input_read(self) -> None:
         """It still reads what was sent before the end: the grace begins anew."""
         if self._step == END_OF_INPUT:
-            self._loop.arm(self, self._loop.now + self._graces.stop_grace)
+            self._loop.arm(self, self._loop.now + self.graces.stop_grace)
 
     def on_input_room(self) -> None:
         """So may whoever sends."""
@@ -207,7 +213,7 @@ class Application(Outlet):
         if self.phase == EXITED:
             self._end()
         elif self.phase == RUNNING:
-            self._loop.arm(self, self._loop.now + self._graces.stop_grace)
+            self._loop.arm(self, self._loop.now + self.graces.stop_grace)
 
     def kill(self) -> None:
         """Go to the ladder's last step at once."""
@@ -226,7 +232,7 @@ class Application(Outlet):
             self._step = TERMINATED
             self._starter.signal(self.pid, signal.SIGTERM)
             self._starter.signal(self.pid, signal.SIGCONT)
-            self._loop.arm(self, now + self._graces.kill_grace)
+            self._loop.arm(self, now + self.graces.kill_grace)
         else:
             self.kill()
 
@@ -243,10 +249,10 @@ class Application(Outlet):
         if self._step or (self.stdout < 0 and self.stderr < 0):
             self._end()
         elif self._waiting:
-            self._linger_left = self._graces.linger_timeout
+            self._linger_left = self.graces.linger_timeout
             self._loop.disarm(self)
         else:
-            self._loop.arm(self, self._loop.now + self._graces.linger_timeout)
+            self._loop.arm(self, self._loop.now + self.graces.linger_timeout)
 
     def _drain(self) -> None:
         """The linger is over: take what the pipes hold now, and no more."""

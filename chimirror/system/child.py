@@ -172,29 +172,50 @@ class Keeper:
         raise error
 
 
+class NoProgram(LookupError):
+    """No program has this name; the text says why."""
+
+
+class Program:
+    """What can be started.
+
+    Attributes:
+        name: under which whoever starts it for others knows it; may be empty.
+        argv: the command.
+        directory: where it starts; None is where we are.
+    """
+
+    __slots__ = ("argv", "directory", "name")
+
+    def __init__(
+        self, name: str, argv: tuple[str, ...], directory: str | None = None
+    ) -> None:
+        self.name = name
+        self.argv = argv
+        self.directory = directory
+
+
 class Starter(Keeper):
-    """Starts one command, over and over, and tells each client of its end.
+    """Starts programs, over and over, and tells each client of its end.
 
     The answers are calls of the client's methods, so that a service of its own can
     give them later just as well.
     """
 
-    __slots__ = ("_argv",)
-
-    def __init__(
-        self, loop: Loop, argv: tuple[str, ...], undertaker: Undertaker | None = None
-    ) -> None:
-        """See Keeper."""
-        super().__init__(loop, undertaker)
-        self._argv = argv
+    __slots__ = ()
 
     def start(
-        self, client: Client, environment: Mapping[str, str], keep_stderr: bool
+        self,
+        client: Client,
+        program: Program,
+        environment: Mapping[str, str],
+        keep_stderr: bool,
     ) -> None:
-        """Start the command; `client.on_started` or `on_start_failed` is the answer.
+        """Start a program; `client.on_started` or `on_start_failed` is the answer.
 
         Args:
             client: told of the start and of the exit.
+            program: what to start.
             environment: the whole environment of the application.
             keep_stderr: a pipe for it; else -1 in the answer, and the null device.
         """
@@ -207,11 +228,11 @@ class Starter(Keeper):
                 ours.append(mine)
                 theirs.append(other)
                 os.set_blocking(mine, False)
-            pid = self._execute(environment, theirs)
+            pid = self._execute(program, environment, theirs)
         except (OSError, ValueError) as error:
             for fd in ours:
                 os.close(fd)
-            client.on_start_failed(_explain(error, self._argv[0]), _is_shortage(error))
+            client.on_start_failed(_explain(error, program), _is_shortage(error))
             return
         finally:
             for fd in theirs:
@@ -219,33 +240,55 @@ class Starter(Keeper):
         self.keep(pid, client)
         client.on_started(pid, (ours[0], ours[1], ours[2] if keep_stderr else -1))
 
-    def _execute(self, environment: Mapping[str, str], pipes: list[int]) -> int:
+    def _execute(
+        self, program: Program, environment: Mapping[str, str], pipes: list[int]
+    ) -> int:
         """Start it with these as its descriptors from 0 on; its pid."""
-        actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = [
-            (os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(pipes)
-        ]
-        if len(pipes) < 3:
-            actions.append((os.POSIX_SPAWN_OPEN, 2, DEV_NULL, os.O_RDWR, 0))
-        pid = os.posix_spawnp(
-            self._argv[0],
-            self._argv,
-            environment,
-            file_actions=actions,
-            setpgroup=0,
-            setsigmask=(),
-            setsigdef=_DEFAULT_SIGNALS,
-        )
-        children.sacrifice(pid)
-        return pid
+        if program.directory is None:
+            return _spawn(program.argv, environment, pipes)
+        here = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fchdir(here)  # there is a way back, or it is not left
+            os.chdir(program.directory)
+            try:
+                return _spawn(program.argv, environment, pipes)
+            finally:
+                os.fchdir(here)
+        finally:
+            os.close(here)
 
 
-def _explain(error: OSError | ValueError, program: str) -> str:
+def _spawn(
+    argv: tuple[str, ...], environment: Mapping[str, str], pipes: list[int]
+) -> int:
+    actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = [
+        (os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(pipes)
+    ]
+    if len(pipes) < 3:
+        actions.append((os.POSIX_SPAWN_OPEN, 2, DEV_NULL, os.O_RDWR, 0))
+    pid = os.posix_spawnp(
+        argv[0],
+        argv,
+        environment,
+        file_actions=actions,
+        setpgroup=0,
+        setsigmask=(),
+        setsigdef=_DEFAULT_SIGNALS,
+    )
+    children.sacrifice(pid)
+    return pid
+
+
+def _explain(error: OSError | ValueError, program: Program) -> str:
     """One line for the log; a client only ever reads that it could not be started."""
+    what = program.argv[0]
     if isinstance(error, OSError) and error.errno is not None:
         from errno import errorcode
 
-        return f"{program}: {error.strerror} ({errorcode.get(error.errno, '?')})"
-    return f"{program}: {error}"
+        if error.filename == program.directory is not None:
+            what = program.directory
+        return f"{what}: {error.strerror} ({errorcode.get(error.errno, '?')})"
+    return f"{what}: {error}"
 
 
 def _is_shortage(error: OSError | ValueError) -> bool:

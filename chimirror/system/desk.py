@@ -12,6 +12,7 @@ import os
 import signal
 
 from chimirror.system import errands
+from chimirror.system.child import NoProgram
 from chimirror.system.link import Link
 from chimirror.system.loop import NEVER
 from chimirror.system.strays import SESSION_VARIABLE
@@ -19,10 +20,10 @@ from chimirror.system.strays import SESSION_VARIABLE
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Protocol, TypeGuard
 
-    from chimirror.system.child import Keeper, Starter
+    from chimirror.system.child import Keeper, Program, Starter
     from chimirror.system.errands import Errand
     from chimirror.system.loop import Loop
 
@@ -217,9 +218,13 @@ class Desk:
 
 
 class StartingDesk(Desk):
-    """A desk that starts applications, too."""
+    """A desk that starts applications, too.
 
-    __slots__ = ("_starter",)
+    Args:
+        programs: which of them has a name; raises NoProgram.
+    """
+
+    __slots__ = ("_programs", "_starter")
 
     def __init__(
         self,
@@ -228,9 +233,11 @@ class StartingDesk(Desk):
         handle: socket.socket,
         starter: Starter,
         kill_grace: float,
+        programs: Callable[[str], Program],
     ) -> None:
         super().__init__(loop, owner, handle, starter, kill_grace)
         self._starter = starter
+        self._programs = programs
 
     def _run(self, errand: Errand) -> None:
         if not isinstance(errand, errands.Start):
@@ -238,7 +245,12 @@ class StartingDesk(Desk):
             return
         environment = self._environment(errand.environment)
         ward = Ward(self, environment.get(SESSION_VARIABLE, ""), errand.start)
-        self._starter.start(ward, environment, errand.stderr)
+        try:
+            program = self._programs(errand.application)
+        except NoProgram as error:
+            ward.on_start_failed(str(error), shortage=False)
+            return
+        self._starter.start(ward, program, environment, errand.stderr)
 
     def _environment(self, asked: Mapping[str, str]) -> Mapping[str, str]:
         """The whole environment of an application: a worker has made it."""

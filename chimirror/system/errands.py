@@ -35,6 +35,7 @@ class Start(NamedTuple):
     start: int
     environment: Texts = NOTHING
     stderr: bool = True  # a third pipe, else the null device
+    application: str = ""  # its name, where there are several
 
 
 class Started(NamedTuple):
@@ -239,7 +240,7 @@ _RULES: dict[str, Callable[[object], bool]] = {
     "signal": _is_signal,
     **dict.fromkeys(("stderr", "shortage"), _is_flag),
     **dict.fromkeys(("more", "ready", "stop"), _is_flag),
-    **dict.fromkeys(("session", "reason", "refused"), _is_text),
+    **dict.fromkeys(("application", "session", "reason", "refused"), _is_text),
     "environment": _are_texts,
     "finish": _is_list,
     "exited": _are_ends,

@@ -97,6 +97,7 @@ class Records:
         path: str,
         origin: str,
         framing: str,
+        application: str = "",
     ) -> None:
         """A session has started: its application runs."""
         peer, command = escape(peer), escape(command)
@@ -108,6 +109,7 @@ class Records:
                 ("CHIMIRROR_SESSION", session),
                 ("CHIMIRROR_PEER", peer),
                 ("CHIMIRROR_COMMAND", command),
+                ("CHIMIRROR_APPLICATION", application),
                 ("CHIMIRROR_PATH", escape(path)),
                 ("CHIMIRROR_ORIGIN", escape(origin)),
                 ("CHIMIRROR_FRAMING", escape(framing)),
@@ -126,6 +128,7 @@ class Records:
         exit: str,  # noqa: A002  # the name of its field
         reason: str,
         duration_usec: int,
+        application: str = "",
     ) -> None:
         """A session has ended, and nothing of it is left.
 
@@ -142,6 +145,7 @@ class Records:
                 ("CHIMIRROR_SESSION", session),
                 ("CHIMIRROR_PEER", peer),
                 ("CHIMIRROR_COMMAND", escape(command)),
+                ("CHIMIRROR_APPLICATION", application),
                 ("CHIMIRROR_BYTES_IN", str(bytes_in)),
                 ("CHIMIRROR_BYTES_OUT", str(bytes_out)),
                 ("CHIMIRROR_MESSAGES_IN", str(messages_in)),

@@ -22,7 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from chimirror.system.child import Client
+    from chimirror.system.child import Client, Program
     from chimirror.system.errands import Errand
     from chimirror.system.loop import Loop
 
@@ -33,12 +33,17 @@ UNKNOWN = -int(signal.SIGKILL)  # a status that nobody can tell any more
 class Request:
     """A start that is not answered yet."""
 
-    __slots__ = ("client", "environment", "keep_stderr", "post")
+    __slots__ = ("client", "environment", "keep_stderr", "post", "program")
 
     def __init__(
-        self, client: Client, environment: Mapping[str, str], keep_stderr: bool
+        self,
+        client: Client,
+        program: Program,
+        environment: Mapping[str, str],
+        keep_stderr: bool,
     ) -> None:
         self.client = client
+        self.program = program
         self.environment = environment
         self.keep_stderr = keep_stderr
         self.post: Link | None = None  # whom it was asked
@@ -100,10 +105,14 @@ class RemoteStarter:
     # A starter's verbs
 
     def start(
-        self, client: Client, environment: Mapping[str, str], keep_stderr: bool
+        self,
+        client: Client,
+        program: Program,
+        environment: Mapping[str, str],
+        keep_stderr: bool,
     ) -> None:
-        """See child.Starter; the answer comes later."""
-        self._waiting.append(Request(client, environment, keep_stderr))
+        """See child.Starter; the answer comes later, and the zygote knows the name."""
+        self._waiting.append(Request(client, program, environment, keep_stderr))
         self._ask()
 
     def signal(self, pid: int, number: int) -> None:
@@ -147,8 +156,10 @@ class RemoteStarter:
         request.post = zygote
         self._asked[number] = request
         environment = dict(request.environment)
+        name = request.program.name
         try:
-            self._send(zygote, errands.Start(number, environment, request.keep_stderr))
+            start = errands.Start(number, environment, request.keep_stderr, name)
+            self._send(zygote, start)
         except OSError as error:
             del self._asked[number]
             reason = f"its environment: {error.strerror}"

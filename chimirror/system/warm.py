@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any, NoReturn
 
-    from chimirror.system.child import Undertaker
+    from chimirror.system.child import Program, Undertaker
     from chimirror.system.loop import Loop
 
 HIGHEST = 1 << 20  # descriptor numbers to close, where close_range(2) is not known
@@ -101,7 +101,7 @@ class Warm(Starter):
         function: what `load` returned.
     """
 
-    __slots__ = ("_function",)
+    __slots__ = ("_function", "_spec")
 
     def __init__(
         self,
@@ -110,10 +110,13 @@ class Warm(Starter):
         function: Callable[[], object],
         undertaker: Undertaker | None = None,
     ) -> None:
-        super().__init__(loop, (spec,), undertaker)
+        super().__init__(loop, undertaker)
+        self._spec = spec
         self._function = function
 
-    def _execute(self, environment: Mapping[str, str], pipes: list[int]) -> int:
+    def _execute(
+        self, program: Program, environment: Mapping[str, str], pipes: list[int]
+    ) -> int:
         # A signal that comes before the copy is ready must find it ready.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, EVERY_SIGNAL)
         try:
@@ -140,7 +143,7 @@ class Warm(Starter):
             self._loop.abandon()
             os.closerange(3, HIGHEST)
             _take_environment(environment)
-            sys.argv = list(self._argv)
+            sys.argv = [self._spec]
             atexit._clear()  # noqa: SLF001 (the parent's, as in multiprocessing)
             _open_streams()
             signal.pthread_sigmask(signal.SIG_SETMASK, ())

@@ -56,7 +56,11 @@ def _fields(
 
 
 def variables(
-    accept: Accept, *, server_software: str, keep: Container[str] = ()
+    accept: Accept,
+    *,
+    server_software: str,
+    keep: Container[str] = (),
+    script: str = "",
 ) -> dict[str, str]:
     """Name what is known about a session's client.
 
@@ -65,6 +69,7 @@ def variables(
         server_software: For SERVER_SOFTWARE, such as "chimirror/1.0".
         keep: Names that `--pass-env` lists; it takes one of HTTP_AUTHORIZATION,
             HTTP_PROXY_AUTHORIZATION and HTTP_COOKIE for that field to pass.
+        script: What the path begins with: the application's own part of it.
     """
     request = accept.request
     environment = {
@@ -78,8 +83,8 @@ def variables(
         SERVER_PORT=str(accept.port),
         REQUEST_METHOD=request.method,
         REQUEST_URI=request.target,
-        SCRIPT_NAME="",
-        PATH_INFO=_text(unquote(request.path.encode("ascii"))),
+        SCRIPT_NAME=script,
+        PATH_INFO=_text(unquote(request.path[len(script) :].encode("ascii"))),
         QUERY_STRING=request.query,
     )
     environment.update(caller(accept.peer_address, accept.peer_port))

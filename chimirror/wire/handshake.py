@@ -1,8 +1,9 @@
 """Who may open a session here: RFC 6455 4.2, RFC 6454, DNS rebinding, proxies.
 
-Law: one order for every request: method, upgrade and version, Host, Origin,
-subprotocol; the first that fails is the answer, and nothing of ours has been
-started. Without an Origin it was no browser that asked, and it passes.
+Law: one order for every request: method, upgrade and version, Host, application,
+Origin, subprotocol; the first that fails is the answer, and nothing of ours has been
+started. Where there is no application, there is no upgrade either. Without an Origin
+it was no browser that asked, and it passes.
 Ignorance: sockets, limits and the application. Field syntax belongs to `http`, what
 proxies tell to `forwarded`.
 """
@@ -16,6 +17,7 @@ from chimirror.wire.key import is_key
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from typing import Any
 
     from chimirror.wire.http import Request
 
@@ -48,9 +50,22 @@ class Policy:
         origins: Origins allowed beside the Host's own.
         trusted: Whether a peer is a proxy whose X-Forwarded-* fields count;
             the address "" is a peer on a Unix socket.
+        root: The path of the application, where it has one of its own: `/NAME`.
+        pages: The paths that somebody may look at.
+        missing: What to answer where there is no application, once the Host is ours:
+            the arguments of a Refusal.
     """
 
-    __slots__ = ("framings", "hosts", "origins", "subprotocols", "trusted")
+    __slots__ = (
+        "framings",
+        "hosts",
+        "missing",
+        "origins",
+        "pages",
+        "root",
+        "subprotocols",
+        "trusted",
+    )
 
     def __init__(
         self,
@@ -59,6 +74,8 @@ class Policy:
         hosts: Iterable[str] = (),
         origins: Iterable[str] = (),
         trusted: Callable[[str], bool] | None = None,
+        root: str = "",
+        missing: Mapping[str, Any] | None = None,
     ) -> None:
         self.framings = tuple(framings)
         self.subprotocols = {
@@ -69,6 +86,10 @@ class Policy:
         self.hosts = frozenset([host.lower() for host in hosts])
         self.origins = frozenset([_comparable(origin) for origin in origins])
         self.trusted = trusted
+        self.root = root
+        self.missing = missing
+        # Nobody looks at what is missing, but everybody at what there is instead.
+        self.pages = () if root and missing else (root or "/", f"{root}/")
 
     def offer(self) -> str:
         """Name what is served, for texts."""
@@ -122,18 +143,27 @@ class Accept:
 
 
 class Page:
-    """The answer to somebody who looks at `/` with a browser."""
+    """The answer to somebody who looks with a browser.
+
+    Args:
+        url: Of what is served here.
+        offer: The subprotocols; none where the application is still to be named.
+    """
 
     __slots__ = ("text",)
     status = 200
 
     def __init__(self, url: str, offer: str) -> None:
+        what, where = "a program", url
+        if not offer:
+            what, where = "programs", f"{url}NAME"
         self.text = (
-            "chimirror: a program behind a WebSocket.\n\n"
-            f"Connect a WebSocket client to {url}: each connection starts a\n"
-            "fresh process of the program, and ends with it.\n\n"
-            f"Subprotocols: {offer}\n"
+            f"chimirror: {what} behind a WebSocket.\n\n"
+            f"Connect a WebSocket client to {where}: each connection starts a\n"
+            "fresh process of the program, and ends with it.\n"
         )
+        if offer:
+            self.text += f"\nSubprotocols: {offer}\n"
 
     def response(self, *, head: bool = False) -> bytes:
         return http.response(200, self.text, head=head)
@@ -150,9 +180,9 @@ def _check_method(request: Request) -> None:
         raise Refusal(405, text, (("Allow", "GET, HEAD"),), cause="method")
 
 
-def _is_visit(request: Request) -> bool:
+def _is_visit(request: Request, policy: Policy) -> bool:
     """Whether this is a look at the page, with no sign of a WebSocket client."""
-    return request.path == "/" and (
+    return request.path in policy.pages and (
         request.method == "HEAD"
         or not (
             b"websocket" in request.tokens(b"upgrade")
@@ -262,11 +292,11 @@ def judge(
         The session to open, or the page for somebody who just looks.
 
     Raises:
-        Refusal: 400, 403, 405 or 426, by the order in this file's law.
+        Refusal: 400, 403, 404, 405, 426 or 500, by the order in this file's law.
     """
     _check_method(request)
-    visit = _is_visit(request)
-    if not visit:
+    visit = _is_visit(request, policy)
+    if not visit and policy.missing is None:
         _check_upgrade(request)
     asked, scheme = request.get(b"host") or b"", ""
     if policy.trusted is not None and policy.trusted(peer_address):
@@ -277,12 +307,15 @@ def judge(
         scheme = forwarded.scheme(request)
         asked = forwarded.host(request) or asked
     host, port = place = _check_host(asked, policy)
+    if policy.missing is not None and not visit:
+        raise Refusal(**policy.missing)
     _check_origin(request.get(b"origin"), place, scheme, policy)
     scheme = scheme or "http"
     if visit:
         mark = f":{port}" if port else ""
-        url = f"{'wss' if scheme == 'https' else 'ws'}://{host}{mark}/"
-        return Page(url, policy.offer())
+        url = f"{'wss' if scheme == 'https' else 'ws'}://{host}{mark}"
+        offer = "" if policy.missing else policy.offer()
+        return Page(url + (policy.root or "/"), offer)
     subprotocol, framing = _choose(request, policy)
     return Accept(
         request,

@@ -35,6 +35,7 @@ _REASONS = {
     200: "OK",
     400: "Bad Request",
     403: "Forbidden",
+    404: "Not Found",
     405: "Method Not Allowed",
     408: "Request Timeout",
     426: "Upgrade Required",
@@ -52,9 +53,10 @@ class Refusal(Exception):
         text: One line that tells the peer what to do about it.
         headers: Further fields of the answer.
         cause: A short word that stays the same, for logs and counters.
+        detail: What only the log may tell, where that is more.
     """
 
-    __slots__ = ("cause", "headers", "status", "text")
+    __slots__ = ("cause", "detail", "headers", "status", "text")
 
     def __init__(
         self,
@@ -63,12 +65,14 @@ class Refusal(Exception):
         headers: tuple[tuple[str, str], ...] = (),
         *,
         cause: str,
+        detail: str = "",
     ) -> None:
         super().__init__(status, text)
         self.status = status
         self.text = text
         self.headers = headers
         self.cause = cause
+        self.detail = detail
 
     def response(self, *, head: bool = False) -> bytes:
         return response(self.status, self.text + "\n", headers=self.headers, head=head)

@@ -138,7 +138,10 @@ class Openings:
         if isinstance(verdict, handshake.Page):
             return verdict
         variables = cgi.variables(
-            verdict, server_software=self._server_software, keep=self._keep
+            verdict,
+            server_software=self._server_software,
+            keep=self._keep,
+            script=self._policy.root,
         )
         return Opening(verdict, variables, size)
 

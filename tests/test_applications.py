@@ -1,0 +1,212 @@
+"""Applications by name, served by real bridges and servers.
+
+What their files may say is test_apptoml's and test_appfile's matter.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+import launch
+from launch import Bridge
+from peers import Closed, Peer, Reply, upgrade
+from settling import until
+
+TELL = 'command = ["sh", "-c", "echo $SCRIPT_NAME:$PATH_INFO:$QUERY_STRING; {}"]\n'
+LINES = 'framing = "lines"\n'
+
+
+class Way:
+    """Connections to one way of serving a directory of applications."""
+
+    def __init__(self, connect: Callable[[], Peer], log: Callable[[], str]) -> None:
+        self.connect = connect
+        self.log = log
+
+    def ask(self, target: str) -> Reply:
+        """An upgrade that is refused."""
+        with self.connect() as peer:
+            peer.send_raw(upgrade(target, "lines", ()))
+            return peer.refusal()
+
+    def open(self, target: str, framing: str = "lines") -> Peer:
+        peer = self.connect()
+        assert peer.open(target, framing=framing).status == 101
+        return peer
+
+    def first(self, target: str) -> bytes:
+        """The first line that an application says."""
+        with self.open(target) as peer:
+            said = peer.receive()
+            assert isinstance(said, bytes)
+            return said
+
+
+@contextmanager
+def bridges(directory: Path, *options: str) -> Iterator[Way]:
+    """One for each connection."""
+    with ExitStack() as stack:
+        served: list[Bridge] = []
+        said: dict[int, str] = {}
+
+        def connect() -> Peer:
+            arguments = ("--apps", str(directory), *options)
+            served.append(stack.enter_context(Bridge([], *arguments)))
+            return Peer(served[-1].socket)
+
+        def log() -> str:
+            bridge = served[-1]
+            if bridge.pid not in said:
+                said[bridge.pid] = bridge.finish()[1].decode()
+            return said[bridge.pid]
+
+        yield Way(connect, log)
+
+
+@contextmanager
+def servers(directory: Path, *options: str) -> Iterator[Way]:
+    with launch.server(
+        directory.parent, [], "--apps", str(directory), "--workers", "2", *options
+    ) as service:
+
+        def connect() -> Peer:
+            return Peer(service.connect())
+
+        yield Way(connect, service.log.read_text)
+
+
+WAYS = pytest.mark.parametrize("way", [bridges, servers])
+Serve = Callable[..., AbstractContextManager[Way]]
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    path = tmp_path / "apps"
+    path.mkdir()
+    return path
+
+
+def write(directory: Path, name: str, text: str) -> None:
+    (directory / f"{name}.toml").write_text(text)
+
+
+@WAYS
+def test_each_path_has_its_application(directory: Path, way: Serve) -> None:
+    write(directory, "one", TELL.format("cat") + LINES)
+    write(directory, "T-w.o_2", TELL.format("cat") + LINES)
+    with way(directory, "--framing", "stdio") as served:
+        assert served.first("/one") == b"/one::"
+        assert served.first("/one/") == b"/one:/:"
+        assert served.first("/T-w.o_2/a%20b/c?q=%20") == b"/T-w.o_2:/a b/c:q=%20"
+        assert served.first("/one?x") == b"/one::x"
+
+
+@WAYS
+def test_a_name_without_a_file_is_404(directory: Path, way: Serve) -> None:
+    write(directory, "one", TELL.format("cat") + LINES)
+    with way(directory) as served:
+        for target in ("/", "/two", "/one.toml", "/ONE", "//one", "/%6fne", "/one%2f"):
+            reply = served.ask(target)
+            assert reply.status == 404, target
+            assert reply.body == b"there is no application of this name here\n"
+
+
+@WAYS
+def test_a_bad_file_is_500_and_the_log_says_why(directory: Path, way: Serve) -> None:
+    write(directory, "bad", 'command = ["cat"]\nframing = "line"\n')
+    write(directory, "good", TELL.format("cat") + LINES)
+    with way(directory) as served:
+        reply = served.ask("/bad")
+        assert (reply.status, b"bad" in reply.body) == (500, False)
+        until(lambda: "application-file" in served.log(), "the reason")
+        told = json.loads(served.log().splitlines()[-1])
+        assert told["CHIMIRROR_CAUSE"] == "application-file"
+        assert told["CHIMIRROR_DETAIL"].startswith('bad.toml:2: "line" is not a fram')
+        assert served.first("/good") == b"/good::"
+
+
+@WAYS
+def test_a_changed_file_counts_from_the_next_connection(
+    directory: Path, way: Serve
+) -> None:
+    """Of the same size, and within one tick of the clock that files have."""
+    with way(directory) as served, ExitStack() as stack:
+        for number in range(10, 40):
+            write(directory, "one", f'command = ["echo", "{number}"]\n' + LINES)
+            peer = stack.enter_context(served.open("/one"))
+            assert peer.receive() == str(number).encode()
+        os.unlink(directory / "one.toml")
+        assert served.ask("/one").status == 404
+        write(directory, "one", 'command = ["echo", "new"]\n' + LINES)
+        assert served.first("/one") == b"new"
+
+
+@WAYS
+def test_what_the_command_line_says_is_the_default(directory: Path, way: Serve) -> None:
+    script = "command = ['sh', '-c', 'echo $A $B $C $(pwd)']\n"
+    write(directory, "plain", script)
+    own = "directory = '/usr/bin'\nenv = { B = 'file' }\nframing = 'stdio'\n"
+    write(directory, "own", script + own)
+    options = ("--framing=lines", "--env=A=line", "--env=B=line", "--directory=/usr")
+    with way(directory, *options) as served:
+        assert served.first("/plain") == b"line line /usr"
+        assert served.ask("/own").status == 400
+        with served.open("/own", "stdio") as peer:
+            assert peer.story().stdout == b"line file /usr/bin\n"
+
+
+@WAYS
+def test_relative_directories(
+    directory: Path, way: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(directory.parent)
+    write(directory, "one", 'command = ["pwd"]\n' + LINES)
+    write(directory, "two", 'command = ["pwd"]\ndirectory = "/"\n' + LINES)
+    with way(Path("apps")) as served:
+        for _ in range(2):
+            assert served.first("/two") == b"/"
+            assert served.first("/one") == bytes(directory.parent)
+
+
+@WAYS
+def test_what_cannot_be_started_is_500(directory: Path, way: Serve) -> None:
+    write(directory, "one", 'command = ["/no/such"]\n' + LINES)
+    write(directory, "two", 'command = ["cat"]\ndirectory = "/no/such"\n' + LINES)
+    with way(directory) as served:
+        for name in ("one", "two"):
+            assert served.ask(f"/{name}").status == 500
+            until(lambda: "/no/such: No such file" in served.log(), "the reason")
+
+
+@WAYS
+def test_records_name_the_application(directory: Path, way: Serve) -> None:
+    write(directory, "one", 'command = ["true"]\n' + LINES)
+    with way(directory) as served:
+        with served.open("/one") as peer:
+            assert peer.receive() == Closed(1000, "exit 0")
+        names = '"CHIMIRROR_COMMAND":"true","CHIMIRROR_APPLICATION":"one"'
+        until(lambda: served.log().count(names) == 2, "both records")
+
+
+def test_a_server_without_its_directory_does_not_start(tmp_path: Path) -> None:
+    options = ("--listen", "127.0.0.1:0", "--apps", str(tmp_path / "none"))
+    argv = launch.argv_of("server", [], options, "")
+    done = subprocess.run(argv, capture_output=True, text=True)
+    assert done.returncode == os.EX_UNAVAILABLE
+    text = f"chimirror-server: {tmp_path}/none/.: No such file or directory\n"
+    assert done.stderr == text
+
+
+def test_a_bridge_without_its_directory_does_not_start(tmp_path: Path) -> None:
+    with Bridge([], "--apps", str(tmp_path / "none")) as bridge:
+        status, said = bridge.finish()
+    assert status == os.EX_UNAVAILABLE
+    text = f"chimirror-bridge: {tmp_path}/none/.: No such file or directory\n"
+    assert said.decode() == text
