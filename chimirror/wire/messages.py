@@ -74,12 +74,13 @@ class _Side:
         """A message that is a JSON text, and becomes a line."""
         return _message(summary, self._reference() or {}, self._examples)
 
-    def any_line(self, summary: str) -> Object:
-        """A message that is a line."""
+    def any_line(self, summary: str, breaks: str) -> Object:
+        """A message that is a line; these characters would end it."""
         if self.schema is not None:
             return self.any_json(summary)
         lines = [self._line(example) for example in self._examples]
-        return _message(summary, {"type": "string"}, lines) | {"contentType": TEXT}
+        payload: Object = {"type": "string", "pattern": f"^[^{breaks}]*$"}
+        return _message(summary, payload, lines) | {"contentType": TEXT}
 
     def wrapped(self, kind: str, summary: str) -> Object:
         """A message that carries a piece of a stream of lines."""
@@ -112,8 +113,8 @@ def of(framing: str, interface: Interface, settings: Settings) -> tuple[Object, 
     inward = _Side("input", interface.send_schema, interface.send_examples)
     outward = _Side("output", interface.receive_schema, interface.receive_examples)
     if framing == "lines":
-        ins = {"line": inward.any_line("A line for standard input.")}
-        outs = {"output": outward.any_line("A line of standard output.")}
+        ins = {"line": inward.any_line("A line for standard input.", r"\r\n")}
+        outs = {"output": outward.any_line("A line of standard output.", r"\n")}
     elif framing == "lsp":
         ins = {"message": inward.any_json("A body for standard input.")}
         outs = {"output": outward.any_json("A body of standard output.")}
