@@ -22,6 +22,7 @@ from peers import payload_of, stdin
 from schemas import TEXTS, VALUES, schemas
 
 ROOT = Path(__file__).parent.parent
+JSON = "application/json"
 FRAMINGS = ("json", "stdio", "lines", "lsp")
 URL = "wss://play.example:8443"
 
@@ -68,6 +69,7 @@ DOCUMENTS = st.builds(
 )
 
 
+@settings(max_examples=50, deadline=None)
 @given(document=DOCUMENTS)
 def test_is_valid_and_whole(document: Any) -> None:
     asyncapi.check(document)
@@ -95,7 +97,7 @@ GUESSING = Interface(
     version="1.2.0",
     send_schema={"type": "string", "maxLength": 9},
     send_examples=("yes", "no"),
-    receive_examples=("Is it a cat?", ["more"]),
+    receive_examples=("Is it a cat?\n", ["more"], "two\nlines"),
 )
 
 
@@ -197,15 +199,16 @@ def test_examples() -> None:
         return found
 
     assert examples("json", "text") == ["yes", "no"]
-    assert examples("stdio", "stdin")[0] == stdin(b'"yes"\n')
-    said = [b"Is it a cat?\n", b'["more"]\n']
+    assert examples("stdio", "stdin")[0] == stdin(b"yes\n")
+    said = [b"Is it a cat?\n", b'["more"]\n', b"two\nlines\n"]
     assert [*map(payload_of, examples("json", "stdout"))] == said
-    # Text without a schema is what it is, all else the JSON of it.
+    # Text is what it is, all else the JSON of it.
     assert examples("lines", "line") == ["yes", "no"]
     assert examples("lines", "output") == ["Is it a cat?", '["more"]']
+    assert examples("lsp", "message") == ["yes", "no"]
 
 
-def test_the_schemas_of_the_file() -> None:
+def test_schemas_of_json() -> None:
     document = described(
         Interface(
             send_schema={
@@ -216,16 +219,34 @@ def test_the_schemas_of_the_file() -> None:
         )
     )
     channels = document["channels"]
-    for payload in (
-        channels["json"]["messages"]["text"]["payload"],
-        channels["lines"]["messages"]["line"]["payload"],
-        wrapped(channels["stdio"]["messages"]["stdin"])["x-chimirror-line"],
-    ):
-        assert asyncapi.fits(document, payload, 1)
-        assert not asyncapi.fits(document, payload, 2)
+    for framing, name in (("json", "text"), ("lines", "line"), ("lsp", "message")):
+        message = channels[framing]["messages"][name]
+        assert message.get("contentType", document["defaultContentType"]) == JSON
+        assert asyncapi.fits(document, message["payload"], 1)
+        assert not asyncapi.fits(document, message["payload"], 2)
+    line = wrapped(channels["stdio"]["messages"]["stdin"])["x-chimirror-line"]
+    assert line["contentType"] == JSON
+    assert asyncapi.fits(document, line["schema"], 1)
     line = wrapped(channels["json"]["messages"]["stdout"])["x-chimirror-line"]
-    assert asyncapi.lookup(document, line["$ref"]) == {"type": "object"}
+    assert asyncapi.lookup(document, line["schema"]["$ref"]) == {"type": "object"}
     assert "x-chimirror-line" not in wrapped(channels["json"]["messages"]["stderr"])
+
+
+def test_schemas_of_text() -> None:
+    """A schema of strings is one of lines, and of JSON strings where all is JSON."""
+    document = described(GUESSING)
+    channels = document["channels"]
+    line = channels["lines"]["messages"]["line"]
+    assert line["contentType"] == "text/plain"
+    assert asyncapi.fits(document, line["payload"], "an owl")
+    assert not asyncapi.fits(document, line["payload"], "0123456789")
+    assert not asyncapi.fits(document, line["payload"], "a\nb")
+    piece = wrapped(channels["stdio"]["messages"]["stdin"])["x-chimirror-line"]
+    assert piece["contentType"] == "text/plain"
+    assert asyncapi.fits(document, channels["json"]["messages"]["text"]["payload"], "a")
+    # Nobody has said anything of the output.
+    assert "x-chimirror-line" not in wrapped(channels["json"]["messages"]["stdout"])
+    assert channels["lines"]["messages"]["output"]["contentType"] == "text/plain"
 
 
 def wrapped(message: Any) -> Any:

@@ -14,7 +14,7 @@ from .schema import moved
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from typing import Any, Protocol
 
     from .interface import Interface
@@ -57,51 +57,54 @@ _ERROR = "The last message was not delivered; decoded, the payload says why, in 
 class _Side:
     """What an application says of its lines in one direction.
 
+    A schema whose type is string describes the text of a line, any other one the JSON
+    in it; but where every message is JSON, it is JSON for both.
+
     Args:
         name: Of its schema among the components.
         schema: None: lines of any text.
         examples: Of lines.
     """
 
-    __slots__ = ("_examples", "name", "schema")
+    __slots__ = ("_examples", "_is_text", "_schema")
 
     def __init__(self, name: str, schema: object, examples: Iterable[object]) -> None:
-        self.name = name
-        self.schema = schema
+        self._schema = None if schema is None else {"$ref": SCHEMAS + name}
+        self._is_text = not isinstance(schema, dict) or schema.get("type") == "string"
         self._examples = examples
 
     def any_json(self, summary: str) -> Object:
-        """A message that is a JSON text, and becomes a line."""
-        return _message(summary, self._reference() or {}, self._examples)
+        """A message that is a JSON text."""
+        return _message(summary, self._schema or {}, self._examples)
 
     def any_line(self, summary: str, breaks: str) -> Object:
         """A message that is a line; these characters would end it."""
-        if self.schema is not None:
+        if not self._is_text:
             return self.any_json(summary)
-        lines = [self._line(example) for example in self._examples]
-        payload: Object = {"type": "string", "pattern": f"^[^{breaks}]*$"}
+        line: Object = {"type": "string", "pattern": f"^[^{breaks}]*$"}
+        payload = line if self._schema is None else {"allOf": [self._schema, line]}
+        lines = [text for text in self._texts() if "\n" not in text]
         return _message(summary, payload, lines) | {"contentType": TEXT}
 
     def wrapped(self, kind: str, summary: str) -> Object:
         """A message that carries a piece of a stream of lines."""
-        examples = [
-            {"type": kind, "payload": b64.encode(f"{line}\n".encode()).decode()}
-            for line in map(self._line, self._examples)
-        ]
+        pieces = [b64.encode(f"{text}\n".encode()) for text in self._texts()]
+        examples = [{"type": kind, "payload": piece.decode()} for piece in pieces]
         payload: Object = _BASE64 | {"description": _PIECE}
-        if self.schema is not None:
-            payload["x-chimirror-line"] = self._reference()
+        if self._schema is not None:
+            content = TEXT if self._is_text else JSON
+            line = {"contentType": content, "schema": self._schema}
+            payload["x-chimirror-line"] = line
         return _message(summary, _object(kind, payload=payload), examples)
 
-    def _reference(self) -> Object:
-        return {} if self.schema is None else {"$ref": SCHEMAS + self.name}
+    def _texts(self) -> Iterator[str]:
+        for example in self._examples:
+            if self._is_text and isinstance(example, str):
+                yield example.removesuffix("\n")
+            else:
+                import json
 
-    def _line(self, example: object) -> str:
-        if self.schema is None and isinstance(example, str) and example.isprintable():
-            return example
-        import json
-
-        return json.dumps(example)
+                yield json.dumps(example)
 
 
 def of(framing: str, interface: Interface, settings: Settings) -> tuple[Object, Object]:
