@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from machine import Machine
-from peers import Closed, Peer
+from peers import Closed, Peer, upgrade
 from sessions import (
     SERVER,
     SERVER_PORT,
@@ -24,6 +24,8 @@ from sessions import (
 from settling import until
 
 pytestmark = pytest.mark.timeout(120)
+
+CROWD = 100
 
 
 @pytest.fixture
@@ -60,6 +62,23 @@ def test_restart_loses_no_waiting_connection(server: Machine) -> None:
         echo(waiting)
 
 
+def test_a_crowd_that_comes_during_a_restart(machine: Machine) -> None:
+    """As long as it drains, and drains no longer than it may."""
+    serve_many(machine, "--drain-timeout 20")
+    with ExitStack() as stack:
+        peers = [
+            stack.enter_context(Peer(machine.connect(SERVER_PORT)))
+            for _ in range(CROWD)
+        ]
+        for peer in peers:
+            peer.send_raw(upgrade("/", "json", ()))
+        machine.do("systemctl", "restart", "--no-block", SERVER)
+        for peer in peers:
+            assert peer.head().status == 101
+            peer.send_close()
+        echo(open_session(machine, stack, SERVER_PORT))
+
+
 def test_who_waits_is_served_once_a_mistake_is_mended(machine: Machine) -> None:
     serve_many(machine, "--no-such-option")
     with ExitStack() as stack:
@@ -69,7 +88,7 @@ def test_who_waits_is_served_once_a_mistake_is_mended(machine: Machine) -> None:
             return int(systemctl_show(machine, SERVER, "NRestarts"))
 
         until(lambda: failures() > 1, "it has been tried again")
-        serve_many(machine)
+        serve_many(machine)  # with a daemon-reload
         assert waiting.open().status == 101
         echo(waiting)
 
