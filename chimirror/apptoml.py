@@ -28,6 +28,7 @@ OPTIONS = {
 TABLES = {"env": "NAME", "subprotocol": "NAME"}
 LISTS = {"framing", "pass-env", "origin", "env-file"}
 PATHS = {"directory", "env-file"}
+BEARING = ("env-file", "framing", "subprotocol", "direction")  # on other keys
 TEXTS = ("title", "purpose", "version")
 SIDES = ("send", "receive")
 Path = tuple[str, ...]
@@ -113,6 +114,20 @@ def line_of(text: str, path: Path) -> int:
     while low and not _is_toml(lines[:low]):
         low -= 1
     return low + 1
+
+
+def blame(text: bytes, reason: str) -> int:
+    """The line of a file that was in order, and is not together with other things.
+
+    Args:
+        reason: what is wrong; it names an option first, or a file of --env-file.
+    """
+    decoded = text.decode()
+    known = tomllib.loads(decoded)
+    for key in (reason.partition(":")[0].removeprefix("--"), *BEARING):
+        if key in known:
+            return line_of(decoded, (key,))
+    return 1
 
 
 def _is_toml(lines: list[str]) -> bool:

@@ -128,7 +128,10 @@ class Directory:
         try:
             config = merge(self._config, fields)
         except ValueError as error:
-            raise BadFile(source.name, 0, str(error)) from None
+            from chimirror import apptoml
+
+            line = apptoml.blame(source.text, str(error))
+            raise BadFile(source.name, line, str(error)) from None
         return App(source.name, config, self._inherited, said=said)
 
     def settle(self) -> None:

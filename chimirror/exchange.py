@@ -36,9 +36,9 @@ class Exchange:
 
     __slots__ = (
         "_active",
+        "_logged",
         "_murmur",
         "_service",
-        "_stderr",
         "application",
         "bytes_in",
         "bytes_out",
@@ -56,7 +56,7 @@ class Exchange:
         self._service = service
         self.identity = identity
         self._murmur: Murmur | None = None  # there from the first such output on
-        self._stderr = "client"
+        self._logged: tuple[str, ...] = ()  # streams
         self._active = 0.0
         self.bytes_in = self.bytes_out = 0
         self.messages_in = self.messages_out = 0
@@ -151,12 +151,8 @@ class Exchange:
 
     def on_output(self, stream: str, chunk: bytes) -> None:
         """The application has written."""
-        if stream == "stderr" and self._stderr == "log":
-            if self._murmur is None:
-                from chimirror.murmur import Murmur
-
-                self._murmur = Murmur(self._service, self.identity)
-            self._murmur.add(chunk)
+        if stream in self._logged:
+            self._log(stream, chunk)
             return
         self._active = self._service.loop.now
         try:
@@ -170,6 +166,13 @@ class Exchange:
         self._send(buffers, messages)
         if self.connection.outbox is not None and self.connection.backlog > HIGH:
             self.application.pause_output()
+
+    def _log(self, stream: str, chunk: bytes) -> None:
+        if self._murmur is None:
+            from chimirror.murmur import Murmur
+
+            self._murmur = Murmur(self._service, self.identity)
+        self._murmur.add(stream, chunk)
 
     def _send(self, buffers: Sequence[Bytes], messages: int) -> None:
         if buffers:

@@ -1,4 +1,4 @@
-"""An application's standard error on its way to the log: line by line, bounded."""
+"""An application's output on its way to the log: line by line, bounded."""
 
 from __future__ import annotations
 
@@ -17,23 +17,25 @@ class Murmur:
         session: the id that they carry.
     """
 
-    __slots__ = ("_rest", "_service", "_session")
+    __slots__ = ("_rests", "_service", "_session")
 
     def __init__(self, service: Service, session: str) -> None:
         self._service = service
         self._session = session
-        self._rest = b""
+        self._rests: dict[str, bytes] = {}  # of each stream
 
-    def add(self, chunk: bytes) -> None:
+    def add(self, stream: str, chunk: bytes) -> None:
         """More has come."""
-        *lines, self._rest = (self._rest + chunk).split(b"\n")
-        while len(self._rest) > LINE:
-            lines.append(self._rest[:LINE])
-            self._rest = self._rest[LINE:]
+        *lines, rest = (self._rests.get(stream, b"") + chunk).split(b"\n")
+        while len(rest) > LINE:
+            lines.append(rest[:LINE])
+            rest = rest[LINE:]
+        self._rests[stream] = rest
         for line in lines:
-            self._service.records.stderr(self._session, line)
+            self._service.records.output(self._session, stream, line)
 
     def end(self) -> None:
         """The last line may be unterminated."""
-        if self._rest:
-            self._service.records.stderr(self._session, self._rest)
+        for stream, rest in self._rests.items():
+            if rest:
+                self._service.records.output(self._session, stream, rest)

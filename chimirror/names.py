@@ -11,6 +11,7 @@ from __future__ import annotations
 
 FRAMINGS = ("json", "stdio", "lines", "lsp")
 _STDERR = ("client", "log", "discard")
+_DIRECTIONS = ("send", "receive", "both")
 _OURS = "chimirror."  # subprotocol names under this prefix are this project's own
 _TOKEN = frozenset("!#$%&'*+-.^_`|~")  # RFC 9110, 5.6.2, beside letters and digits
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
@@ -42,6 +43,13 @@ def stderr(text: str) -> str:
     """Where the standard error of the application goes."""
     if text not in _STDERR:
         raise ValueError(f'"{text}" is not known; write {_choice(_STDERR)}')
+    return text
+
+
+def direction(text: str) -> str:
+    """Who sends messages, as the client sees it."""
+    if text not in _DIRECTIONS:
+        raise ValueError(f'"{text}" is not known; write {_choice(_DIRECTIONS)}')
     return text
 
 

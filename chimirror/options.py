@@ -94,10 +94,13 @@ SHARED = (
            "Framings that are allowed, the preferred first: json, stdio, lines, lsp."),
     Option("--stderr", "WHERE", None, None, "stderr", "names.stderr",
            "What becomes of standard error: client, log or discard "
-           "(by framing: log with lines and lsp, else client)."),
+           "(log with lines, lsp and --direction send, else client)."),
     Option("--subprotocol", "NAME=FRAMING", None, {},
            "subprotocols", "names.subprotocols",
            "Answer to a foreign subprotocol too, such as mcp=lines; repeatable.", True),
+    Option("--direction", "WAY", "both", "both", "direction", "names.direction",
+           "Who says something: send (the client), receive (the application, to it) "
+           "or both."),
     Option("--host", "NAME", None, (), "hosts", "names.hosts",
            "Serve this host name too, not only localhost and IP addresses; "
            "repeatable.", True),
@@ -202,6 +205,7 @@ class Config:
     framings: tuple[str, ...]
     stderr: str | None  # None: by framing
     subprotocols: dict[str, str]
+    direction: str  # as the client sees it
     hosts: tuple[str, ...]
     origins: tuple[str, ...]
     trusted_proxies: tuple[str, ...]
@@ -378,6 +382,10 @@ def combined(fields: Mapping[str, Any]) -> Mapping[str, Any]:
     if fields["stderr"] == "client" and mute:
         raise ValueError(
             f"--stderr: {mute[0]} has no place for standard error; write log or discard"
+        )
+    if fields["stderr"] == "client" and fields["direction"] == "send":
+        raise ValueError(
+            "--stderr: a client that only sends is told nothing; write log or discard"
         )
     # A variable on the command line is the more particular one.
     return {**fields, "env": {**fields["env_file"], **fields["env"]}}

@@ -25,6 +25,7 @@ from chimirror.wire.contract import Violation
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from chimirror.apps import App
+    from chimirror.options import Config
     from chimirror.service import Peer, Service
     from chimirror.wire.frames import Close
     from chimirror.wire.opening import Opening
@@ -90,11 +91,28 @@ class Session(Exchange):
         self._admitted = True
         self._opening = opening
         self.framing = framing.create(opening.framing, config.max_message)
-        self._stderr = config.stderr or self.framing.default_stderr
+        stderr = config.stderr or self.framing.default_stderr
+        if config.direction != "both":
+            stderr = self._take_direction(config, stderr)
+        elif stderr == "log":
+            self._logged = ("stderr",)
         self.connection.hold()
         environment = {**opening.variables, **app.environment}
         environment[SESSION_VARIABLE] = self.identity
-        self.application.start(app.program, environment, self._stderr != "discard")
+        self.application.start(app.program, environment, stderr != "discard")
+
+    def _take_direction(self, config: Config, stderr: str) -> str:
+        """Let one side speak alone; what becomes of standard error."""
+        if config.direction == "receive":
+            from chimirror.wire.oneway import Deaf
+
+            self.framing = Deaf(self.framing)
+            self.application.end_input()
+            if stderr == "log":
+                self._logged = ("stderr",)
+            return stderr
+        self._logged = ("stdout", "stderr")
+        return config.stderr or "log"
 
     def on_application_failed(self, reason: str, shortage: bool) -> None:
         """There will be no session."""

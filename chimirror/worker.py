@@ -42,6 +42,7 @@ LATE = (
     "chimirror.wire.forwarded",
     "chimirror.wire.judge",
     "chimirror.wire.lines",
+    "chimirror.wire.oneway",
     "chimirror.wire.lsp",
     "chimirror.wire.proxy",
     "chimirror.wire.runs",

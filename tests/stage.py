@@ -145,8 +145,8 @@ class Notebook:
         fields = {"peer": peer, "status": status, "cause": cause, "detail": detail}
         self.told.append(("refused", fields))
 
-    def stderr(self, session: str, line: bytes) -> None:
-        self.told.append(("stderr", {"session": session, "line": line}))
+    def output(self, session: str, stream: str, line: bytes) -> None:
+        self.told.append((stream, {"session": session, "line": line}))
 
     def note(self, priority: int, text: str, **fields: object) -> None:
         self.told.append(("note", {"priority": priority, "text": text, **fields}))

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 import pytest
 
-from chimirror.system.records import APPLICATION_STDERR
+from chimirror.system.records import APPLICATION_OUTPUT
 from machine import PORT, Machine
 from peers import Closed, Peer
 from sessions import (
@@ -115,7 +115,7 @@ def test_what_it_did_not_read_is_counted(machine: Machine, port: int) -> None:
         leave(peer)
         ended(machine, session)
     said = machine.journal(CHIMIRROR_SESSION=session)
-    written = [one for one in said if one["MESSAGE_ID"] == APPLICATION_STDERR]
+    written = [one for one in said if one["MESSAGE_ID"] == APPLICATION_OUTPUT]
     dropped = sum(int(one.get("CHIMIRROR_DROPPED", "0")) for one in said)
     assert dropped > 0
     assert len(written) + dropped == LINES

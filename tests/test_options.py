@@ -126,6 +126,7 @@ def test_defaults_are_those_of_the_design() -> None:
         "framings": ("json", "stdio"),
         "stderr": None,
         "subprotocols": {},
+        "direction": "both",
         "hosts": (),
         "origins": (),
         "trusted_proxies": (),
@@ -169,7 +170,7 @@ def test_everything_given() -> None:
         "--listen [::1]:8000 --listen unix:/run/a --socket-mode 0660 --workers 2"
         " --drain-timeout 1min --max-sessions 100 --max-sessions-per-source=5"
         " --max-rate 90/min --framing lines,json --stderr log --subprotocol mcp=lines"
-        " --host Example.ORG --host b --origin https://A.example:443"
+        " --direction receive --host Example.ORG --host b --origin https://A.example:443"
         " --trusted-proxy 10.0.0.0/8 --trusted-proxy unix --proxy-protocol"
         " --max-message 64K --handshake-timeout 500ms --idle-timeout 1h"
         " --session-timeout 1d --ping-interval off --ping-timeout 3 --linger-timeout 0"
@@ -181,6 +182,7 @@ def test_everything_given() -> None:
         "framings": ("lines", "json"),
         "stderr": "log",
         "subprotocols": {"mcp": "lines"},
+        "direction": "receive",
         "hosts": ("example.org", "b"),
         "origins": ("https://a.example",),
         "trusted_proxies": ("10.0.0.0/8", "unix"),
@@ -248,6 +250,12 @@ def test_everything_given() -> None:
 )
 def test_error_says_what_to_do(argv: list[str], text: str) -> None:
     assert text in refusal(argv)
+
+
+def test_who_is_told_nothing_is_not_told_standard_error() -> None:
+    argv = ["--direction=send", "--stderr=client", "cat"]
+    text = "--stderr: a client that only sends is told nothing; write log or discard"
+    assert refusal(argv) == text
 
 
 def test_preload_comes_instead_of_a_command() -> None:

@@ -179,7 +179,7 @@ def test_note(told: Records, journal: FakeJournal) -> None:
 
 
 def test_stderr(told: Records, journal: FakeJournal) -> None:
-    told.stderr("1d" * 16, b"Traceback\tof \xff\x1b[31m\xc3\xa9\r\n")
+    told.output("1d" * 16, "stderr", b"Traceback\tof \xff\x1b[31m\xc3\xa9\r\n")
     found = journal.read()
     assert found["MESSAGE"] == "Traceback\tof \\xff\\x1b[31mé"
     assert found["MESSAGE_ID"] == "dfc571fafe9b434381fa99fd41446661"
@@ -190,7 +190,7 @@ def test_stderr(told: Records, journal: FakeJournal) -> None:
 def test_an_empty_line_is_no_record(
     told: Records, journal: FakeJournal, line: bytes
 ) -> None:
-    told.stderr("s", line)
+    told.output("s", "stderr", line)
     assert journal.rest() == []
 
 
@@ -200,7 +200,7 @@ def test_a_long_line_is_cut_between_characters(
     told: Records, journal: FakeJournal, size: int, unit: str
 ) -> None:
     line = (unit * size).encode()[: size - 1].decode(errors="ignore") + "z"
-    told.stderr("s", line.encode())
+    told.output("s", "stderr", line.encode())
     pieces = [found["MESSAGE"] for found in journal.rest()]
     assert "".join(pieces) == line
     assert len(pieces) <= len(line.encode()) // 4093 + 1
@@ -261,7 +261,7 @@ def test_on_stderr_it_is_lines(journal: FakeJournal) -> None:
     told = Records(environ={"JOURNAL_STREAM": "1:2"})
     with stderr_is_a_pipe() as lines:
         start(told)
-        told.stderr("s", b"\\" * 3000)
+        told.output("s", "stderr", b"\\" * 3000)
         first, *pieces = lines()
         told.close()
     assert first["CHIMIRROR_PATH"] == "v"
@@ -321,7 +321,7 @@ def test_a_stderr_that_nobody_reads() -> None:
     with stderr_is_a_pipe() as lines:
         while not told.dropped:
             start(told)
-        told.stderr("s", b"x" * 100_000)
+        told.output("s", "stderr", b"x" * 100_000)
         assert told.dropped == 1 + 84  # pieces of 1,200 bytes
         assert lines()
         start(told)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 SESSION_STARTED = "f9a6ed4ca8e248cebd8a0c71c9f97faa"
 SESSION_ENDED = "064a48bb2f274460b689d473bc586ced"
 REFUSED = "95f8fe4526c74907bbb885f7ec4eb1be"
-APPLICATION_STDERR = "dfc571fafe9b434381fa99fd41446661"
+APPLICATION_OUTPUT = "dfc571fafe9b434381fa99fd41446661"
 NOTE = "8b08329f43e842fc9cb5365337435c7a"
 
 NOTICE, INFO = 5, 6  # syslog(3)
@@ -180,7 +180,7 @@ class Records:
             ],
         )
 
-    def stderr(self, session: str, line: bytes) -> None:
+    def output(self, session: str, stream: str, line: bytes) -> None:
         """A line that an application wrote; a long one becomes several records."""
         size = self._sink.piece
         line = line.rstrip(b"\r\n")
@@ -189,8 +189,8 @@ class Records:
             if len(line) > size:
                 piece = _whole(piece)
             line = line[len(piece) :]
-            fields = [("CHIMIRROR_SESSION", session)]
-            self._put(APPLICATION_STDERR, INFO, printable(piece), fields)
+            fields = [("CHIMIRROR_SESSION", session), ("CHIMIRROR_STREAM", stream)]
+            self._put(APPLICATION_OUTPUT, INFO, printable(piece), fields)
 
     def note(self, priority: int, text: str, **fields: object) -> None:
         """Whatever else there is to tell, of ours and not of a peer's.
