@@ -81,6 +81,17 @@ def is_name(text: str) -> bool:
     )
 
 
+def names(directory: str) -> list[str]:
+    """The applications that have a file there, whether or not it can be used.
+
+    Raises:
+        OSError: there is no such directory.
+    """
+    files = [file for file in os.listdir(directory) if file.endswith(SUFFIX)]
+    found = sorted([file.removesuffix(SUFFIX) for file in files])
+    return [name for name in found if is_name(name)]
+
+
 def read(directory: str, name: str) -> Source | None:
     """An application file; None if there is none of this name.
 

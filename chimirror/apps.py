@@ -14,7 +14,7 @@ from chimirror.wire.opening import Openings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from typing import Any, Protocol
 
     from chimirror.options import Config
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
         def find(self, head: bytes) -> App:
             """Whose this request is, from as much of its head as has come."""
+
+        def all(self) -> Iterable[App]:
+            """Those that can be used, by name."""
 
         def program(self, name: str) -> Program:
             """What to start; raises NoProgram."""
@@ -64,6 +67,7 @@ class App:
         "missing",
         "name",
         "openings",
+        "policy",
         "program",
     )
 
@@ -85,9 +89,9 @@ class App:
         directory = config.directory if config.apps is not None else None
         self.program = Program(name, config.command or (self.command,), directory)
         self.environment = allowed(inherited, config)
-        policy = make_policy(config, f"/{name}" if name else "", missing)
+        self.policy = make_policy(config, f"/{name}" if name else "", missing)
         keep = frozenset(config.pass_env)
-        self.openings = Openings(policy, f"chimirror/{__version__}", keep)
+        self.openings = Openings(self.policy, f"chimirror/{__version__}", keep)
 
     @property
     def interface(self) -> Interface:
@@ -112,6 +116,10 @@ class Single:
     def find(self, head: bytes) -> App:
         """See Apps."""
         return self.unnamed
+
+    def all(self) -> Iterable[App]:
+        """See Apps."""
+        return [self.unnamed]
 
     def program(self, name: str) -> Program:
         """See Apps."""

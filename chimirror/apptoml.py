@@ -265,7 +265,7 @@ def _read_variables(paths: list[str]) -> None:
 def _match(fields: Fields) -> None:
     """What one key says of another."""
     for side, other in (SIDES, SIDES[::-1]):
-        if fields.get("direction") == other and f"{side}_schema" in _said(fields):
+        if fields.get("direction") == other and f"{side}_examples" in _said(fields):
             raise Wrong(("interface", side), f"direction is {other}; leave this out")
 
 
@@ -311,4 +311,5 @@ def _messages(at: Path, table: object) -> Fields:
         raise Wrong((*at, "schema", *place), f"{'.'.join(place) or 'this'} {fault}")
     for place, fault in [fault for each in examples for fault in unfit(each)]:
         raise Wrong((*at, "examples"), f"{'.'.join(place) or 'this'} {fault}")
-    return {f"{side}_schema": schema, f"{side}_examples": tuple(examples)}
+    said: Fields = {f"{side}_examples": tuple(examples)}
+    return said | {f"{side}_schema": schema} if "schema" in table else said

@@ -19,7 +19,7 @@ from chimirror.system.lean import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from typing import Any
 
     from chimirror.appfile import Source
@@ -77,6 +77,13 @@ class Directory:
         if b"\r\n\r\n" not in head:
             return self.unnamed
         return self._find(named(head))
+
+    def all(self) -> Iterator[App]:
+        """See Apps."""
+        for name in appfile.names(self._path):
+            app = self._find(name)
+            if app is not self.unnamed and app.missing is None:
+                yield app
 
     def program(self, name: str) -> Program:
         """See Apps."""

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from chimirror.apps import App
     from chimirror.connection import Connection
     from chimirror.service import Service
-    from chimirror.wire.handshake import Page
+    from chimirror.wire.publication import Publication
+    from chimirror.wire.visit import Page
 
     class Owner(Protocol):
         """Whose request it is, and who is told that it is in order."""
@@ -77,7 +78,9 @@ class Reception:
         if isinstance(found, Opening):
             self._admit(app, found)
         elif found is not None:
-            self._answer(found)
+            from chimirror.exhibit import exhibit
+
+            self._answer(exhibit(found, app, self._service.apps))
 
     def on_timeout(self) -> None:
         """The request head did not come in time."""
@@ -112,7 +115,7 @@ class Reception:
         )
         self._answer(refusal)
 
-    def _answer(self, answer: http.Refusal | Page) -> None:
+    def _answer(self, answer: http.Refusal | Page | Publication) -> None:
         response = answer.response(head=self._head.startswith(b"HEAD "))
         self.leave()
         self._owner.connection.answer(response)

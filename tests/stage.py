@@ -159,7 +159,7 @@ class Stage:
     """See the module; to be used as a context.
 
     Args:
-        arguments: options of the bridge.
+        arguments: options of the bridge; a COMMAND is added, unless --apps is there.
         admission: who may have a session; by default everybody.
         ends: the client's descriptor and ours, by default of a socketpair.
     """
@@ -174,7 +174,8 @@ class Stage:
         self.loop = Loop(self.clock, self.clock)
         self.application = Troupe()
         self.records = Notebook()
-        config = options.bridge([*arguments, "--", "program", "argument"])
+        command = [] if "--apps" in arguments else ["--", "program", "argument"]
+        config = options.bridge([*arguments, *command])
         self.service = Service(
             config,
             service.applications(config, {"PATH": "/bin", "SECRET": "x"}),

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chimirror.wire import handshake, http, proxy
-from chimirror.wire.handshake import Accept, Page, Policy
+from chimirror.wire.handshake import Accept, Policy
 from chimirror.wire.http import Refusal
+from chimirror.wire.visit import Visit
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 UPGRADE = {
@@ -61,7 +62,7 @@ def judge(
     policy: Policy = PLAIN,
     peer_address: str = ROUTABLE,
     peer_port: int = 4711,
-) -> Accept | Page:
+) -> Accept | Visit:
     return handshake.judge(asked, policy, peer_address, peer_port)
 
 
@@ -447,41 +448,6 @@ def test_the_order_of_the_checks() -> None:
     assert causes == ["method", "version", "host", "origin", "subprotocol"]
 
 
-# The page
-
-
-@pytest.mark.parametrize(
-    ("host", "target", "url"),
-    [
-        ("localhost:30747", "/", "ws://localhost:30747/"),
-        ("[::1]", "/?x=<script>", "ws://[::1]/"),
-    ],
-)
-def test_the_page(host: str, target: str, url: str) -> None:
-    page = judge(request(host=host, target=target, upgrade=False), FRAMINGS)
-    assert isinstance(page, Page)
-    assert page.status == 200
-    text = (
-        "chimirror: a program behind a WebSocket.\n\n"
-        f"Connect a WebSocket client to {url}: each connection starts a\n"
-        "fresh process of the program, and ends with it.\n\n"
-        "Subprotocols: chimirror.stdio.v1, chimirror.json.v1, mcp, V2+json\n"
-    )
-    assert page.response() == http.response(200, text)
-    assert page.response(head=True) == http.response(200, text, head=True)
-
-
-def test_the_page_by_head() -> None:
-    assert isinstance(judge(request(method="HEAD", target="/")), Page)
-
-
-def test_the_page_behind_tls() -> None:
-    asked = request(("X-Forwarded-Proto", "https"), target="/", upgrade=False)
-    page = judge(asked, BEHIND)
-    assert isinstance(page, Page)
-    assert "wss://localhost/:" in page.text
-
-
 # Behind proxies
 
 BEHIND = Policy(
@@ -646,7 +612,7 @@ def test_every_request_gets_a_verdict(
     fields: list[tuple[str, str]], host: str, origin: str, policy: Policy
 ) -> None:
     asked = request(*fields, ("Origin", origin), host=host)
-    verdict: Accept | Page | Refusal
+    verdict: Accept | Visit | Refusal
     try:
         verdict = judge(asked, policy)
     except Refusal as refusal:

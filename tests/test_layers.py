@@ -36,12 +36,10 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
         {"session", "options", "wire", "system"},
     ),
     "client": ({"client"}, {"options", "wire"}),
-    "ctl": ({"ctl"}, {"appfile", "options", "system"}),
+    "ctl": ({"ctl"}, {"apps", "appfile", "options", "wire", "system"}),
     "session": (
         {
-            "apps",
             "connection",
-            "directory",
             "exchange",
             "liveness",
             "murmur",
@@ -50,6 +48,10 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
             "service",
             "session",
         },
+        {"apps", "options", "wire", "system"},
+    ),
+    "apps": (
+        {"apps", "directory", "exhibit"},
         {"appfile", "options", "wire", "system"},
     ),
     "appfile": ({"appfile", "apptoml"}, {"options", "wire", "system"}),
@@ -59,6 +61,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
 }
 # What the pure layer may import besides itself: no files, no sockets, no clock.
 PURE = {
+    "_blake2",
     "_json",
     "_random",
     "_sha1",

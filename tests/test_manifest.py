@@ -182,7 +182,7 @@ def test_a_client_that_only_receives() -> None:
 
 
 def test_a_client_that_only_sends() -> None:
-    found = ways(direction="send", stderr="log")
+    found = ways(direction="send")
     assert found["send-json"] == {"error"}
     assert found["send-stdio"] == {"session", "error", "exit"}
     assert "send-lines" not in found
@@ -257,7 +257,7 @@ def test_close_reasons_are_those_of_the_manual() -> None:
     page = (ROOT / "man" / "chimirror-protocol.7").read_text()
     told = page[page.index(".Sh CLOSE") : page.index(".Sh ORDER")]
     told += page[page.index(".Sh MESSAGES") : page.index(".Sh CLOSE")]
-    closes = described(GUESSING)["x-chimirror"]["close"]
+    closes = described(GUESSING, direction="receive")["x-chimirror"]["close"]
     for close in closes:
         assert f".It {close['code']}" in told
         example = {"exit N": "exit 3", "signal NAME": "signal KILL"}

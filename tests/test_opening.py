@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from chimirror.wire import handshake, http, opening
 from chimirror.wire.opening import Opening, Openings
+from chimirror.wire.visit import Visit
 
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
 OTHER = b64encode(bytes(range(16)))
@@ -40,7 +41,7 @@ def asked(
         variables = list(found.variables.items())
         values = {name: getattr(found, name) for name in Opening.__slots__}
         return {**values, "variables": variables, "response": found.response()}
-    return found and found.response()
+    return found and (found.sight, found.url)
 
 
 class Counting(Openings):
@@ -54,7 +55,7 @@ class Counting(Openings):
 
     def judge(
         self, data: bytes, peer_address: str, peer_port: int
-    ) -> Opening | handshake.Page | None:
+    ) -> Opening | Visit | None:
         self.judged += 1
         return super().judge(data, peer_address, peer_port)
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from chimirror.wire.http import Request
+    from chimirror.wire.visit import Visit
 
 _PORTS = {"http": 80, "https": 443}
 
@@ -51,7 +52,6 @@ class Policy:
         trusted: Whether a peer is a proxy whose X-Forwarded-* fields count;
             the address "" is a peer on a Unix socket.
         root: The path of the application, where it has one of its own: `/NAME`.
-        pages: The paths that somebody may look at.
         missing: What to answer where there is no application, once the Host is ours:
             the arguments of a Refusal.
     """
@@ -61,7 +61,6 @@ class Policy:
         "hosts",
         "missing",
         "origins",
-        "pages",
         "root",
         "subprotocols",
         "trusted",
@@ -88,8 +87,6 @@ class Policy:
         self.trusted = trusted
         self.root = root
         self.missing = missing
-        # Nobody looks at what is missing, but everybody at what there is instead.
-        self.pages = () if root and missing else (root or "/", f"{root}/")
 
     def offer(self) -> str:
         """Name what is served, for texts."""
@@ -142,33 +139,6 @@ class Accept:
         self.peer_port = peer_port
 
 
-class Page:
-    """The answer to somebody who looks with a browser.
-
-    Args:
-        url: Of what is served here.
-        offer: The subprotocols; none where the application is still to be named.
-    """
-
-    __slots__ = ("text",)
-    status = 200
-
-    def __init__(self, url: str, offer: str) -> None:
-        what, where = "a program", url
-        if not offer:
-            what, where = "programs", f"{url}NAME"
-        self.text = (
-            f"chimirror: {what} behind a WebSocket.\n\n"
-            f"Connect a WebSocket client to {where}: each connection starts a\n"
-            "fresh process of the program, and ends with it.\n"
-        )
-        if offer:
-            self.text += f"\nSubprotocols: {offer}\n"
-
-    def response(self, *, head: bool = False) -> bytes:
-        return http.response(200, self.text, head=head)
-
-
 def _upgrade_required(text: str, cause: str) -> Refusal:
     headers = (("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13"))
     return Refusal(426, text, headers, cause=cause)
@@ -180,15 +150,16 @@ def _check_method(request: Request) -> None:
         raise Refusal(405, text, (("Allow", "GET, HEAD"),), cause="method")
 
 
-def _is_visit(request: Request, policy: Policy) -> bool:
-    """Whether this is a look at the page, with no sign of a WebSocket client."""
-    return request.path in policy.pages and (
-        request.method == "HEAD"
-        or not (
-            b"websocket" in request.tokens(b"upgrade")
-            or request.get(b"sec-websocket-key") is not None
-        )
-    )
+def _sight(request: Request, policy: Policy) -> str:
+    """What somebody looks at who shows no sign of a WebSocket client; or nothing."""
+    if request.method != "HEAD" and (
+        b"websocket" in request.tokens(b"upgrade")
+        or request.get(b"sec-websocket-key") is not None
+    ):
+        return ""
+    from chimirror.wire import visit
+
+    return visit.sights(policy).get(request.path, "")
 
 
 def _check_upgrade(request: Request) -> None:
@@ -279,7 +250,7 @@ def _choose(request: Request, policy: Policy) -> tuple[bytes | None, str]:
 
 def judge(
     request: Request, policy: Policy, peer_address: str, peer_port: int
-) -> Accept | Page:
+) -> Accept | Visit:
     """Decide about a request.
 
     Args:
@@ -289,14 +260,14 @@ def judge(
         peer_port: The peer's port, 0 if unknown.
 
     Returns:
-        The session to open, or the page for somebody who just looks.
+        The session to open, or what somebody just looks at.
 
     Raises:
         Refusal: 400, 403, 404, 405, 426 or 500, by the order in this file's law.
     """
     _check_method(request)
-    visit = _is_visit(request, policy)
-    if not visit and policy.missing is None:
+    sight = _sight(request, policy)
+    if not sight and policy.missing is None:
         _check_upgrade(request)
     asked, scheme = request.get(b"host") or b"", ""
     if policy.trusted is not None and policy.trusted(peer_address):
@@ -307,15 +278,16 @@ def judge(
         scheme = forwarded.scheme(request)
         asked = forwarded.host(request) or asked
     host, port = place = _check_host(asked, policy)
-    if policy.missing is not None and not visit:
+    if policy.missing is not None and not sight:
         raise Refusal(**policy.missing)
     _check_origin(request.get(b"origin"), place, scheme, policy)
     scheme = scheme or "http"
-    if visit:
+    if sight:
+        from chimirror.wire.visit import Visit
+
         mark = f":{port}" if port else ""
         url = f"{'wss' if scheme == 'https' else 'ws'}://{host}{mark}"
-        offer = "" if policy.missing else policy.offer()
-        return Page(url + (policy.root or "/"), offer)
+        return Visit(sight, request, policy, url)
     subprotocol, framing = _choose(request, policy)
     return Accept(
         request,

@@ -33,6 +33,7 @@ NAMES = (
 _KNOWN = {name: name.lower() for name in NAMES}
 _REASONS = {
     200: "OK",
+    304: "Not Modified",
     400: "Bad Request",
     403: "Forbidden",
     404: "Not Found",
@@ -262,6 +263,7 @@ def response(
     headers: Iterable[tuple[str, str]] = (),
     head: bool = False,
     content_type: str = "text/plain; charset=utf-8",
+    cache: str = "no-store",
 ) -> bytes:
     """Write a whole response, the last one of its connection.
 
@@ -271,13 +273,14 @@ def response(
         headers: Further fields, ours: nothing in them is checked.
         head: The request was HEAD, the body stays away.
         content_type: The media type of `body`.
+        cache: What others may do with the response: Cache-Control.
     """
     payload = body.encode()
     lines = [
         f"HTTP/1.1 {status} {_REASONS[status]}",
         f"Content-Type: {content_type}",
         f"Content-Length: {len(payload)}",
-        "Cache-Control: no-store",
+        f"Cache-Control: {cache}",
         "X-Content-Type-Options: nosniff",
     ]
     lines += [f"{name}: {value}" for name, value in headers]

@@ -11,6 +11,7 @@ Ignorance: requests, files and who asks. Schemas are without `schema.faults`.
 from __future__ import annotations
 
 from . import messages
+from .visit import MANIFEST_FILE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     Object = dict[str, Any]
 
 VERSION = "3.0.0"
-FILE = "asyncapi.json"
 _HEADER = "Sec-WebSocket-Protocol"
 _CLOSES = (
     (1000, "exit 0", "the application exited with status 0"),
@@ -59,14 +59,9 @@ _CLOSES_OF_SPEAKERS = (
 )
 
 
-def address(name: str) -> str:
-    """The path of an application; "" is the name of one that is alone."""
-    return f"/{name}"
-
-
 def path(name: str) -> str:
-    """The path of its manifest."""
-    return f"{address(name).rstrip('/')}/{FILE}"
+    """The path of a manifest; "" is the name of an application that is alone."""
+    return f"/{name}{MANIFEST_FILE}" if name else MANIFEST_FILE
 
 
 def document(
@@ -89,7 +84,7 @@ def document(
         ways = messages.of(framing, interface, settings)
         optional = framing == policy.framings[0]
         channels[framing] = {
-            "address": address(interface.name),
+            "address": f"/{interface.name}",
             "title": messages.TITLES[framing],
             "messages": ways[0] | ways[1],
             "bindings": {"ws": _binding(subprotocols, optional=optional)},
@@ -178,7 +173,7 @@ def entry(interface: Interface, policy: Policy, settings: Settings) -> Object:
         "title": interface.title,
         "purpose": interface.purpose,
         "version": interface.version,
-        "path": address(interface.name),
+        "path": f"/{interface.name}",
         "manifest": path(interface.name),
         "framings": [*_by_framing(policy)],
         "subprotocols": [name.decode() for name in policy.subprotocols],

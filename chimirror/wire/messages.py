@@ -128,8 +128,8 @@ def of(framing: str, interface: Interface, settings: Settings) -> tuple[Object, 
         ins = {}
         outs.pop("error", None)
     elif settings.direction == "send":
-        outs.pop("output", None)
-        outs.pop("stdout", None)
+        for name in ("output", "stdout", "stderr"):
+            outs.pop(name, None)
     return ins, outs
 
 

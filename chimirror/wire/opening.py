@@ -17,6 +17,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Container
 
+    from chimirror.wire.visit import Visit
+
 MOST = 32  # heads that are remembered
 LONGEST = 2048  # bytes of one
 _FIELD = b"\r\nSec-WebSocket-Key: "
@@ -102,11 +104,11 @@ class Openings:
 
     def read(
         self, data: bytes, peer_address: str, peer_port: int
-    ) -> Opening | handshake.Page | None:
+    ) -> Opening | Visit | None:
         """Decide about a request, from what has arrived of it and behind it.
 
         Returns:
-            The session to open, or the page for somebody who just looks; None while
+            The session to open, or what somebody just looks at; None while
             the head is unfinished and nothing is wrong with it.
 
         Raises:
@@ -128,14 +130,14 @@ class Openings:
 
     def judge(
         self, data: bytes, peer_address: str, peer_port: int
-    ) -> Opening | handshake.Page | None:
+    ) -> Opening | Visit | None:
         """Do the same without memory."""
         parsed = http.parse(data)
         if parsed is None:
             return None
         request, size = parsed
         verdict = handshake.judge(request, self._policy, peer_address, peer_port)
-        if isinstance(verdict, handshake.Page):
+        if not isinstance(verdict, handshake.Accept):
             return verdict
         variables = cgi.variables(
             verdict,

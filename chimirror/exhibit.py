@@ -1,0 +1,44 @@
+"""What somebody gets to see who just looks: a page, a manifest, or the list of them.
+
+Loaded when somebody does: a bridge on its way to a session has no use for it.
+"""
+
+from __future__ import annotations
+
+from chimirror.wire import manifest
+from chimirror.wire.publication import Publication
+from chimirror.wire.visit import CATALOG, MANIFEST, Page
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    from chimirror.apps import App, Apps
+    from chimirror.wire.visit import Visit
+
+
+def exhibit(visit: Visit, app: App, apps: Apps) -> Page | Publication:
+    """The answer to a visit.
+
+    Args:
+        visit: What is looked at.
+        app: The application that the path names.
+        apps: All that are served here.
+    """
+    if visit.sight == MANIFEST:
+        return Publication(document(app, visit.url), visit.request)
+    if visit.sight == CATALOG:
+        return Publication(catalog(apps.all()), visit.request)
+    return Page(visit)
+
+
+def document(app: App, url: str = "") -> dict[str, Any]:
+    """The manifest of an application; see manifest.document."""
+    return manifest.document(app.interface, app.policy, app.config, url)
+
+
+def catalog(apps: Iterable[App]) -> dict[str, Any]:
+    """The list of applications."""
+    entries = [manifest.entry(app.interface, app.policy, app.config) for app in apps]
+    return {"applications": entries}
