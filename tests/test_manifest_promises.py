@@ -1,0 +1,267 @@
+"""What a manifest says is what the socket does: for files that Hypothesis makes.
+
+Law: the manifest is read from the socket that it describes, and is the only thing that
+is consulted about what has to happen: which subprotocols are served, which messages go
+which way, what they look like, how large they may be. Whole sessions in this process
+(`stage`); those of a real server are at the end.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import asyncapi
+from applications import FOREIGN, FRAMINGS, Application, Side, applications
+from chimirror.connection import OPEN
+from peers import Closed, payload_of, stdin, text, upgrade
+from stage import Stage
+
+FIELD = "Sec-WebSocket-Protocol"
+KNOWN = [*(f"chimirror.{name}.v1" for name in FRAMINGS), *FOREIGN]
+
+
+class Promise:
+    """A manifest, and how to try what it says."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        with self.stage() as stage:
+            stage.ask(b"GET /game/asyncapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            reply = stage.peer.refusal()
+        assert reply.status == 200
+        self.document = json.loads(reply.body)
+        self.channels = self.document["channels"]
+        self.contract = self.document["x-chimirror"]
+
+    def stage(self) -> Stage:
+        return Stage("--apps", str(self._directory))
+
+    def headers(self, channel: str) -> Any:
+        return self.channels[channel]["bindings"]["ws"]["headers"]
+
+    def offers(self, channel: str) -> list[str]:
+        found: list[str] = self.headers(channel)["properties"][FIELD]["enum"]
+        return found
+
+    @contextmanager
+    def session(self, channel: str) -> Iterator[Stage]:
+        """An open session over one of the channels."""
+        with self.stage() as stage:
+            address = self.channels[channel]["address"]
+            stage.open("", f"{FIELD}: {self.offers(channel)[-1]}", target=address)
+            yield stage
+
+    def messages(self, channel: str, action: str) -> dict[str, Any]:
+        """The messages of an operation; none, if there is no such operation."""
+        for operation in self.document["operations"].values():
+            if operation["action"] != action:
+                continue
+            if operation["channel"]["$ref"] == f"#/channels/{channel}":
+                return {
+                    each["$ref"].rpartition("/")[2]: asyncapi.lookup(
+                        self.document, each["$ref"]
+                    )
+                    for each in operation["messages"]
+                }
+        return {}
+
+    def fits(self, message: Any, raw: bytes) -> bool:
+        """Whether a message of the socket is one of these."""
+        value: Any = raw.decode()
+        if message.get("contentType", "application/json") == "application/json":
+            value = json.loads(raw)
+        return asyncapi.fits(self.document, message["payload"], value)
+
+    def kind(self, channel: str, raw: bytes) -> str:
+        """The name of what the server has sent: just one message is like it."""
+        names = [
+            name
+            for name, message in self.messages(channel, "send").items()
+            if self.fits(message, raw)
+        ]
+        assert len(names) == 1, (names, raw)
+        return names[0]
+
+
+@contextmanager
+def promised(application: Application) -> Iterator[Promise]:
+    with TemporaryDirectory() as directory:
+        Path(directory, "game.toml").write_text(application.text)
+        yield Promise(Path(directory))
+
+
+# What is said, and what it is to the application
+
+
+def compact(value: Any) -> bytes:
+    return json.dumps(value).encode()
+
+
+def line_of(channel: str, side: Side, value: Any) -> bytes:
+    """A value on standard input or output."""
+    if channel == "lines" and side.is_text:
+        return str(value).encode() + b"\n"
+    raw = compact(value)
+    if channel == "lsp":
+        return b"Content-Length: %d\r\n\r\n%b" % (len(raw), raw)
+    return raw + b"\n"
+
+
+def message_of(channel: str, side: Side, value: Any) -> bytes:
+    """A value on the wire, where it is not wrapped."""
+    return line_of(channel, side, value).rpartition(b"\r\n")[2].removesuffix(b"\n")
+
+
+def sayable(
+    channel: str, name: str, side: Side
+) -> st.SearchStrategy[tuple[bytes, bytes]]:
+    """Messages of that name, each with what standard input gets of it."""
+    if name == "stdin":
+        return st.binary(max_size=9).map(lambda data: (compact(stdin(data)), data))
+    if name == "eof":
+        return st.just((b'{"type":"eof"}', b""))
+    if name == "signal":
+        return st.just((b'{"type":"signal","name":"USR1"}', b""))
+    return side.values.map(
+        lambda value: (message_of(channel, side, value), line_of(channel, side, value))
+    )
+
+
+def end(stage: Stage) -> tuple[list[bytes], Closed]:
+    """The messages of a session up to its end, and the end."""
+    said: list[bytes] = []
+    while not isinstance(got := stage.peer.receive(), Closed):
+        said.append(got)
+    return said, got
+
+
+@settings(max_examples=30, deadline=None)
+@given(applications())
+def test_subprotocols(application: Application) -> None:
+    with promised(application) as promise:
+        channels = {
+            name: channel
+            for channel in promise.channels
+            for name in promise.offers(channel)
+        }
+        assert channels == application.offered()
+        asyncapi.check(promise.document)
+        for name in KNOWN:
+            with promise.stage() as stage:
+                stage.ask(upgrade("/game", "", (f"{FIELD}: {name}",)))
+                reply = stage.peer.head()
+                if name not in channels:
+                    assert reply.status == 400
+                    continue
+                assert reply.fields[FIELD.lower()] == name
+                assert stage.session.framing.name == channels[name]
+
+
+@settings(max_examples=30, deadline=None)
+@given(applications())
+def test_who_offers_nothing(application: Application) -> None:
+    with promised(application) as promise, promise.stage() as stage:
+        stage.open("", target="/game")
+        optional = [
+            name for name in promise.channels if "required" not in promise.headers(name)
+        ]
+        assert optional == [stage.session.framing.name]
+        assert optional == [promise.contract["default_framing"]]
+
+
+@settings(max_examples=30, deadline=None)
+@given(applications(), st.data())
+def test_what_a_client_may_send(application: Application, data: st.DataObject) -> None:
+    with promised(application) as promise:
+        for channel in promise.channels:
+            messages = promise.messages(channel, "receive")
+            said = {
+                name: data.draw(sayable(channel, name, application.send))
+                for name in messages
+            }
+            with promise.session(channel) as stage:
+                for name, (raw, line) in said.items():
+                    assert promise.fits(messages[name], raw)
+                    stage.say(text(raw))
+                    assert stage.application.heard() == line
+                stage.exit()
+                told, closed = end(stage)
+            assert {promise.kind(channel, raw) for raw in told} <= {"session", "exit"}
+            assert closed == (1000, "exit 0")
+
+
+@settings(max_examples=30, deadline=None)
+@given(applications(), st.data())
+def test_what_a_client_gets(application: Application, data: st.DataObject) -> None:
+    with promised(application) as promise:
+        for channel in promise.channels:
+            messages = promise.messages(channel, "send")
+            value = data.draw(application.receive.values)
+            line = line_of(channel, application.receive, value)
+            with promise.session(channel) as stage:
+                stage.print(line)
+                if stage.application.stderr >= 0:
+                    stage.print(b"\xff\x00", "stderr")
+                if "error" in messages:
+                    stage.say(text(b"no JSON"))
+                stage.exit()
+                said, _ = end(stage)
+            found = {promise.kind(channel, raw): raw for raw in said}
+            assert found.keys() == messages.keys()
+            if "stdout" in found:
+                assert payload_of(json.loads(found["stdout"])) == line
+            if "output" in found:
+                expected = message_of(channel, application.receive, value)
+                assert found["output"] == expected
+
+
+@settings(max_examples=30, deadline=None)
+@given(applications())
+def test_direction(application: Application) -> None:
+    with promised(application) as promise:
+        direction = promise.contract["direction"]
+        assert direction == application.direction
+        for channel in promise.channels:
+            hears = bool(promise.messages(channel, "receive"))
+            speaks = {"stdout", "output"} & promise.messages(channel, "send").keys()
+            assert (hears, bool(speaks)) == (
+                direction != "receive",
+                direction != "send",
+            )
+            if hears:
+                continue
+            with promise.session(channel) as stage:
+                assert os.read(stage.application.stdin, 1) == b""  # its end
+                stage.say(text(b'{"type":"eof"}'))
+                _, closed = end(stage)
+            assert {"code": closed.code, "reason": closed.reason}.items() <= next(
+                each.items()
+                for each in promise.contract["close"]
+                if each["code"] == 1008
+            )
+
+
+@settings(max_examples=30, deadline=None)
+@given(applications())
+def test_the_largest_message(application: Application) -> None:
+    with promised(application) as promise:
+        size = promise.contract["max_message"]
+        assert size == application.max_message
+        for channel in promise.channels:
+            if not promise.messages(channel, "receive"):
+                continue
+            with promise.session(channel) as stage:
+                stage.say(text(b'{"type":"signal","name":"USR1"}'.ljust(size)))
+                assert stage.session.connection.state == OPEN
+                stage.say(text(b'{"type":"signal","name":"USR1"}'.ljust(size + 1)))
+                _, closed = end(stage)
+            assert closed == (1009, "over --max-message")
