@@ -12,8 +12,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-TOOLS := dbus default-jre-headless haproxy iproute2 libnss-systemd mandoc nginx-light \
-	nodejs perl python3-systemd python3-venv shellcheck socat systemd websocketd \
+TOOLS := dbus default-jre-headless gnucobol haproxy iproute2 libnss-systemd mandoc \
+	nginx-light nodejs perl python3-systemd python3-venv shellcheck socat systemd websocketd \
 	xinetd zsh
 # For systemd-python, which is compiled where it is installed.
 LIBRARIES := gcc libc6-dev libsystemd-dev pkgconf python3-dev

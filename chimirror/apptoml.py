@@ -27,7 +27,6 @@ OPTIONS = {
 }
 TABLES = {"env": "NAME", "subprotocol": "NAME"}
 LISTS = {"framing", "pass-env", "origin", "env-file"}
-PATHS = {"directory", "env-file"}
 BEARING = ("env-file", "framing", "subprotocol", "direction")  # on other keys
 TEXTS = ("title", "purpose", "version")
 SIDES = ("send", "receive")
@@ -219,11 +218,10 @@ def _value(key: str, option: Option, value: object) -> object:
             raise Wrong(path, f"{_what(value)}; write {key} = true or false")
         return value
     texts = _texts(key, value)
-    if key in PATHS:
+    if key == "env-file":
         for text in texts:
             if not text.startswith("/"):
                 raise Wrong(path, f'"{text}" is not a whole path; begin it with /')
-    if key == "env-file":
         _read_variables(texts)
         return tuple(texts)
     try:

@@ -132,6 +132,9 @@ class Directory:
     def _make(self, source: Source) -> App:
         fields = dict(source.fields)
         said = fields.pop("interface", {})
+        place = fields.get("directory", "/")
+        if not place.startswith("/"):
+            fields["directory"] = f"{self._path}/{place}"
         try:
             config = merge(self._config, fields)
         except ValueError as error:

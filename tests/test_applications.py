@@ -176,6 +176,18 @@ def test_relative_directories(
 
 
 @WAYS
+def test_a_directory_is_found_from_that_of_the_files(
+    directory: Path, way: Serve
+) -> None:
+    (directory / "below").mkdir()
+    write(directory, "one", 'command = ["pwd"]\ndirectory = "below"\n' + LINES)
+    write(directory, "two", 'command = ["pwd"]\ndirectory = "."\n' + LINES)
+    with way(directory) as served:
+        assert served.first("/one") == bytes(directory / "below")
+        assert served.first("/two") == bytes(directory)
+
+
+@WAYS
 def test_what_cannot_be_started_is_500(directory: Path, way: Serve) -> None:
     write(directory, "one", 'command = ["/no/such"]\n' + LINES)
     write(directory, "two", 'command = ["cat"]\ndirectory = "/no/such"\n' + LINES)
