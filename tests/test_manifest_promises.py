@@ -3,100 +3,60 @@
 Law: the manifest is read from the socket that it describes, and is the only thing that
 is consulted about what has to happen: which subprotocols are served, which messages go
 which way, what they look like, how large they may be. Whole sessions in this process
-(`stage`); those of a real server are at the end.
+(`stage`); those of real programs are at the end.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import asyncapi
 from applications import FOREIGN, FRAMINGS, Application, Side, applications
 from chimirror.connection import OPEN
-from peers import Closed, payload_of, stdin, text, upgrade
+from peers import Closed, Peer, payload_of, stdin, text, upgrade
+from promises import FIELD, Promise, request
 from stage import Stage
+from test_applications import bridges, servers
 
-FIELD = "Sec-WebSocket-Protocol"
 KNOWN = [*(f"chimirror.{name}.v1" for name in FRAMINGS), *FOREIGN]
 
 
-class Promise:
-    """A manifest, and how to try what it says."""
+class Staged(Promise):
+    """An application in this process, and how to try what its manifest says."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         with self.stage() as stage:
-            stage.ask(b"GET /game/asyncapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            reply = stage.peer.refusal()
-        assert reply.status == 200
-        self.document = json.loads(reply.body)
-        self.channels = self.document["channels"]
-        self.contract = self.document["x-chimirror"]
+            stage.ask(request("/game/asyncapi.json"))
+            super().__init__(stage.peer.refusal())
 
     def stage(self) -> Stage:
         return Stage("--apps", str(self._directory))
-
-    def headers(self, channel: str) -> Any:
-        return self.channels[channel]["bindings"]["ws"]["headers"]
-
-    def offers(self, channel: str) -> list[str]:
-        found: list[str] = self.headers(channel)["properties"][FIELD]["enum"]
-        return found
 
     @contextmanager
     def session(self, channel: str) -> Iterator[Stage]:
         """An open session over one of the channels."""
         with self.stage() as stage:
-            address = self.channels[channel]["address"]
-            stage.open("", f"{FIELD}: {self.offers(channel)[-1]}", target=address)
+            offer = f"{FIELD}: {self.offers(channel)[-1]}"
+            stage.open("", offer, target=self.address(channel))
             yield stage
-
-    def messages(self, channel: str, action: str) -> dict[str, Any]:
-        """The messages of an operation; none, if there is no such operation."""
-        for operation in self.document["operations"].values():
-            if operation["action"] != action:
-                continue
-            if operation["channel"]["$ref"] == f"#/channels/{channel}":
-                return {
-                    each["$ref"].rpartition("/")[2]: asyncapi.lookup(
-                        self.document, each["$ref"]
-                    )
-                    for each in operation["messages"]
-                }
-        return {}
-
-    def fits(self, message: Any, raw: bytes) -> bool:
-        """Whether a message of the socket is one of these."""
-        value: Any = raw.decode()
-        if message.get("contentType", "application/json") == "application/json":
-            value = json.loads(raw)
-        return asyncapi.fits(self.document, message["payload"], value)
-
-    def kind(self, channel: str, raw: bytes) -> str:
-        """The name of what the server has sent: just one message is like it."""
-        names = [
-            name
-            for name, message in self.messages(channel, "send").items()
-            if self.fits(message, raw)
-        ]
-        assert len(names) == 1, (names, raw)
-        return names[0]
 
 
 @contextmanager
-def promised(application: Application) -> Iterator[Promise]:
+def promised(application: Application) -> Iterator[Staged]:
     with TemporaryDirectory() as directory:
         Path(directory, "game.toml").write_text(application.text)
-        yield Promise(Path(directory))
+        yield Staged(Path(directory))
 
 
 # What is said, and what it is to the application
@@ -144,7 +104,7 @@ def end(stage: Stage) -> tuple[list[bytes], Closed]:
     return said, got
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(applications())
 def test_subprotocols(application: Application) -> None:
     with promised(application) as promise:
@@ -166,7 +126,7 @@ def test_subprotocols(application: Application) -> None:
                 assert stage.session.framing.name == channels[name]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(applications())
 def test_who_offers_nothing(application: Application) -> None:
     with promised(application) as promise, promise.stage() as stage:
@@ -178,7 +138,7 @@ def test_who_offers_nothing(application: Application) -> None:
         assert optional == [promise.contract["default_framing"]]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(applications(), st.data())
 def test_what_a_client_may_send(application: Application, data: st.DataObject) -> None:
     with promised(application) as promise:
@@ -199,7 +159,7 @@ def test_what_a_client_may_send(application: Application, data: st.DataObject) -
             assert closed == (1000, "exit 0")
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(applications(), st.data())
 def test_what_a_client_gets(application: Application, data: st.DataObject) -> None:
     with promised(application) as promise:
@@ -224,7 +184,7 @@ def test_what_a_client_gets(application: Application, data: st.DataObject) -> No
                 assert found["output"] == expected
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(applications())
 def test_direction(application: Application) -> None:
     with promised(application) as promise:
@@ -250,7 +210,7 @@ def test_direction(application: Application) -> None:
             )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(applications())
 def test_the_largest_message(application: Application) -> None:
     with promised(application) as promise:
@@ -265,3 +225,79 @@ def test_the_largest_message(application: Application) -> None:
                 stage.say(text(b'{"type":"signal","name":"USR1"}'.ljust(size + 1)))
                 _, closed = end(stage)
             assert closed == (1009, "over --max-message")
+
+
+# The same by real programs
+
+FILES = {
+    "cat": """
+        command = ["cat"]
+        framing = "json,stdio,lines,lsp"
+        subprotocol = { mcp = "lines" }
+        max-message = 1000
+        [interface.send]
+        examples = [{ a = 1 }]
+    """,
+    "clock": """
+        command = ["sh", "-c", "echo '[12, 0]'; echo noon >&2; exec sleep 60"]
+        framing = "lines,json,stdio"
+        direction = "receive"
+        [interface.receive.schema]
+        type = "array"
+        items = { type = "integer" }
+    """,
+    "diary": """
+        command = ["sh", "-c", "echo dear diary; exec cat"]
+        framing = "stdio,json,lines,lsp"
+        direction = "send"
+        [interface.send]
+        examples = ["slept well"]
+    """,
+}
+
+
+@pytest.mark.parametrize("ways", [bridges, servers])
+@pytest.mark.parametrize("name", FILES)
+def test_by_real_programs(
+    ways: Callable[..., AbstractContextManager[Any]], name: str, tmp_path: Path
+) -> None:
+    directory = tmp_path / "apps"
+    directory.mkdir()
+    (directory / f"{name}.toml").write_text(FILES[name])
+    with ways(directory) as way:
+        with way.connect() as peer:
+            peer.send_raw(request(f"/{name}/asyncapi.json"))
+            promise = Promise(peer.refusal())
+        asyncapi.check(promise.document)
+        for channel in promise.channels:
+            offer = f"{FIELD}: {promise.offers(channel)[-1]}"
+            with way.connect() as peer:
+                address = promise.address(channel)
+                reply = peer.open(address, framing="", fields=(offer,))
+                assert reply.status == 101
+                converse(promise, channel, peer)
+
+
+def converse(promise: Promise, channel: str, peer: Peer) -> None:
+    """Say all that may be said, and hear all that the other side says."""
+    expected = set(promise.messages(channel, "send")) - {"error", "stderr", "exit"}
+    heard: set[str] = set()
+    for message in promise.messages(channel, "receive").values():
+        for raw in promise.examples(message):
+            peer.send(raw)
+    while heard < expected:
+        got = peer.receive()
+        assert isinstance(got, bytes)
+        heard.add(promise.kind(channel, got))
+    if promise.contract["direction"] == "receive":
+        peer.send(b"{}")
+        code, reason = 1008, "this application only sends"
+    else:
+        peer.send(b" " * (promise.contract["max_message"] + 1))
+        code, reason = 1009, "over --max-message"
+    while isinstance(got := peer.receive(), bytes):
+        assert promise.kind(channel, got) in promise.messages(channel, "send")
+    assert got == (code, reason)
+    assert {(code, reason)} <= {
+        (each["code"], each["reason"]) for each in promise.contract["close"]
+    }
