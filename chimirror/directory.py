@@ -76,25 +76,24 @@ class Directory:
         """See Apps; whoever is found for half a head only looks at its syntax."""
         if b"\r\n\r\n" not in head:
             return self.unnamed
-        return self.get(named(head))
+        return self._find(named(head))
 
     def all(self) -> Iterator[App]:
         """See Apps."""
         for name in appfile.names(self._path):
-            app = self.get(name)
+            app = self._find(name)
             if app is not self.unnamed and app.missing is None:
                 yield app
 
     def program(self, name: str) -> Program:
         """See Apps."""
-        app = self.get(name)
+        app = self._find(name)
         self.settle()
         if app.missing is not None:
             raise NoProgram(app.missing.get("detail") or app.missing["text"])
         return app.program
 
-    def get(self, name: str) -> App:
-        """The application of that name, or one that says in `missing` why not."""
+    def _find(self, name: str) -> App:
         if not appfile.is_name(name):
             return self.unnamed
         known = self._known.get(name)

@@ -77,12 +77,16 @@ class Remote:
 
     def __iter__(self) -> Iterator[dict[str, str]]:
         """The client's messages, up to its close."""
+        return map(json.loads, self.texts())
+
+    def texts(self) -> Iterator[str]:
+        """The same as they are."""
         while True:
             events = self._events()
             for event in events:
                 assert isinstance(event, Frame)
                 if event.opcode is Opcode.TEXT:
-                    yield json.loads(bytes(event.data))
+                    yield bytes(event.data).decode()
             if not events or self.close_code is not None:
                 return
 
@@ -94,8 +98,9 @@ class Remote:
             if self._protocol.state is OPEN:
                 self._protocol.send_close(code, reason)
                 self._flush()
-            while self._socket.recv(1 << 16):
-                pass
+            while data := self._socket.recv(1 << 16):
+                self._protocol.receive_data(data)
+                self._flush()
 
 
 Handler = Callable[[Remote], object]

@@ -162,7 +162,6 @@ class Stage:
         arguments: options of the bridge; a COMMAND is added, unless --apps is there.
         admission: who may have a session; by default everybody.
         ends: the client's descriptor and ours, by default of a socketpair.
-        kind: of the service.
     """
 
     def __init__(
@@ -170,7 +169,6 @@ class Stage:
         *arguments: str,
         admission: Admission | None = None,
         ends: tuple[socket.socket, socket.socket] | None = None,
-        kind: type[Service] = Service,
     ) -> None:
         self.clock = Hourglass()
         self.loop = Loop(self.clock, self.clock)
@@ -178,7 +176,7 @@ class Stage:
         self.records = Notebook()
         command = [] if "--apps" in arguments else ["--", "program", "argument"]
         config = options.bridge([*arguments, *command])
-        self.service = kind(
+        self.service = Service(
             config,
             service.applications(config, {"PATH": "/bin", "SECRET": "x"}),
             self.loop,

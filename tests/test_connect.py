@@ -79,7 +79,7 @@ def client_frame(peer: peers.Peer) -> tuple[int, bytes]:
     return first & 15, peers.mask(peer.exactly(size & 0x7F), key)
 
 
-ARGV = (sys.executable, "-P", "-m", "chimirror.client.connect")
+ARGV = (sys.executable, "-P", "-m", "chimirror.connect.main")
 ENV = {**os.environ, "PYTHONPATH": ROOT, "LC_ALL": "C.UTF-8"}
 
 

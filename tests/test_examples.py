@@ -150,7 +150,7 @@ def test_served_to_the_client_of_the_house(tmp_path: Path) -> None:
     """What `make demo` shows."""
     with server(tmp_path, [sys.executable, str(ANIMALS)]) as service:
         url = "ws://{}:{}/".format(*service.address)
-        argv = [*LAUNCH, "chimirror.client.connect", url]
+        argv = [*LAUNCH, "chimirror.connect.main", url]
         env = os.environ | {"PYTHONPATH": ROOT}
         given = "\n".join([*LOST, "yes", "no", "no", "yes", "yes", "no", ""])
         done = subprocess.run(

@@ -30,21 +30,18 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
             "foster",
             "nursery",
             "zygote",
+            "control",
             "herald",
         },
         {"session", "options", "wire", "system"},
     ),
-    "client": ({"client"}, {"options", "wire"}),
+    "connect": ({"connect"}, {"client", "options"}),
+    "client": ({"client"}, set()),
     "ctl": ({"ctl"}, {"apps", "appfile", "options", "wire", "system"}),
     "session": (
         {
-            "clerk",
             "connection",
-            "control",
-            "courier",
             "exchange",
-            "helm",
-            "keys",
             "liveness",
             "murmur",
             "reception",
@@ -84,6 +81,28 @@ PURE = {
     # Loads websockets' C masking without the package around it.
     "_frozen_importlib",
     "_frozen_importlib_external",
+}
+# The client library's own pure half: WebSocket, yes, but nothing that waits.
+WAITING = {"aio", "blocking", "dial", "line", "link", "pump"}
+UNWAITING = {
+    "binascii",
+    "collections",
+    "collections.abc",
+    "functools",
+    "itertools",
+    "json",
+    "logging",
+    "math",
+    "signal",  # for the names
+    "typing",
+    "urllib.parse",
+    "weakref",
+    "websockets.client",
+    "websockets.exceptions",
+    "websockets.frames",
+    "websockets.protocol",
+    "websockets.typing",
+    "websockets.uri",
 }
 WEBSOCKET = {"h11", "websockets", "wsproto"}
 # What a bridge may load on the way to its first byte, beyond a bare interpreter: what
@@ -166,9 +185,31 @@ def test_nothing_goes_round() -> None:
     graph.prepare()  # the CycleError names the cycle
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if ".wire" in name])
+@pytest.mark.parametrize(
+    "name", [name for name in MODULES if name.startswith("chimirror.wire")]
+)
 def test_wire_is_pure(name: str) -> None:
     assert not IMPORTS[name] - ours(name) - PURE
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        for name in MODULES
+        if ".client" in name and name.rpartition(".")[2] not in WAITING | {"client"}
+    ],
+)
+def test_the_client_waits_in_its_faces_only(name: str) -> None:
+    assert not {found.rpartition(".")[2] for found in ours(name)} & WAITING
+    assert not IMPORTS[name] - ours(name) - UNWAITING
+
+
+def test_the_blocking_face_loads_neither_asyncio_nor_tls() -> None:
+    program = "import sys, chimirror.client.blocking; print(*sys.modules)"
+    argv = [sys.executable, "-c", program]
+    done = subprocess.run(argv, capture_output=True, check=True, text=True)
+    assert not {"asyncio", "ssl"} & set(done.stdout.split())
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if ".system" in name])

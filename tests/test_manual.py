@@ -24,7 +24,7 @@ from chimirror.wire.opening import Opening, Openings
 ROOT = Path(__file__).parent.parent
 MAN = ROOT / "man"
 SOURCES = Path(chimirror.__file__).parent
-PAGES = sorted(MAN.glob("*.[157]"))
+PAGES = sorted(MAN.glob("*.[1357]"))
 PROGRAMS = (
     "chimirror-bridge",
     "chimirror-server",
@@ -35,7 +35,7 @@ PROGRAMS = (
 MODULES = {
     "chimirror-bridge": "bridge",
     "chimirror-server": "server",
-    "chimirror-connect": "client.connect",
+    "chimirror-connect": "connect.main",
     "chimirror-zygote": "zygote",
     "chimirror-ctl": "ctl.main",
 }
@@ -73,12 +73,12 @@ STARTED_BY_SHELL = "chimirror-bridge"
 
 
 def page(name: str) -> str:
-    return next(MAN.glob(f"{name}.[157]")).read_text()
+    return next(MAN.glob(f"{name}.[1357]")).read_text()
 
 
 def rendered(name: str) -> str:
     """The page as a reader sees it, in one long line for each paragraph."""
-    file = next(MAN.glob(f"{name}.[157]"))
+    file = next(MAN.glob(f"{name}.[1357]"))
     text = subprocess.run(
         ["mandoc", "-Tutf8", "-O", "width=1000", str(file)],
         capture_output=True,

@@ -190,7 +190,7 @@ def test_metadata(wheel: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("program", ["server", "client.connect", "ctl.main"])
+@pytest.mark.parametrize("program", ["server", "connect.main", "ctl.main"])
 def test_programs_are_there(program: str) -> None:
     last = program.removesuffix(".main").rpartition(".")[2]
     name = f"chimirror-{last}"

@@ -1,9 +1,78 @@
-"""The client's side of a session: a remote process as if it were local.
+r"""Sessions with remote programs: the client library, asyncio and blocking.
 
-From the bottom up: `texts` (what we say, and how a peer's words are made safe),
-`url`, `stdio` (the messages of chimirror.stdio.v1, pure), `local` (this process's
-own stdin, stdout and stderr), `channel` (one WebSocket over one socket), `dial`
-(from URL to channel), `session` (joins channel and local ends), `connect` (the
-program). Nothing here knows how a server works: chimirror-protocol(7) is all it
-goes by.
+    import chimirror.client
+
+    async with chimirror.client.connect("ws://127.0.0.1:30747/") as session:
+        await session.send(b"hello\n")
+        async for output in session:
+            print(output.stream, output.data)
+        (await session.wait()).check()
+
+    from chimirror.client import blocking
+
+    with blocking.connect("ws://127.0.0.1:30747/") as session:
+        ...the same, without async and await.
+
+chimirror-client(3) tells of all of it.
+
+From the bottom up. Pure: `texts`, `errors`, `events`, `url`, `stdio` and `framing`
+(messages), `wire` (one WebSocket), `inbox` (what is unread), `opening` (the
+handshake), `conversation` (a session, as flows), `steps` (what flows wait for). With
+sockets: `dial`, `line`. The faces: `pump` and `blocking`, `link` and `aio`. Nothing
+here knows how a server works: chimirror-protocol(7) is all it goes by.
 """
+
+from __future__ import annotations
+
+from .errors import (
+    ConnectTimeout,
+    Error,
+    ExitFailure,
+    InvalidURL,
+    LineTooLong,
+    NotConnected,
+    NotDelivered,
+    ProtocolViolation,
+    Refused,
+    SessionLost,
+    SessionOver,
+    Unread,
+    Untrusted,
+)
+from .events import Completed, Exit, Output
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .aio import Session, connect
+
+__all__ = [
+    "Completed",
+    "ConnectTimeout",
+    "Error",
+    "Exit",
+    "ExitFailure",
+    "InvalidURL",
+    "LineTooLong",
+    "NotConnected",
+    "NotDelivered",
+    "Output",
+    "ProtocolViolation",
+    "Refused",
+    "Session",
+    "SessionLost",
+    "SessionOver",
+    "Unread",
+    "Untrusted",
+    "connect",
+]
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        # asyncio costs 45 ms, which who wants the blocking face need not pay.
+        if name not in ("Session", "connect"):
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from . import aio
+
+        return getattr(aio, name)

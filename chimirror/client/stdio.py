@@ -1,5 +1,7 @@
 """The messages of chimirror.stdio.v1, as a client sends and reads them.
 
+(What a server of chimirror.json.v1 sends is a part of these.)
+
 Pure: bytes in, values out. Knows no socket, no terminal and no process. The law is
 chimirror-protocol(7): JSON objects with a `type`, byte streams in base64; members
 and types that it does not know are passed over, so that a newer server can talk to
@@ -11,19 +13,11 @@ from __future__ import annotations
 import binascii
 import json
 
+from .events import Exit, Output, Stream
+
 SUBPROTOCOL = "chimirror.stdio.v1"
 
 EOF = b'{"type":"eof"}'
-
-
-class Output:
-    """Bytes that the remote process wrote; `stream` is "stdout" or "stderr"."""
-
-    __slots__ = ("stream", "data")
-
-    def __init__(self, stream: str, data: bytes) -> None:
-        self.stream = stream
-        self.data = data
 
 
 class Notice:
@@ -44,16 +38,6 @@ class Opened:
         self.id = session
 
 
-class Exit:
-    """The end of the remote process: a code, or else the name of a signal."""
-
-    __slots__ = ("code", "signal")
-
-    def __init__(self, code: int | None, signal: str | None) -> None:
-        self.code = code
-        self.signal = signal
-
-
 Event = Output | Notice | Opened | Exit
 
 
@@ -65,7 +49,7 @@ class Violation(Exception):
         self.code = code
 
 
-def stdin(chunk: bytes) -> bytes:
+def stdin(chunk: bytes | memoryview) -> bytes:
     """The message that carries `chunk` to the remote stdin."""
     payload = binascii.b2a_base64(chunk, newline=False)
     return b'{"type":"stdin","payload":"' + payload + b'"}'
@@ -99,7 +83,7 @@ def decode(message: bytes) -> Event | None:
     return _interpret(_parse(message))
 
 
-_HEADS = (
+_HEADS: tuple[tuple[Stream, bytes], ...] = (
     ("stdout", b'{"type":"stdout","payload":"'),
     ("stderr", b'{"type":"stderr","payload":"'),
 )
@@ -119,8 +103,10 @@ def _parse(message: bytes) -> dict[str, object]:
 
 def _interpret(message: dict[str, object]) -> Event | None:
     match message.get("type"):
-        case "stdout" | "stderr" as stream:
-            return Output(str(stream), _payload(message))
+        case "stdout":
+            return Output("stdout", _payload(message))
+        case "stderr":
+            return Output("stderr", _payload(message))
         case "error":
             return Notice(_payload(message))
         case "session":

@@ -1,15 +1,10 @@
-"""What the client says on a terminal, and how a peer's words are made safe for it.
+"""How a peer's words are made safe to print, and what close codes mean.
 
-Knows no socket and no protocol. Everything that a server supplied passes through
-`safe` before it is printed: one line, no control characters, of bounded length.
+Pure. Everything that a server supplied passes through `safe` before it is shown: one
+line, no control characters, of bounded length.
 """
 
 from __future__ import annotations
-
-import os
-
-PROGRAM = "chimirror-connect"
-OWN_FAILURE = 255  # as ssh(1): told apart from what remote programs return
 
 CAP = 1000  # characters of a peer's text that we are willing to print
 
@@ -28,22 +23,6 @@ CLOSE_CODES = {
     1012: "restart",
     1013: "try again later",
 }
-
-
-class UsageError(Exception):
-    """The command line makes no sense: told on stderr, status 64."""
-
-
-class Failure(Exception):
-    """Our own failure, in one line that says what failed and what to do: 255."""
-
-
-class Killed(Exception):
-    """The client is to end as a process does that `signum` has killed."""
-
-    def __init__(self, signum: int) -> None:
-        super().__init__(signum)
-        self.signum = signum
 
 
 def safe(text: str, cap: int = CAP) -> str:
@@ -72,13 +51,3 @@ def close_text(code: int, reason: str) -> str:
     meaning = CLOSE_CODES.get(code)
     text = f"close {code}" + (f" ({meaning})" if meaning else "")
     return f"{text}: {safe(reason, 256)}" if reason else text
-
-
-def say(text: str) -> None:
-    """Print a line of our own on stderr, if anybody still listens."""
-    line = f"{PROGRAM}: {text}\n".encode("utf-8", "backslashreplace")
-    try:
-        while line:
-            line = line[os.write(2, line) :]
-    except OSError:
-        pass  # nobody listens, and the status says it too

@@ -13,7 +13,8 @@ import urllib.parse
 from websockets.exceptions import InvalidURI
 from websockets.uri import WebSocketURI, parse_uri
 
-from .texts import UsageError, safe
+from .errors import InvalidURL
+from .texts import safe
 
 UNIX_PATH_MAX = 107  # bytes, unix(7); the 108th is the terminating zero
 
@@ -43,7 +44,7 @@ def parse(url: str) -> Target:
     """Parse a URL of any of the three kinds.
 
     Raises:
-        UsageError: it is none of them; the text says what one looks like.
+        InvalidURL: it is none of them; the text says what one looks like.
     """
     # urllib drops line breaks and tabs silently, and a space would end the target.
     if any(c.isspace() or ord(c) < 32 or ord(c) == 127 for c in url):
@@ -83,8 +84,8 @@ def _unix(url: str, rest: str) -> Target:
     return Target(WebSocketURI(False, "localhost", 80, path, query), unix)
 
 
-def _wrong(url: str, why: str) -> UsageError:
-    return UsageError(f"cannot use the URL {safe(_hidden(url), 256)}: {safe(why)}")
+def _wrong(url: str, why: str) -> InvalidURL:
+    return InvalidURL(f"cannot use the URL {safe(_hidden(url), 256)}: {safe(why)}")
 
 
 def _hidden(url: str) -> str:

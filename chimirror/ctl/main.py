@@ -15,7 +15,6 @@ from chimirror.ctl import (
     limits,
     listing,
     log,
-    manifest,
     usage,
 )
 from chimirror.ctl.failure import Failure, say
@@ -43,7 +42,6 @@ VERBS: dict[str, Verb] = {
     "limit": limit.limit,
     "drain": ending.drain,
     "check": check.check,
-    "manifest": manifest.manifest,
 }
 
 

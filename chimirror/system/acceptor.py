@@ -5,22 +5,16 @@ When the kernel has no room it pauses and tries again. Knows no protocol.
 
 from __future__ import annotations
 
-from chimirror.system.lean import socket
+import socket
+
 from chimirror.system.loop import NEVER, READ
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Protocol
 
+    from chimirror.system.listen import Listener
     from chimirror.system.loop import Loop
-
-    class Listening(Protocol):
-        """A listening socket: listen.Listener, or a bridge's."""
-
-        @property
-        def fd(self) -> int: ...
-
-        def remove(self) -> None: ...
 
     class Owner(Protocol):
         """Who is told."""
@@ -31,8 +25,6 @@ if TYPE_CHECKING:
 
 
 SHORTAGE_PAUSE = 0.25  # seconds without accepting, when the kernel has no room
-
-_accept = socket.socket._accept  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 class Acceptor:
@@ -45,7 +37,7 @@ class Acceptor:
 
     __slots__ = ("_listener", "_loop", "_owner", "armed", "deadline")
 
-    def __init__(self, loop: Loop, listener: Listening, owner: Owner) -> None:
+    def __init__(self, loop: Loop, listener: Listener, owner: Owner) -> None:
         self._loop = loop
         self._listener = listener
         self._owner = owner
@@ -55,9 +47,9 @@ class Acceptor:
 
     def on_event(self, fd: int, events: int) -> None:
         """A client has connected."""
-        listener = socket.socket(-1, -1, -1, fd)
+        listener = socket.socket(fileno=fd)
         try:
-            client = _accept(listener)[0]
+            client = listener.accept()[0]
         except (BlockingIOError, ConnectionAbortedError):
             return
         except OSError:  # no descriptor is left, or no memory
@@ -66,7 +58,7 @@ class Acceptor:
             return
         finally:
             listener.detach()
-        self._owner.on_client(socket.socket(-1, -1, -1, client))
+        self._owner.on_client(client)
 
     def on_timer(self, now: float) -> None:
         """Perhaps there is room again."""

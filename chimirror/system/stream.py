@@ -38,7 +38,6 @@ class Stream:
         "sink",
         "source",
     )
-    read_size = READ_SIZE  # bytes, once per turn
 
     def __init__(self, loop: Loop, source: int, sink: int) -> None:
         self._loop = loop
@@ -220,7 +219,7 @@ class Stream:
 
     def _read(self) -> None:
         try:
-            data = os.read(self.source, self.read_size)
+            data = os.read(self.source, READ_SIZE)
         except BlockingIOError:
             return
         except OSError:

@@ -13,8 +13,12 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Sequence
     from typing import Any
+
+    from chimirror.client.framing import Framing
+    from chimirror.client.opening import Plan
 
 USAGE = """\
 Join standard input, output and error to those of a remote process.
@@ -51,16 +55,6 @@ VALUED = (
 )
 OPTIONS = (*VALUED, "--help", "--version")
 
-# These make the request a handshake, or have an option of their own.
-RESERVED = {
-    "connection": "it belongs to the handshake",
-    "content-length": "a handshake has no body",
-    "origin": "use --origin",
-    "transfer-encoding": "a handshake has no body",
-    "upgrade": "it belongs to the handshake",
-}
-TOKEN = frozenset("!#$%&'*+-.^_`|~")  # RFC 9110, 5.6.2, beside letters and digits
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The program.
@@ -96,26 +90,68 @@ def _run(argv: Sequence[str]) -> int:
 
         return _show(f"chimirror-connect {__version__}\n")
 
-    from . import dial, session, stdio, url
+    from chimirror.client import framing, opening, url
+
     from .texts import UsageError
 
     try:
-        fields = [_field(text) for text in given["--header"]]
-        times = _times(given)
+        target = url.parse(given["URL"])
+        if given["--ca"] is not None and not target.uri.secure:
+            raise ValueError("--ca: only a wss:// URL has certificates to judge")
+        plan = opening.Plan(
+            target,
+            headers=[_field(text) for text in given["--header"]],
+            origin=given["--origin"],
+            ssl=_trusting(given["--ca"]),
+            **_times(given),
+        )
     except ValueError as error:
         raise UsageError(str(error)) from None
-    target = url.parse(given["URL"])
-    if given["--ca"] is not None and not target.uri.secure:
-        raise UsageError("--ca: only a wss:// URL has certificates to judge")
-    channel = dial.dial(
-        target,
-        stdio.SUBPROTOCOL,
-        headers=fields,
-        origin=given["--origin"],
-        ca=given["--ca"],
-        timeout=times[0],
-    )
-    return session.Session(channel, times[1], times[2]).run()
+    return _join(plan, framing.create("stdio"))
+
+
+def _join(plan: Plan, framing: Framing) -> int:
+    from chimirror.client import ConnectTimeout, Error, Refused, Untrusted
+    from chimirror.client.blocking import start
+
+    from .joined import Joined
+    from .texts import Failure
+
+    try:
+        # A server need not have said anything before our input may come.
+        session = start(plan, framing, greeted=False)
+    except Error as error:
+        text = str(error)
+        if isinstance(error, ConnectTimeout):
+            text += " (--connect-timeout gives it longer)"
+        elif isinstance(error, Untrusted):
+            text += "; if it is your own, name its authority with --ca FILE"
+        elif isinstance(error, Refused) and error.status == 401:
+            text += "; log in with --header Authorization:..."
+        raise Failure(text) from None
+    return Joined(session).run()
+
+
+def _trusting(ca: str | None) -> ssl.SSLContext | None:
+    """The TLS that trusts the authorities of this file alone."""
+    if ca is None:
+        return None
+    import ssl
+
+    from chimirror.client.texts import safe
+
+    from .texts import Failure
+
+    try:
+        context = ssl.create_default_context(cafile=ca)
+    except ssl.SSLError:
+        raise Failure(
+            f"cannot use --ca {safe(ca)}: it holds no PEM certificate"
+        ) from None
+    except OSError as error:
+        raise Failure(f"cannot read --ca {safe(ca)}: {error.strerror}") from None
+    context.set_alpn_protocols(["http/1.1"])
+    return context
 
 
 def _arguments(argv: Sequence[str]) -> dict[str, Any]:
@@ -136,7 +172,9 @@ def _arguments(argv: Sequence[str]) -> dict[str, Any]:
 
 def _known_only(argv: Sequence[str]) -> Sequence[str]:
     """Refuse options that docopt would guess at; return what follows the options."""
-    from .texts import UsageError, safe
+    from chimirror.client.texts import safe
+
+    from .texts import UsageError
 
     seen: set[str] = set()
     position = 0
@@ -159,37 +197,36 @@ def _known_only(argv: Sequence[str]) -> Sequence[str]:
     return argv[position:]
 
 
-def _times(given: dict[str, Any]) -> tuple[float, float | None, float]:
+def _times(given: dict[str, Any]) -> dict[str, Any]:
     from chimirror import units
 
     name = ""
     try:
         name = "--connect-timeout"
-        connect = units.deadline(given[name])
+        timeout = units.deadline(given[name])
         name = "--ping-interval"
         interval = units.timeout(given[name])
         name = "--ping-timeout"
-        return connect, interval, units.deadline(given[name])
+        patience = units.deadline(given[name])
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
+    return {"timeout": timeout, "ping_interval": interval, "ping_timeout": patience}
 
 
 def _field(text: str) -> tuple[str, str]:
-    """A field of the request, from `NAME:VALUE`; the value's bytes as they are."""
+    """A field of the request, from `NAME:VALUE`."""
+    from chimirror.client import opening
+
     name, colon, value = text.partition(":")
-    value = value.strip(" \t")
-    token = name and all(c.isascii() and (c.isalnum() or c in TOKEN) for c in name)
-    if not colon or not token:
+    if not colon or not opening.is_token(name):
         raise ValueError("--header: write NAME:VALUE, such as Authorization:Bearer-X")
-    if any((ord(c) < 32 and c != "\t") or ord(c) == 127 for c in value):
-        raise ValueError(f"--header {name}: a value holds no control characters")
-    reserved = RESERVED.get(name.lower())
-    if name.lower().startswith("sec-websocket-"):
-        reserved = "it belongs to the handshake"
-    if reserved:
-        raise ValueError(f"--header {name}: cannot be set; {reserved}")
-    # The library writes latin-1: what the user typed goes out byte by byte.
-    return name, value.encode("utf-8", "surrogateescape").decode("latin-1")
+    if name.lower() == "origin":
+        raise ValueError("--header Origin: cannot be set; use --origin")
+    try:
+        opening.field(name, value)
+    except ValueError as error:
+        raise ValueError(f"--{error}") from None
+    return name, value
 
 
 def _show(text: str) -> int:

@@ -1,0 +1,680 @@
+"""The client library with servers that the tests write: each test through both faces.
+
+What hostile servers do is in test_library_hostile.py, what real ones do in
+test_library_live.py.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import signal
+import ssl
+import threading
+from pathlib import Path
+
+import pytest
+
+from chimirror.client import (
+    Completed,
+    ConnectTimeout,
+    Exit,
+    ExitFailure,
+    InvalidURL,
+    LineTooLong,
+    NotConnected,
+    NotDelivered,
+    Output,
+    Refused,
+    SessionLost,
+    SessionOver,
+    Unread,
+    Untrusted,
+)
+from faces import FACES, Connect
+from remote import Remote, exited, fake, output
+from settling import until
+from test_connect import bare, frame, request, upgrade
+from test_connect_failures import certificate, served
+
+__all__ = ["certificate"]
+
+EVERY = bytes(range(256))
+
+
+@pytest.fixture(params=sorted(FACES))
+def connect(request: pytest.FixtureRequest) -> Connect:
+    return FACES[request.param]
+
+
+def greet(ws: Remote, session: str = "x") -> None:
+    ws.send(json.dumps({"type": "session", "id": session}))
+
+
+def echo(ws: Remote) -> None:
+    """Gives stdin back on both streams up to its end, then exits with 3."""
+    greet(ws)
+    for message in ws:
+        if message["type"] == "eof":
+            break
+        data = base64.b64decode(message["payload"])
+        ws.send(output(data))
+        ws.send(output(data[::-1], "stderr"))
+    ws.send(exited(3))
+    ws.close(1011, "exit 3")
+
+
+def says(*messages: str, code: int = 1000, reason: str = "exit 0"):  # type: ignore[no-untyped-def]
+    """A server that says this, and that all is well."""
+
+    def handler(ws: Remote) -> None:
+        greet(ws)
+        for message in messages:
+            ws.send(message)
+        ws.send(exited(0))
+        ws.close(code, reason)
+
+    return handler
+
+
+# A session.
+
+
+def test_what_is_sent_comes_back(connect: Connect) -> None:
+    with fake(echo) as server, connect(server.url) as session:
+        assert session.id == "x"
+        session.send(EVERY)
+        assert session.receive() == Output("stdout", EVERY)
+        assert session.receive() == ("stderr", EVERY[::-1])
+        session.send("ä\n")
+        assert [session.exit] == [None]
+        session.end_input()
+        session.end_input()
+        with pytest.raises(ValueError, match="the input has been ended"):
+            session.send(b"more")
+        assert list(session) == [
+            ("stdout", "ä\n".encode()),
+            ("stderr", "ä\n".encode()[::-1]),
+        ]
+        assert session.receive() is None
+        assert session.wait() == (3, None, "exit 3", 1011)
+        assert session.exit == session.wait()
+        with pytest.raises(SessionOver, match="has ended: exit 3"):
+            session.send(b"more")
+        with pytest.raises(SessionOver):
+            session.signal("INT")
+
+
+def test_a_large_message_is_sent_in_order(connect: Connect) -> None:
+    data = b"".join(b"%d " % number for number in range(50_000))
+    with fake(echo) as server, connect(server.url) as session:
+        session.stderr.discard()
+        session.send(memoryview(data))
+        session.end_input()
+        assert b"".join(session.stdout) == data
+
+
+@pytest.mark.parametrize(
+    ("message", "close", "exit_"),
+    [
+        ({"code": 0}, (1000, "exit 0"), Exit(0, None, "exit 0", 1000)),
+        ({"code": 7}, None, Exit(7, None)),
+        (
+            {"signal": "SEGV"},
+            (1011, "signal SEGV"),
+            (None, "SEGV", "signal SEGV", 1011),
+        ),
+        (
+            {"signal": "KILL"},
+            (1011, "out of memory"),
+            (None, "KILL", "out of memory", 1011),
+        ),
+    ],
+)
+def test_how_it_ended(
+    connect: Connect,
+    message: dict[str, object],
+    close: tuple[int, str] | None,
+    exit_: tuple[object, ...],
+) -> None:
+    sent = frame(json.dumps({"type": "exit", **message}))
+    if close:
+        sent += frame(close[0].to_bytes(2, "big") + close[1].encode(), 0x88)
+    with bare() as (url, take):
+        server = threading.Thread(target=lambda: play(take, sent))
+        server.start()
+        with connect(url) as session:
+            found = session.wait()
+        server.join()
+    assert found == exit_
+    if found.code == 0:
+        found.check()
+    else:
+        with pytest.raises(ExitFailure, match=str(found)) as caught:
+            found.check()
+        assert caught.value.exit == found
+
+
+def play(take, *sent: bytes) -> None:  # type: ignore[no-untyped-def]
+    """Accepts a session, sends this in one go, and hangs up."""
+    with take() as peer:
+        upgrade(peer, *sent)
+        peer.half_close()
+        while peer.socket.recv(65536):
+            pass
+
+
+# Reading.
+
+
+def test_each_stream_by_itself(connect: Connect) -> None:
+    said = [output(b"a"), output(b"b", "stderr"), output(b"c"), output(b"d", "stderr")]
+    with fake(says(*said)) as server, connect(server.url) as session:
+        assert list(session.stdout) == [b"a", b"c"]
+        assert list(session.stderr) == [b"b", b"d"]
+        session.wait().check()
+
+
+def test_lines(connect: Connect) -> None:
+    pieces = [b"one\ntw", b"o\r\n\n\xc3", b"\xa4", b"\nlast"]
+    with fake(says(*map(output, pieces))) as server, connect(server.url) as session:
+        lines = session.stdout.lines()
+        assert next(lines) == "one"
+        assert list(session.stdout.lines()) == ["two", "", "ä", "last"]
+        assert list(lines) == []
+
+
+def test_lines_and_chunks_can_be_mixed(connect: Connect) -> None:
+    pieces = [b"one\ntwo\nth", b"ree\n", b"four"]
+    with fake(says(*map(output, pieces))) as server, connect(server.url) as session:
+        session.wait()
+        lines = session.stdout.lines()
+        assert next(lines) == "one"
+        assert next(iter(session.stdout)) == b"two\nth"
+        assert next(lines) == "ree"
+        assert list(session) == [("stdout", b"four")]
+
+
+def test_lines_that_are_too_long_or_not_utf8(connect: Connect) -> None:
+    said = [output(b"longer\nshort\n\xff\nx\n")]
+    with fake(says(*said)) as server, connect(server.url) as session:
+        lines = session.stdout.lines(limit=5)
+        for _ in range(2):
+            with pytest.raises(LineTooLong, match="longer than 5 bytes"):
+                next(lines)
+        assert next(iter(session.stdout)) == b"longer\n"
+        assert next(lines) == "short"
+        with pytest.raises(UnicodeDecodeError):
+            next(lines)
+        assert list(session.stdout.lines(encoding="ascii")) == ["x"]
+
+
+def test_polling(connect: Connect) -> None:
+    proceed = threading.Event()
+
+    def handler(ws: Remote) -> None:
+        greet(ws)
+        proceed.wait()
+        says(output(b"late"))(ws)
+
+    with fake(handler) as server, connect(server.url) as session:
+        for timeout in (0, 0.01):
+            with pytest.raises(TimeoutError):
+                session.receive(timeout=timeout)
+        with pytest.raises(TimeoutError):
+            session.wait(timeout=0.01)
+        proceed.set()
+        assert session.receive(timeout=60) == ("stdout", b"late")
+        assert session.receive(timeout=60) is None
+
+
+def test_the_other_stream_is_kept_and_too_much_of_it_is_told(connect: Connect) -> None:
+    much = [output(bytes(1 << 16), "stderr")] * 6
+    with fake(says(*much, output(b"end"))) as server, connect(server.url) as session:
+        for _ in range(2):
+            with pytest.raises(Unread, match="nobody reads stderr"):
+                next(iter(session.stdout))
+            with pytest.raises(Unread):
+                session.wait()
+        assert session.receive() == ("stderr", bytes(1 << 16))
+        session.stderr.discard()
+        assert list(session.stdout) == [b"end"]
+        assert list(session.stderr) == []
+        assert session.wait().code == 0
+
+
+def test_two_readers_take_turns(connect: Connect) -> None:
+    """What one does not read holds the other up, and nothing is raised or lost."""
+    size = 1 << 22
+    block = [output(bytes(1 << 16)), output(bytes(1 << 16), "stderr")]
+    found: dict[str, int] = {}
+    with fake(says(*block * (size >> 16))) as server, connect(server.url) as session:
+        chunks = {"stdout": iter(session.stdout), "stderr": iter(session.stderr)}
+
+        def read(name: str) -> None:
+            found[name] = sum(map(len, chunks[name]))
+
+        threads = [threading.Thread(target=read, args=(name,)) for name in chunks]
+        for thread in threads:
+            thread.start()
+        assert session.wait().code == 0
+        for thread in threads:
+            thread.join()
+    assert found == {"stdout": size, "stderr": size}
+
+
+# Handlers.
+
+
+def test_handlers(connect: Connect) -> None:
+    told: list[object] = []
+    said = [output(b"a"), output(b"b", "stderr"), error(b"no\x1b"), output(b"c")]
+    with fake(says(*said)) as server, connect(server.url) as session:
+        session.on("stdout", told.append)
+        session.on("stderr", told.append)
+        session.on("error", told.append)
+        session.on("exit", told.append)
+        found = session.run()
+        session.run()
+        session.wait()
+    assert told == [b"a", b"b", "no\\x1b", b"c", found]
+
+
+def error(text: bytes) -> str:
+    return json.dumps({"type": "error", "payload": base64.b64encode(text).decode()})
+
+
+def test_handlers_leave_the_rest_to_whoever_reads(connect: Connect) -> None:
+    told: list[bytes] = []
+    said = [output(b"a"), output(b"b", "stderr"), output(b"c")]
+    with fake(says(*said)) as server, connect(server.url) as session:
+        session.on("stderr", told.append)
+        assert list(session) == [("stdout", b"a"), ("stdout", b"c")]
+    assert told == [b"b"]
+
+
+def test_running_drops_what_has_no_handler(connect: Connect) -> None:
+    told: list[bytes] = []
+    much = [output(bytes(1 << 16))] * 8
+    with (
+        fake(says(*much, output(b"b", "stderr"))) as server,
+        connect(server.url) as session,
+    ):
+        session.on("stderr", told.append)
+        session.run().check()
+        assert list(session.stdout) == []
+    assert told == [b"b"]
+
+
+def test_a_handler_may_raise(connect: Connect) -> None:
+    def refuse(data: bytes) -> None:
+        raise LookupError
+
+    with (
+        fake(says(output(b"a"), output(b"b"))) as server,
+        connect(server.url) as session,
+    ):
+        session.on("stdout", refuse)
+        for _ in range(2):
+            with pytest.raises(LookupError):
+                session.run()
+        assert session.run().code == 0
+
+
+def test_kinds_that_there_are_not(connect: Connect) -> None:
+    with (
+        fake(says()) as server,
+        connect(server.url) as session,
+        pytest.raises(ValueError, match="there are stdout, stderr, error, exit"),
+    ):
+        session.on("data", print)  # type: ignore[call-overload]
+
+
+def test_what_was_not_delivered(connect: Connect) -> None:
+    said = [output(b"a"), error(b"unknown\ntype \xff"), output(b"b")]
+    with fake(says(*said)) as server, connect(server.url) as session:
+        outputs = iter(session)
+        assert next(outputs).data == b"a"
+        with pytest.raises(
+            NotDelivered, match=r"^the server says: unknown\\ntype \\xff$"
+        ):
+            next(outputs)
+        assert next(outputs).data == b"b"
+        assert next(outputs, None) is None
+
+
+# All at once.
+
+
+def test_communicating(connect: Connect) -> None:
+    with fake(echo) as server, connect(server.url) as session:
+        done = session.communicate(b"once")
+    assert done == Completed(b"once", b"ecno", Exit(3, None, "exit 3", 1011))
+
+
+def test_communicating_goes_on_after_a_timeout(connect: Connect) -> None:
+    proceed = threading.Event()
+
+    def handler(ws: Remote) -> None:
+        greet(ws)
+        ws.send(output(b"early "))
+        proceed.wait()
+        echo(ws)
+
+    with fake(handler) as server, connect(server.url) as session:
+        with pytest.raises(TimeoutError):
+            session.communicate("data", timeout=0.05)
+        proceed.set()
+        assert session.communicate().stdout == b"early data"
+
+
+# Signals.
+
+
+def test_signals(connect: Connect) -> None:
+    got = []
+    proceed = threading.Event()
+
+    def handler(ws: Remote) -> None:
+        greet(ws)
+        for number, message in enumerate(ws):
+            got.append(message)
+            if number == 0:
+                proceed.wait()
+            if number == 2:
+                break
+        ws.send(json.dumps({"type": "exit", "signal": "TERM"}))
+
+    with fake(handler) as server, connect(server.url) as session:
+        assert [session.responsive] == [True]
+        session.send(b"x")
+        until(lambda: got, "the input has arrived")
+        session.signal("INT")
+        assert [session.responsive] == [False]
+        proceed.set()
+        until(lambda: session.responsive, "the ping has been answered")
+        session.signal(signal.SIGTERM)
+        with pytest.raises(ValueError, match="there are HUP, INT"):
+            session.signal("STOP")
+        assert session.wait().signal == "TERM"
+    assert [message.get("name") for message in got] == [None, "INT", "TERM"]
+
+
+# The other framings.
+
+
+@pytest.mark.parametrize(
+    ("close", "found"),
+    [
+        ((1000, "exit 0"), Exit(0, None, "exit 0", 1000)),
+        ((1011, "exit 42"), Exit(42, None, "exit 42", 1011)),
+        ((1011, "signal KILL"), Exit(None, "KILL", "signal KILL", 1011)),
+        ((1011, "out of memory"), Exit(None, "KILL", "out of memory", 1011)),
+        ((1011, "exit 256"), None),
+        ((1011, "error inside"), None),
+        ((1001, "exit 0"), None),
+        ((1000, ""), None),
+    ],
+)
+def test_json(connect: Connect, close: tuple[int, str], found: Exit | None) -> None:
+    values = [{"move": "e4"}, [1, None, "ä\n\ud800"], "text", 0]
+    got = []
+
+    def handler(ws: Remote) -> None:
+        for message in ws:
+            got.append(message)
+            if len(got) == len(values):
+                break
+        ws.send(exited(9))  # which is nothing in this framing
+        ws.send(output(b"{}\n"))
+        ws.close(*close)
+
+    with (
+        fake(handler, subprotocol="chimirror.json.v1") as server,
+        connect(server.url, framing="json") as session,
+    ):
+        for value in values:
+            session.send(value)
+        for wrong in (b"bytes", float("nan"), {1, 2}):
+            with pytest.raises((TypeError, ValueError)):
+                session.send(wrong)
+        assert next(session.stdout.lines()) == "{}"
+        for call in (session.end_input, session.communicate):
+            with pytest.raises(ValueError, match="framing json cannot end the input"):
+                call()
+        with pytest.raises(ValueError, match="framing json knows no signals"):
+            session.signal("INT")
+        if found is not None:
+            assert session.wait() == found
+        else:
+            with pytest.raises(SessionLost):
+                session.wait()
+    assert got == values
+
+
+def test_lines_as_messages(connect: Connect) -> None:
+    def handler(ws: Remote) -> None:
+        for line in ws.texts():
+            if line == "end":
+                break
+            ws.send(line)
+        ws.close(1000, "exit 0")
+
+    with (
+        fake(handler, subprotocol="mcp") as server,
+        connect(server.url, framing="lines", subprotocol="mcp") as session,
+    ):
+        session.send("one ä")
+        session.send("")
+        for wrong in (b"bytes", "two\nlines", "a\rb"):
+            with pytest.raises((TypeError, ValueError)):
+                session.send(wrong)
+        session.send("end")
+        assert list(session) == [("stdout", "one ä\n".encode()), ("stdout", b"\n")]
+        assert session.wait().code == 0
+
+
+# The end.
+
+
+def test_leaving_closes_after_what_was_sent(connect: Connect) -> None:
+    got: list[str] = []
+
+    def handler(ws: Remote) -> None:
+        greet(ws)
+        got.extend(message["type"] for message in ws)
+        got.append(str(ws.close_code))
+
+    with fake(handler) as server, connect(server.url) as session:
+        session.send(bytes(1 << 20))
+    assert got == ["stdin"] * 32 + ["1000"]
+
+
+def test_closing(connect: Connect) -> None:
+    closes = []
+
+    def handler(ws: Remote) -> None:
+        greet(ws)
+        ws.send(output(b"unread"))
+        assert not list(ws)
+        closes.append(ws.close_code)
+
+    with fake(handler) as server, connect(server.url) as session:
+        session.close(4000, "enough")
+        session.close()
+        assert list(session) == []
+        with pytest.raises(SessionLost, match="closed from here") as caught:
+            session.wait()
+        assert caught.value.session == "x"
+        with pytest.raises(SessionOver):
+            session.end_input()
+        assert session.exit is None
+    assert closes == [4000]
+
+
+def test_aborting(connect: Connect) -> None:
+    closes = []
+
+    def handler(ws: Remote) -> None:
+        greet(ws)
+        closes.extend([len(list(ws)), ws.close_code])
+
+    with fake(handler) as server, connect(server.url) as session:
+        session.abort()
+        with pytest.raises(SessionOver):
+            session.send(b"x")
+    assert closes == [0, 1001]
+
+
+def test_output_can_be_read_after_the_end(connect: Connect) -> None:
+    with fake(says(output(b"a"))) as server, connect(server.url) as session:
+        session.wait().check()
+    assert list(session.stdout) == [b"a"] if connect is FACES["blocking"] else True
+
+
+# There is no session.
+
+
+def test_refusals(connect: Connect) -> None:
+    head = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nX: 1\r\nX: 2\r\n\r\n"
+    with bare() as (url, take):
+
+        def refuse() -> None:
+            with take() as peer:
+                request(peer)
+                peer.send_raw(head + b"no room\x07\n")
+                peer.half_close()
+
+        server = threading.Thread(target=refuse)
+        server.start()
+        with pytest.raises(Refused) as caught, connect(url):
+            pass
+        server.join()
+    error = caught.value
+    assert str(error) == ("503 Service Unavailable: no room\\x07 (try again after 5)")
+    assert (error.status, error.text) == (503, "no room\\x07")
+    assert error.headers == {"retry-after": "5", "x": "1"}
+
+
+@pytest.mark.parametrize("greeting", [None, b""])
+def test_a_server_that_does_not_answer(
+    connect: Connect, greeting: bytes | None
+) -> None:
+    text = "no message" if greeting is not None else "no answer to the handshake"
+    with bare() as (url, take):
+
+        def keep() -> None:
+            with take() as peer:
+                if greeting is not None:
+                    upgrade(peer, greeting)
+                while peer.socket.recv(65536):
+                    pass
+
+        server = threading.Thread(target=keep)
+        server.start()
+        with (
+            pytest.raises(ConnectTimeout, match=f"timeout: {text} from 127"),
+            connect(url, timeout=0.2),
+        ):
+            pass
+        server.join()
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "text"),
+    [
+        ("http://x/", {}, "a session is at a WebSocket URL"),
+        ("ws://x/", {"framing": "bytes"}, "there are stdio, json, lines, lsp"),
+        ("ws://x/", {"headers": {"A b": "c"}}, "no name of a field"),
+        ("ws://x/", {"headers": [("A", "b\r\nC: d")]}, "no control characters"),
+        ("ws://x/", {"headers": {"Upgrade": "h2c"}}, "belongs to the handshake"),
+        ("ws://x/", {"origin": "x\r\nEvil: y"}, "no control characters"),
+        ("ws://x/", {"ssl": ssl.create_default_context()}, "only a wss:// URL"),
+    ],
+)
+def test_what_makes_no_request(
+    connect: Connect, url: str, options: dict[str, object], text: str
+) -> None:
+    with pytest.raises(ValueError, match=text) as caught, connect(url, **options):
+        pass
+    assert isinstance(caught.value, InvalidURL) == url.startswith("http")
+
+
+def test_nothing_listens(connect: Connect, tmp_path: Path) -> None:
+    for url, text in (
+        (f"ws+unix:{tmp_path}/none", "no such file or directory; is the server"),
+        ("ws://127.0.0.1:1/", "connection refused; nothing listens there"),
+        ("ws://no-such-host.invalid/", "cannot find the host"),
+    ):
+        with pytest.raises(NotConnected, match=text), connect(url):
+            pass
+
+
+def test_the_request(connect: Connect, tmp_path: Path) -> None:
+    asked = []
+
+    def handler(ws: Remote) -> None:
+        asked.append(ws.request)
+        says()(ws)
+
+    options = {
+        "headers": {"X-A": "ä", "Host": "other", "user-agent": "mine"},
+        "origin": "https://x.example",
+    }
+    with (
+        fake(handler, path=f"{tmp_path}/s") as server,
+        connect(f"{server.url}:/a?b", **options) as session,
+    ):
+        session.wait()
+    (head,) = asked
+    assert head.path == "/a?b"
+    for name, values in {
+        "Host": ["other"],
+        "Origin": ["https://x.example"],
+        "X-A": ["ä".encode().decode("latin-1")],
+        "User-Agent": ["mine"],
+    }.items():
+        assert head.headers.get_all(name) == values
+
+
+def test_tls(connect: Connect, certificate: Path) -> None:
+    trusting = ssl.create_default_context(cafile=str(certificate))
+    with (
+        fake(echo, context=served(certificate)) as server,
+        connect(server.url, ssl=trusting) as session,
+    ):
+        session.stderr.discard()
+        data = bytes(1 << 20)
+        assert session.communicate(data).stdout == data
+    with (
+        fake(echo, context=served(certificate)) as server,
+        pytest.raises(Untrusted, match="self-signed"),
+        connect(server.url),
+    ):
+        pass
+
+
+# Threads.
+
+
+def test_the_data_of_one_call_stay_together(connect: Connect) -> None:
+    size = 1 << 20
+    with fake(echo) as server, connect(server.url) as session:
+        session.stderr.discard()
+        calls = [
+            threading.Thread(target=session.send, args=(bytes([number]) * size,))
+            for number in (1, 2)
+        ]
+        for call in calls:
+            call.start()
+        stdout = b""
+        for chunk in session.stdout:
+            stdout += chunk
+            if len(stdout) == 2 * size:
+                session.end_input()
+        for call in calls:
+            call.join()
+    assert stdout in (
+        b"\1" * size + b"\2" * size,
+        b"\2" * size + b"\1" * size,
+    )

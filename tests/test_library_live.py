@@ -1,0 +1,127 @@
+"""The client library and chimirror-server: both are real, and each face is tested."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+import launch
+from chimirror.client import Refused, SessionLost, SessionOver
+from faces import FACES, Connect
+from settling import Memory, until
+from test_connect_live import where
+
+
+@pytest.fixture(params=sorted(FACES))
+def connect(request: pytest.FixtureRequest) -> Connect:
+    return FACES[request.param]
+
+
+@pytest.mark.parametrize("way", ["server", "server-unix"])
+def test_a_session(connect: Connect, way: str, tmp_path: Path) -> None:
+    command = ["sh", "-c", "echo $CHIMIRROR_SESSION; tr a-z A-Z; echo oops >&2; exit 3"]
+    with (
+        launch.WAYS[way](tmp_path, command) as service,
+        connect(where(service)) as session,
+    ):
+        name = next(session.stdout.lines())
+        assert session.id == name
+        stdout, stderr, exit_ = session.communicate("no newline")
+    assert (stdout, stderr) == (b"NO NEWLINE", b"oops\n")
+    assert exit_ == (3, None, "exit 3", 1011)
+
+
+def test_every_framing(connect: Connect, tmp_path: Path) -> None:
+    options = ("--framing", "json,lines,lsp,stdio")
+    value = {"text": "ä\n\ud800", "numbers": [1, 2.5, None, True]}
+    with launch.server(tmp_path, ["head", "-n", "1"], *options) as service:
+        url = where(service)
+        with connect(url, framing="json") as session:
+            session.send(value)
+            assert json.loads(next(session.stdout.lines())) == value
+            assert session.wait() == (0, None, "exit 0", 1000)
+        with connect(url, framing="lines") as session:
+            session.send("ä")
+            assert list(session) == [("stdout", "ä\n".encode())]
+            assert session.wait().code == 0
+    with (
+        launch.server(tmp_path, ["cat"], *options) as service,
+        connect(where(service), framing="lsp") as session,
+    ):
+        session.send(value)
+        (found,) = [session.receive()]
+        assert found is not None
+        assert json.loads(found.data) == value
+
+
+def test_signals_reach_the_process(connect: Connect, tmp_path: Path) -> None:
+    command = ["sh", "-c", "echo ready; exec cat"]
+    with (
+        launch.server(tmp_path, command) as service,
+        connect(where(service)) as session,
+    ):
+        assert next(session.stdout.lines()) == "ready"
+        session.signal("INT")
+        assert session.wait() == (None, "INT", "signal INT", 1011)
+        with pytest.raises(SessionOver, match="has ended: signal INT"):
+            session.send(b"x")
+
+
+def test_leaving_ends_the_process(connect: Connect, tmp_path: Path) -> None:
+    with launch.server(tmp_path, ["sleep", "1000"]) as service:
+        with connect(where(service)) as session:
+            until(service.applications, "the process runs")
+            assert session.exit is None
+        until(lambda: not service.applications(), "the process has gone")
+
+
+def test_a_refusal(connect: Connect, tmp_path: Path) -> None:
+    with launch.server(tmp_path, ["cat"]) as service:
+        with (
+            pytest.raises(Refused, match=r"^403 Forbidden: Origin") as caught,
+            connect(where(service), origin="https://evil.example"),
+        ):
+            pass
+        assert caught.value.status == 403
+        with (
+            pytest.raises(Refused, match="no subprotocol that is served here"),
+            connect(where(service), framing="lines"),
+        ):
+            pass
+
+
+def test_a_server_that_goes_down(connect: Connect, tmp_path: Path) -> None:
+    with (
+        launch.server(tmp_path, ["cat"], "--drain-timeout", "0.1") as service,
+        connect(where(service)) as session,
+    ):
+        service.stop()
+        with pytest.raises(SessionLost, match=r"going away.*drain") as caught:
+            session.wait()
+        assert caught.value.reason == "drain"
+
+
+def test_much_there_and_back_in_little_memory(connect: Connect, tmp_path: Path) -> None:
+    size, block = 32 << 20, bytes(1 << 18)
+    memory = Memory([os.getpid()])
+    with (
+        launch.server(tmp_path, ["cat"]) as service,
+        connect(where(service)) as session,
+    ):
+
+        def feed() -> None:
+            for _ in range(size // len(block)):
+                session.send(block)
+            session.end_input()
+
+        feeding = threading.Thread(target=feed)
+        feeding.start()
+        # The process is held up, and so is whoever feeds it.
+        assert sum(len(chunk) for chunk in session.stdout) == size
+        feeding.join()
+        assert session.wait().code == 0
+    assert memory.growth() < 16 << 20
