@@ -33,8 +33,11 @@ from chimirror.system.loop import Loop  # noqa: E402
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from chimirror.control import Office
     from chimirror.service import Admission
     from chimirror.system.records import Records
+
+IDENTITY = 32  # characters of a session id, which may become a file's name
 
 
 def is_unit() -> bool:
@@ -57,6 +60,27 @@ class Alone(Service):
 
     __slots__ = ()
 
+    def is_steerable(self) -> bool:
+        """Where there is a place for our control socket, others have one, too."""
+        from chimirror.system import runtime
+
+        place = _control_place()
+        if place is None:
+            return False
+        with runtime.Inside():
+            return os.access(place, os.W_OK | os.X_OK, effective_ids=True)
+
+    def control_path(self, identity: str, secret: str) -> str | None:
+        """Beside the status file of its bridge."""
+        place = _control_place()
+        if place is None or len(identity) != IDENTITY:
+            return None
+        if not (identity.isascii() and identity.isalnum()):
+            return None
+        from chimirror.system import runtime
+
+        return f"{place}/{runtime.control(identity)}"
+
     def reason_for(self, status: int) -> str:
         """The unit's cgroup is the session's: what the kernel kills there is ours."""
         if status == -signal.SIGKILL and is_unit():
@@ -65,6 +89,13 @@ class Alone(Service):
             if cgroup.memory_kills():
                 return "out of memory"
         return super().reason_for(status)
+
+
+def _control_place() -> str | None:
+    from chimirror.system import runtime
+
+    place = runtime.directory(environment(), os.geteuid())
+    return None if place is None else f"{place}/{runtime.SESSIONS}"
 
 
 def make_records() -> Records:
@@ -88,22 +119,48 @@ def serve(
     session = Session(service, peer, found.source, found.sink, name)
 
     def drain() -> None:
-        session.close(1001, "drain")
+        for one in service.everybody():
+            one.close(1001, "drain")
+
+    def abort() -> None:
+        for one in service.everybody():
+            one.abort()
 
     for number in endings():
         loop.on_signal(number, drain)
-    loop.on_signal(signal.SIGUSR1, session.abort)
+    loop.on_signal(signal.SIGUSR1, abort)
     try:
         session.connection.begin()
         while service.connecting:
             loop.turn()
         gc.enable()
         show(service, session)
-        while service.sessions:
+        while not service.idle:
             loop.turn()
     finally:
         children.end_all()
     loop.close_all()
+
+
+def _make_office(service: Service, session: Session) -> Office | None:
+    """Our control socket, where there is a place for one.
+
+    With a user for each session, those who bring control connections are other bridges,
+    of other users and of the group that may enter the place.
+    """
+    path = service.control_path(session.identity, "")
+    if path is None:
+        return None
+    from chimirror.control import Office
+    from chimirror.system.doorbell import Doorbell
+    from chimirror.system.runtime import Inside
+
+    mode = 0o600 if service.config.user_range is None else 0o660
+    try:
+        with Inside():
+            return Office(service, Doorbell(path, mode))
+    except OSError:
+        return None  # not set up, or not for us: the session goes on without
 
 
 def show(service: Service, session: Session) -> None:
@@ -113,13 +170,17 @@ def show(service: Service, session: Session) -> None:
     if not (service.sessions and session.opened):
         return
     from chimirror.status import Status
+    from chimirror.system.runtime import Inside
 
-    status = Status(service, session)
+    status, office = Status(service, session), _make_office(service, session)
     try:
         while service.sessions:
             service.loop.turn()
     finally:
         status.remove()
+        if office is not None:
+            with Inside():
+                office.close()
 
 
 def main() -> None:

@@ -107,6 +107,10 @@ class Connection(Stream):
         self._loop.disarm(self)
         self.pause()
 
+    def hand_over(self, owner: Owner) -> None:
+        """Whoever is told from now on: it has turned out what the client wants."""
+        self._owner = owner
+
     def answer(self, response: bytes) -> None:
         """Send a final HTTP response and end."""
         if self.state == CONNECTING:

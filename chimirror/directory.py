@@ -76,24 +76,25 @@ class Directory:
         """See Apps; whoever is found for half a head only looks at its syntax."""
         if b"\r\n\r\n" not in head:
             return self.unnamed
-        return self._find(named(head))
+        return self.get(named(head))
 
     def all(self) -> Iterator[App]:
         """See Apps."""
         for name in appfile.names(self._path):
-            app = self._find(name)
+            app = self.get(name)
             if app is not self.unnamed and app.missing is None:
                 yield app
 
     def program(self, name: str) -> Program:
         """See Apps."""
-        app = self._find(name)
+        app = self.get(name)
         self.settle()
         if app.missing is not None:
             raise NoProgram(app.missing.get("detail") or app.missing["text"])
         return app.program
 
-    def _find(self, name: str) -> App:
+    def get(self, name: str) -> App:
+        """The application of that name, or one that says in `missing` why not."""
         if not appfile.is_name(name):
             return self.unnamed
         known = self._known.get(name)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from chimirror.service import Peer
 from chimirror.wire import http
+from chimirror.wire.handshake import CONTROL
 from chimirror.wire.opening import Opening
 
 TYPE_CHECKING = False
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
         def connection(self) -> Connection: ...
 
         def on_admitted(self, app: App, opening: Opening) -> None: ...
+
+        def on_control(self, opening: Opening, early: bytes) -> None: ...
 
 
 class Reception:
@@ -75,7 +78,9 @@ class Reception:
     def _read_request(self) -> None:
         peer, app = self._owner.peer, self._service.apps.find(self._head)
         found = app.openings.read(self._head, peer.address, peer.port)
-        if isinstance(found, Opening):
+        if isinstance(found, Opening) and found.framing == CONTROL:
+            self._let_steer(found)
+        elif isinstance(found, Opening):
             self._admit(app, found)
         elif found is not None:
             from chimirror.exhibit import exhibit
@@ -97,6 +102,17 @@ class Reception:
             raise service.no_room(cause)
         self._head = self._head[opening.size :]
         owner.on_admitted(app, opening)
+
+    def _let_steer(self, opening: Opening) -> None:
+        """It is for another session, where there is a way to it.
+
+        It stays a handshake in flight: whoever it is has still to be proved.
+        """
+        if not self._service.is_steerable():
+            text = "no session of this endpoint can be steered"
+            raise http.Refusal(503, text, cause="no-control")
+        early, self._head = self._head[opening.size :], b""
+        self._owner.on_control(opening, early)
 
     def on_start_failed(self, reason: str, shortage: bool) -> None:
         """No application: the log says why, the client that it is so."""

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from chimirror.apps import Apps
+    from chimirror.courier import Courier
+    from chimirror.helm import Helm
     from chimirror.options import Config
     from chimirror.session import Session
     from chimirror.system.application import Starter
@@ -109,6 +111,8 @@ class Service:
         "apps",
         "config",
         "connecting",
+        "couriers",
+        "helms",
         "loop",
         "sessions",
         "starter",
@@ -130,7 +134,9 @@ class Service:
         self._make_records = make_records
         self._records: Records | None = None
         self.admission: Admission = admission or Unlimited()
-        self.sessions: set[Session] = set()
+        self.sessions: dict[str, Session] = {}  # by their ids
+        self.couriers: set[Courier] = set()  # to those who steer sessions
+        self.helms: dict[str, Helm] = {}  # of the sessions that somebody steers
         self.connecting = 0  # handshakes in flight
 
     @property
@@ -165,8 +171,32 @@ class Service:
         """A handshake is over, one way or the other."""
         self.connecting -= 1
 
-    def on_session_end(self, session: Session) -> None:
-        """A session has been recorded and forgotten; for subclasses."""
+    def on_vacancy(self) -> None:
+        """A session has been recorded and forgotten, or a courier; for subclasses."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is nobody to serve."""
+        return not self.sessions and not self.couriers
+
+    def everybody(self) -> list[Session | Courier]:
+        """All that are served."""
+        return [*self.sessions.values(), *self.couriers]
+
+    # Control
+
+    @property
+    def number(self) -> int:
+        """Which of the workers of a server this is; for subclasses."""
+        return 0
+
+    def is_steerable(self) -> bool:
+        """Whether others can reach the control socket of our sessions; likewise."""
+        return False
+
+    def control_path(self, identity: str, secret: str) -> str | None:
+        """Where to ask for a session of this service that has such a secret."""
+        return None
 
     def fault(self, error: Exception, session: str) -> None:
         """A bug of ours met by one session: the log gets all of it."""

@@ -49,6 +49,7 @@ class Session(Exchange):
         "_opening",
         "_reception",
         "app",
+        "key",
         "opened",
         "peer",
         "status",
@@ -63,13 +64,14 @@ class Session(Exchange):
         self._admitted = False
         self._faulty = False
         self._opening: Opening | None = None  # until it is in the records
+        self.key = b""  # of what the client's secret is kept
         self.opened = 0.0
         self.status: int | None = None
         self.app = service.apps.unnamed  # till the request says which
         loop, config = service.loop, service.config
         self.application = Application(self, loop, service.starter, config, identity)
         self.connection = Connection(self, loop, config, source, sink)
-        service.sessions.add(self)
+        service.sessions[identity] = self
         service.connecting += 1
 
     # The request
@@ -114,6 +116,17 @@ class Session(Exchange):
         self._logged = ("stdout", "stderr")
         return config.stderr or "log"
 
+    def on_control(self, opening: Opening, early: bytes) -> None:
+        """It wants to steer another session: this one never begins."""
+        from chimirror.courier import Courier
+
+        service, reception = self._service, self._reception
+        assert reception is not None
+        self._reception = None
+        del service.sessions[self.identity]
+        self.application.forget()
+        Courier(service, self.connection, reception, self.peer).begin(opening, early)
+
     def on_application_failed(self, reason: str, shortage: bool) -> None:
         """There will be no session."""
         if self._reception is not None:
@@ -130,8 +143,19 @@ class Session(Exchange):
             return
         self._reception = None
         self.opened = self._active = self._service.loop.now
-        response = opening.response() + self._count(self.framing.opened(self.identity))
+        hello = self.framing.opened(self.identity, self._make_secret())
+        response = opening.response() + self._count(hello)
         self.connection.open(response, reception.leave())
+
+    def _make_secret(self) -> str:
+        """What the client can steer us with, where it can be told and can be used."""
+        service = self._service
+        if not self.framing.tells_secret or not service.is_steerable():
+            return ""
+        from chimirror import keys
+
+        secret, self.key = keys.make(service.number)
+        return secret
 
     # Time
 
@@ -220,14 +244,19 @@ class Session(Exchange):
     def _settle(self) -> None:
         """Once both halves have ended: write the record and forget everything."""
         service = self._service
-        if self not in service.sessions or self.connection.source >= 0:
+        if service.sessions.get(self.identity) is not self:
+            return
+        if self.connection.source >= 0:
             return
         if self.application.phase not in (IDLE, ENDED):
             return
-        service.sessions.discard(self)
+        del service.sessions[self.identity]
         if self._admitted:
             service.admission.leave(self.peer)
-        service.on_session_end(self)
+        service.on_vacancy()
+        helm = service.helms.pop(self.identity, None)
+        if helm is not None:
+            helm.end()
         if self.opened:
             from chimirror import report
 

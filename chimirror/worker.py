@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from sys import intern
 
-from chimirror import service
+from chimirror import keys, service
 from chimirror.control import Office
 from chimirror.entrance import Door, Seats
 from chimirror.service import Peer, Service, new_identity
@@ -17,6 +17,7 @@ from chimirror.session import Session
 from chimirror.system import heap, sinks
 from chimirror.system.activation import peer_uid, plain_address
 from chimirror.system.lean import environment, os, signal, socket
+from chimirror.system.listen import open_unix
 from chimirror.system.loop import EXCLUSIVE, NEVER, READ, Loop
 from chimirror.system.remote import RemoteStarter
 from chimirror.wire import jsontext, masking
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 HANDSHAKES = 512  # in flight; more wait in the listener's queue
 SHORTAGE_PAUSE = 0.25  # seconds without accepting, when the kernel has no room
 LATE = (
+    "chimirror.clerk",
+    "chimirror.courier",
     "chimirror.directory",
     "chimirror.liveness",
     "chimirror.murmur",
@@ -63,6 +66,7 @@ class Worker(Service):
     Args:
         table, number: the shared limits, and which of the workers we are.
         capacity: sessions that our descriptors allow.
+        office: the directory of all workers' control sockets.
     """
 
     __slots__ = (
@@ -71,6 +75,8 @@ class Worker(Service):
         "_doors",
         "_draining",
         "_expired",
+        "_number",
+        "_office",
         "_short",
         "_shortages",
         "armed",
@@ -87,11 +93,14 @@ class Worker(Service):
         table: Table,
         number: int,
         capacity: int,
+        office: str | None = None,
     ) -> None:
         seats = Seats(table, number)
         served = service.applications(config, environment())
         super().__init__(config, served, loop, starter, lambda: records, seats)
+        self._number = number
         self._capacity = capacity
+        self._office = office
         self._doors: list[Door] = []
         self._draining = self._expired = self._aborting = False
         self._short = False
@@ -109,6 +118,22 @@ class Worker(Service):
         self._doors = [Door(self, listener) for listener in listeners]
         self._admit()
         self.loop.run()
+
+    # Control
+
+    @property
+    def number(self) -> int:
+        """See Service."""
+        return self._number
+
+    def is_steerable(self) -> bool:
+        """See Service."""
+        return self._office is not None
+
+    def control_path(self, identity: str, secret: str) -> str | None:
+        """The worker that has made the secret knows it; it may be ourselves."""
+        number = keys.number(secret)
+        return None if number < 0 else f"{self._office}/{number}"
 
     # Accepting
 
@@ -141,7 +166,7 @@ class Worker(Service):
             not self._draining
             and not self._short
             and self.connecting < HANDSHAKES
-            and len(self.sessions) < self._capacity
+            and len(self.sessions) + len(self.couriers) < self._capacity
         )
         if room != self.open:
             self.open = room
@@ -181,15 +206,15 @@ class Worker(Service):
         """End every session at once."""
         self.drain()
         self._aborting = True
-        for session in list(self.sessions):
-            session.abort()
+        for one in self.everybody():
+            one.abort()
         self.loop.arm(self, self.loop.now + LAST_WORDS)
 
     def on_timer(self, now: float) -> None:
         """The drain timeout is over, or the shortage may be."""
         if self._aborting:
-            for session in list(self.sessions):
-                session.connection.finish()
+            for one in self.everybody():
+                one.connection.finish()
             self.loop.running = False
         elif self._expired:
             self.abort()
@@ -202,20 +227,20 @@ class Worker(Service):
     def _expire(self) -> None:
         """Sessions did not end by themselves: close them."""
         self._expired = True
-        for session in list(self.sessions):
-            session.close(1001, "drain")
-        every = [self.config, *(session.app.config for session in self.sessions)]
+        for one in self.everybody():
+            one.close(1001, "drain")
+        every = [self.config, *(one.app.config for one in self.sessions.values())]
         graces = max(config.stop_grace + config.kill_grace for config in every)
         self.loop.arm(self, self.loop.now + graces + MARGIN)
 
-    def on_session_end(self, session: Session) -> None:
-        """A session has ended: room for another."""
+    def on_vacancy(self) -> None:
+        """Somebody has left: room for another."""
         if not self.open:
             self._admit()
             self._leave_if_empty()
 
     def _leave_if_empty(self) -> None:
-        if self._draining and not self.sessions:
+        if self._draining and self.idle:
             self.loop.running = False
 
     def on_event(self, fd: int, events: int) -> None:
@@ -259,11 +284,13 @@ def run(
     loop = Loop()
     records.defer(loop.at_end)
     starter = RemoteStarter(loop, line)
-    worker = Worker(config, loop, starter, records, table, number, capacity)
+    worker = Worker(config, loop, starter, records, table, number, capacity, office)
     starter.on_deserted = worker.drain
     if pulse is not None:
         pulse.keep(loop, number)
-    desk = Office(worker, office, number) if office is not None else None
+    desk = None
+    if office is not None:
+        desk = Office(worker, open_unix(f"{office}/{number}", 0o600))
     try:
         worker.serve(listeners)
     finally:

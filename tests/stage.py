@@ -162,6 +162,7 @@ class Stage:
         arguments: options of the bridge; a COMMAND is added, unless --apps is there.
         admission: who may have a session; by default everybody.
         ends: the client's descriptor and ours, by default of a socketpair.
+        kind: of the service.
     """
 
     def __init__(
@@ -169,6 +170,7 @@ class Stage:
         *arguments: str,
         admission: Admission | None = None,
         ends: tuple[socket.socket, socket.socket] | None = None,
+        kind: type[Service] = Service,
     ) -> None:
         self.clock = Hourglass()
         self.loop = Loop(self.clock, self.clock)
@@ -176,7 +178,7 @@ class Stage:
         self.records = Notebook()
         command = [] if "--apps" in arguments else ["--", "program", "argument"]
         config = options.bridge([*arguments, *command])
-        self.service = Service(
+        self.service = kind(
             config,
             service.applications(config, {"PATH": "/bin", "SECRET": "x"}),
             self.loop,

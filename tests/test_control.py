@@ -9,28 +9,42 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chimirror.wire.control import INVALID_PARAMS, METHOD_NOT_FOUND, Fault, respond
+from chimirror.wire.control import INVALID_PARAMS, METHOD_NOT_FOUND, Call, Fault, serve
 
 done: list[str] = []
+kept: list[Call] = []
 NAMED = """{"jsonrpc": "2.0", "method": "subtract",
     "params": {"subtrahend": 23, "minuend": 42}, "id": 1}"""
 
 
-def perform(method: str, params: dict[str, Any] | list[Any]) -> object:
-    done.append(method)
-    if method == "subtract" and isinstance(params, list):
-        return params[0] - params[1]
-    if method == "subtract" and isinstance(params, dict):
-        return params["minuend"] - params["subtrahend"]
-    if method == "picky":
+def perform(call: Call) -> None:
+    done.append(call.method)
+    params = call.params
+    if call.method == "subtract" and isinstance(params, list):
+        call.answer(params[0] - params[1])
+    elif call.method == "subtract":
+        call.answer(call.named["minuend"] - call.named["subtrahend"])
+    elif call.method == "picky":
         raise Fault(INVALID_PARAMS, "not so")
-    if method == "update":
-        return None
-    raise Fault(METHOD_NOT_FOUND, f"no method {method}")
+    elif call.method == "named":
+        call.answer(sorted(call.named))
+    elif call.method == "update":
+        call.answer(None)
+    elif call.method == "later":
+        kept.append(call)
+    else:
+        raise Fault(METHOD_NOT_FOUND, f"no method {call.method}")
+
+
+def respond(line: bytes) -> bytes:
+    """All that is answered at once."""
+    answers: list[bytes] = []
+    serve(line, perform, answers.append)
+    return b"".join(answers)
 
 
 def ask(text: str) -> Any:
-    answer = respond(text.encode(), perform)
+    answer = respond(text.encode())
     assert answer.count(b"\n") == bool(answer)
     return json.loads(answer) if answer else None
 
@@ -96,7 +110,7 @@ def test_a_batch_is_answered_as_one() -> None:
 
 @given(st.binary(max_size=200))
 def test_garbage_gets_an_answer(line: bytes) -> None:
-    answer = respond(line, perform)
+    answer = respond(line)
     assert answer.endswith(b"\n")
 
 

@@ -78,8 +78,9 @@ def test_options_in_zsh(verb: str) -> None:
 def test_values() -> None:
     assert shell("bash", BASH, "sessions", "--sort", "") == list(listing.SORTS)
     for name in usage.VALUED:
-        if name not in ("--sort", "--since"):
+        if name not in ("--sort", "--since", "--apps"):
             assert shell("bash", BASH, "limit", name, "") == []
+    assert "/etc" in shell("bash", BASH, "manifest", "--apps", "/et")
     (sort,) = (line for line in shell("zsh", ZSH, "sessions", "") if "--sort" in line)
     assert f"({' '.join(listing.SORTS)})" in sort
 

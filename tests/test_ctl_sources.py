@@ -17,7 +17,7 @@ from chimirror.ctl import control, sources
 from chimirror.ctl.cgroups import Usage
 from chimirror.ctl.failure import Failure
 from chimirror.ctl.live import Live
-from chimirror.wire.control import Fault, respond
+from chimirror.wire.control import Call, Fault, serve
 from hosts import Machine, identity, status
 
 
@@ -191,6 +191,9 @@ def worker(
 
 
 def _serve(listener: socket.socket, perform: Callable[[str, Any], object]) -> None:
+    def answering(call: Call) -> None:
+        call.answer(perform(call.method, call.params))
+
     while True:
         try:
             connection, _ = listener.accept()
@@ -198,8 +201,10 @@ def _serve(listener: socket.socket, perform: Callable[[str, Any], object]) -> No
             return
         with connection, connection.makefile("rwb") as file:
             for line in file:
+                answers: list[bytes] = []
                 try:
-                    file.write(respond(line, perform))
+                    serve(line, answering, answers.append)
+                    file.write(b"".join(answers))
                     file.flush()
                 except BrokenPipeError:
                     break

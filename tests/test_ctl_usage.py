@@ -53,6 +53,8 @@ def test_options_are_those_of_the_text() -> None:
         ("log ab --follow", "log", ("ab",), {"--follow": ""}),
         ("close a b -- c", "close", ("a", "b", "c"), {}),
         ("history --since -2h", "history", (), {"--since": "-2h"}),
+        ("manifest", "manifest", (), {}),
+        ("manifest --apps=/a b", "manifest", ("b",), {"--apps": "/a"}),
         ("--help", "--help", (), {}),
         ("drain --version", "--version", (), {}),
     ],
@@ -81,6 +83,7 @@ def test_good_lines(
         ("limit --session 5", "--session is not an option; write --session-memory-max"),
         ("close", "close needs the ID of a session; chimirror-ctl sessions lists them"),
         ("show a b", "show takes one ID"),
+        ("manifest a b", "manifest takes one NAME"),
     ],
 )
 def test_bad_lines(line: str, said: str) -> None:

@@ -61,7 +61,7 @@ def test_a_framing_has_to_say_how() -> None:
     with pytest.raises(NotImplementedError):
         bare.encode("stdout", b"")
     assert bare.finish("stdout") == ([], 0)
-    assert bare.opened("x") == bare.ended(0, None) == bare.error("x") == b""
+    assert bare.opened("x", "") == bare.ended(0, None) == bare.error("x") == b""
 
 
 @pytest.mark.parametrize("name", ["json", "stdio"])
@@ -93,13 +93,13 @@ def test_json_in() -> None:
 
 def test_json_is_silent_about_the_session() -> None:
     made = framing.create("json", LIMIT)
-    assert made.opened("id") == b""
+    assert made.opened("id", "") == b""
     assert made.ended(0, None) == made.ended(None, "KILL") == b""
 
 
 def test_stdio_tells_of_the_session() -> None:
     made = framing.create("stdio", LIMIT)
-    told = [made.opened("12ab"), made.ended(0, None), made.ended(3, None)]
+    told = [made.opened("12ab", ""), made.ended(0, None), made.ended(3, None)]
     told.append(made.ended(None, "KILL"))
     assert frames_of(b"".join(told)) == [
         b'{"type":"session","id":"12ab"}',
@@ -177,7 +177,7 @@ def test_lines_in() -> None:
 
 def test_lines_say_nothing_of_themselves() -> None:
     made = framing.create("lines", LIMIT)
-    assert made.opened("id") == made.ended(0, None) == made.error("text") == b""
+    assert made.opened("id", "") == made.ended(0, None) == made.error("text") == b""
 
 
 def test_lines_carry_no_stderr() -> None:

@@ -25,6 +25,7 @@ UNITS = (
     "chimirror-zygote.socket",
     "chimirror-zygote.service",
     "chimirror.slice",
+    "run-chimirror.mount",
 )
 
 
@@ -84,6 +85,14 @@ def everything_is_there(machine: Machine, installed: set[str]) -> None:
     said = machine.do("chimirror-ctl", "history")  # reads the journal
     assert "systemd-python" not in said
     machine.do("systemd-analyze", "verify", "--man=no", "--recursive-errors=no", *UNITS)
+    # At every start of the machine it is there before what is made in it.
+    mount = machine.do("systemctl", "show", "run-chimirror.mount", "-P", "Before")
+    tmpfiles = "systemd-tmpfiles-setup.service"
+    made = machine.do("systemctl", "show", tmpfiles, "-P", "After")
+    wanted = machine.do("systemctl", "show", "local-fs.target", "-P", "Wants")
+    assert "local-fs.target" in mount.split()
+    assert "local-fs.target" in made.split()
+    assert "run-chimirror.mount" in wanted.split()
     listed = machine.do("journalctl", "--dump-catalog")
     assert "Subject: A session has started" in listed
     assert "Subject: A request was refused" in listed

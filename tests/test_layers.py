@@ -30,7 +30,6 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
             "foster",
             "nursery",
             "zygote",
-            "control",
             "herald",
         },
         {"session", "options", "wire", "system"},
@@ -40,8 +39,13 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "ctl": ({"ctl"}, {"apps", "appfile", "options", "wire", "system"}),
     "session": (
         {
+            "clerk",
             "connection",
+            "control",
+            "courier",
             "exchange",
+            "helm",
+            "keys",
             "liveness",
             "murmur",
             "reception",

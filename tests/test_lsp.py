@@ -305,7 +305,7 @@ def test_both_ways(messages: list[bytes]) -> None:
 
 def test_it_says_nothing_of_itself() -> None:
     made = framing.create("lsp", MOST)
-    assert made.opened("id") == made.ended(0, None) == made.error("text") == b""
+    assert made.opened("id", "") == made.ended(0, None) == made.error("text") == b""
 
 
 def test_it_carries_no_stderr() -> None:

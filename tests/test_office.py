@@ -10,8 +10,6 @@ import json
 import os
 import signal
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from chimirror.system import runtime
 from launch import Service, server
 from peers import Closed, Peer, payload_of
 from settling import until
+from steering import asking
 
 
 @pytest.fixture
@@ -30,29 +29,6 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     found = runtime.directory(os.environ, os.geteuid())
     assert found is not None
     return Path(found)
-
-
-@contextmanager
-def asking(path: Path) -> Iterator[Asker]:
-    until(path.exists, "the control socket")
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(30)
-        connection.connect(str(path))
-        yield Asker(connection)
-
-
-class Asker:
-    """One client of a control socket."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        self.connection = connection
-        self.file = connection.makefile("rb")
-
-    def ask(self, method: str, **params: object) -> Any:
-        call = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
-        self.connection.sendall(json.dumps(call).encode() + b"\n")
-        answer = json.loads(self.file.readline())
-        return answer.get("result", answer.get("error"))
 
 
 def office(place: Path, service: Service, number: int = 0) -> Path:
@@ -124,7 +100,7 @@ def test_mistakes(
         server(tmp_path, ["cat"], "--workers=1") as service,
         asking(office(place, service)) as clerk,
     ):
-        assert clerk.ask(method, **params)["code"] == code
+        assert clerk.ask(method, **params) == code
         clerk.connection.sendall(b'{"jsonrpc":"2.0","id":1,"method":"status",')
         clerk.connection.sendall(b'"params":[]}\n')
         assert json.loads(clerk.file.readline())["error"]["code"] == -32602

@@ -26,6 +26,18 @@ from settling import until
 pytestmark = pytest.mark.timeout(120)
 
 CROWD = 100
+FILLED = "/run/chimirror/servers/full"
+# Fills what it may write to, for every line that it reads.
+FILLER = f"""
+import sys
+for line in sys.stdin:
+    try:
+        with open("{FILLED}", "wb") as file:
+            while file.write(bytes(1 << 20)):
+                pass
+    except OSError as error:
+        print(error.strerror, flush=True)
+"""
 
 
 @pytest.fixture
@@ -47,6 +59,26 @@ def test_sessions_in_one_service(server: Machine) -> None:
         assert Path(f"/proc/{pid}/oom_score_adj").read_text().strip() == "1000"
         supervisor = main_process(server, SERVER)
         assert Path(f"/proc/{supervisor}/oom_score_adj").read_text().strip() == "0"
+
+
+def test_an_application_cannot_fill_run(server: Machine) -> None:
+    server.write("/opt/filler.py", FILLER)
+    server.configure("/usr/bin/python3", "/opt/filler.py")
+    before = free(server, "/run")
+    with ExitStack() as stack:
+        peer = open_session(server, stack, SERVER_PORT)
+        peer.send(1)
+        assert peer.output(24) == b"No space left on device\n"
+        assert free(server, "/run/chimirror") == 0
+        assert free(server, "/run") > before / 2
+        open_session(server, stack, SERVER_PORT)
+        listed = server.do("chimirror-ctl", "sessions").splitlines()
+        assert len(listed) == 3
+    server.path(FILLED).unlink()
+
+
+def free(machine: Machine, place: str) -> int:
+    return int(machine.do("stat", "--file-system", "--format=%f", place))
 
 
 def test_restart_loses_no_waiting_connection(server: Machine) -> None:

@@ -968,7 +968,7 @@ def test_a_descriptor_that_cannot_be_watched(monkeypatch: pytest.MonkeyPatch) ->
             session.Session(
                 stage.service, stage.session.peer, theirs.fileno(), theirs.fileno(), "x"
             )
-        assert stage.service.sessions == {stage.session}
+        assert stage.service.sessions == {IDENTITY: stage.session}
         assert stage.service.connecting == 1
 
 

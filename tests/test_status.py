@@ -149,21 +149,19 @@ def test_a_bridge_shows_itself(tmp_path: Path) -> None:
         base, made = tmp_path / "chimirror", False
         (base / "sessions").mkdir(parents=True)
     try:
-        before = set((base / "sessions").iterdir())
         with (
             Bridge(["cat"], XDG_RUNTIME_DIR=str(tmp_path)) as bridge,
             Peer(bridge.socket) as peer,
         ):
-            assert peer.open().status == 101
-            until(
-                lambda: set((base / "sessions").iterdir()) - before, "its status file"
-            )
-            (file,) = set((base / "sessions").iterdir()) - before
-            until(file.read_text, "its first line")
+            assert peer.open(framing="stdio").status == 101
+            identity = peer.message()["id"]
+            file = base / "sessions" / identity
+            until(lambda: file.exists() and file.read_text(), "its first line")
             assert json.loads(file.read_text())["pid"] == bridge.pid
+            until(file.with_suffix(".control").is_socket, "its control socket")
             peer.close()
             bridge.finish()
-        assert set((base / "sessions").iterdir()) == before
+        assert not list((base / "sessions").glob(f"{identity}*"))
     finally:
         if made:
             (base / "sessions").rmdir()

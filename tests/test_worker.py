@@ -142,7 +142,7 @@ class Shop:
     def close(self) -> None:
         for peer in self.peers:
             peer.close()
-        for session in list(self.worker.sessions):
+        for session in list(self.worker.sessions.values()):
             session.connection.finish()
             session.application.kill()
         self.crowd.close()

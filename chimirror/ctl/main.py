@@ -15,6 +15,7 @@ from chimirror.ctl import (
     limits,
     listing,
     log,
+    manifest,
     usage,
 )
 from chimirror.ctl.failure import Failure, say
@@ -42,6 +43,7 @@ VERBS: dict[str, Verb] = {
     "limit": limit.limit,
     "drain": ending.drain,
     "check": check.check,
+    "manifest": manifest.manifest,
 }
 
 

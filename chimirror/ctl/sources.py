@@ -19,6 +19,7 @@ from chimirror.ctl.failure import Failure, say
 from chimirror.ctl.fields import Malformed, decode
 from chimirror.ctl.host import SLICE
 from chimirror.ctl.live import Live
+from chimirror.system import runtime
 from chimirror.system.runtime import SERVERS, SESSIONS
 
 TYPE_CHECKING = False
@@ -145,6 +146,7 @@ def _plain(host: Host, path: str, one: Live) -> bool:
             return True
         if not os.path.exists(f"{host.proc}/{one.pid}"):
             os.unlink(path)
+            os.unlink(runtime.control(path))
     except OSError:
         pass  # it has gone by itself, or is not ours to take away
     return False

@@ -33,6 +33,7 @@ Usage:
   chimirror-ctl limit [options]
   chimirror-ctl drain [options]
   chimirror-ctl check [options]
+  chimirror-ctl manifest [options] [NAME]
   chimirror-ctl --help
   chimirror-ctl --version
 
@@ -48,6 +49,8 @@ Verbs:
   limit                        Change limits.
   drain                        Accept nothing any more, let sessions end.
   check                        Is this machine set up right, and if not, what to do.
+  manifest                     What an application tells its clients, as AsyncAPI;
+                               without a NAME, the list of all.
 
 Options:
   --json                       sessions, show, history, stats, limits, check: print
@@ -76,6 +79,9 @@ Options:
   --sessions-per-source N      limit: sessions at once from one address.
   --runtime                    limit: until the machine restarts.
   --now                        drain: end the sessions, with 1001 drain.
+  --apps DIR                   manifest: where the application files are
+                               (/etc/chimirror/apps).
+  --url URL                    manifest: of the server, such as wss://play.example.
   --help                       Print this text and exit.
   --version                    Print the version and exit.
 
@@ -115,6 +121,7 @@ VERBS = {
     "limit": (*LIMITS, "--runtime"),
     "drain": ("--now",),
     "check": ("--json",),
+    "manifest": ("--apps", "--url"),
 }
 FLAGS = ("--json", "--watch", "--follow", "--runtime", "--now", "--help", "--version")
 VALUED = (
@@ -125,6 +132,8 @@ VALUED = (
     "--younger",
     "--since",
     "--lines",
+    "--apps",
+    "--url",
     *LIMITS,
 )
 SHORT = {"-f": "--follow"}
@@ -136,7 +145,7 @@ class Given(NamedTuple):
 
     Attributes:
         verb: one of VERBS, --help or --version.
-        ids: of sessions, as they were typed.
+        ids: of sessions, as they were typed; or the name of an application.
         options: those that were given, by name; a flag's value is "".
     """
 
@@ -226,6 +235,8 @@ def _fault(words: Sequence[str]) -> str:
         close = get_close_matches(verb, VERBS, n=1)
         hint = f"write {close[0]}" if close else "--help lists the verbs"
         return f'"{verb}" is not a verb; {hint}'
+    if f"{verb} [options] [NAME]" in USAGE:
+        return f"{verb} takes one NAME"
     if f"{verb} ID" not in USAGE and f"{verb} [options] ID" not in USAGE:
         return f'{verb} takes no "{ids[0]}"' if ids else f"{verb} cannot be read"
     if not ids:

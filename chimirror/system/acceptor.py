@@ -5,16 +5,22 @@ When the kernel has no room it pauses and tries again. Knows no protocol.
 
 from __future__ import annotations
 
-import socket
-
+from chimirror.system.lean import socket
 from chimirror.system.loop import NEVER, READ
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Protocol
 
-    from chimirror.system.listen import Listener
     from chimirror.system.loop import Loop
+
+    class Listening(Protocol):
+        """A listening socket: listen.Listener, or a bridge's."""
+
+        @property
+        def fd(self) -> int: ...
+
+        def remove(self) -> None: ...
 
     class Owner(Protocol):
         """Who is told."""
@@ -25,6 +31,8 @@ if TYPE_CHECKING:
 
 
 SHORTAGE_PAUSE = 0.25  # seconds without accepting, when the kernel has no room
+
+_accept = socket.socket._accept  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 class Acceptor:
@@ -37,7 +45,7 @@ class Acceptor:
 
     __slots__ = ("_listener", "_loop", "_owner", "armed", "deadline")
 
-    def __init__(self, loop: Loop, listener: Listener, owner: Owner) -> None:
+    def __init__(self, loop: Loop, listener: Listening, owner: Owner) -> None:
         self._loop = loop
         self._listener = listener
         self._owner = owner
@@ -47,9 +55,9 @@ class Acceptor:
 
     def on_event(self, fd: int, events: int) -> None:
         """A client has connected."""
-        listener = socket.socket(fileno=fd)
+        listener = socket.socket(-1, -1, -1, fd)
         try:
-            client = listener.accept()[0]
+            client = _accept(listener)[0]
         except (BlockingIOError, ConnectionAbortedError):
             return
         except OSError:  # no descriptor is left, or no memory
@@ -58,7 +66,7 @@ class Acceptor:
             return
         finally:
             listener.detach()
-        self._owner.on_client(client)
+        self._owner.on_client(socket.socket(-1, -1, -1, client))
 
     def on_timer(self, now: float) -> None:
         """Perhaps there is room again."""

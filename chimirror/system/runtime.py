@@ -1,6 +1,7 @@
 """Where a running chimirror can be asked: the places, and nothing about what is there.
 
     RUNTIME/sessions/ID          the status of one bridge's session (statusfile)
+    RUNTIME/sessions/ID.control  its control socket
     RUNTIME/servers/PID/NUMBER   the control socket of one worker of a server
 
 RUNTIME is /run/chimirror for root, and under systemd, where tmpfiles.d(5) has made it;
@@ -33,6 +34,11 @@ def directory(environ: Mapping[str, str], uid: int) -> str | None:
     return _own(environ)
 
 
+def control(session: str) -> str:
+    """The name of a session's control socket, beside its status."""
+    return f"{session}.control"
+
+
 class Inside:
     """A context in which our saved group is the effective one, and may enter."""
 
@@ -48,11 +54,12 @@ class Inside:
 
 def forget(session: str) -> None:
     """Take away what a bridge left that was killed; its user is ours now."""
-    try:
-        with Inside():
-            os.unlink(f"{SYSTEM}/{SESSIONS}/{session}")
-    except OSError:
-        pass  # it was not killed, or somebody else has tidied up
+    for name in (session, control(session)):
+        try:
+            with Inside():
+                os.unlink(f"{SYSTEM}/{SESSIONS}/{name}")
+        except OSError:
+            pass  # it was not killed, or somebody else has tidied up
 
 
 def every(environ: Mapping[str, str], uid: int) -> list[str]:

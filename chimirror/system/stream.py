@@ -38,6 +38,7 @@ class Stream:
         "sink",
         "source",
     )
+    read_size = READ_SIZE  # bytes, once per turn
 
     def __init__(self, loop: Loop, source: int, sink: int) -> None:
         self._loop = loop
@@ -219,7 +220,7 @@ class Stream:
 
     def _read(self) -> None:
         try:
-            data = os.read(self.source, READ_SIZE)
+            data = os.read(self.source, self.read_size)
         except BlockingIOError:
             return
         except OSError:

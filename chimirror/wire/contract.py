@@ -70,6 +70,7 @@ class Framing:
     name: str
     subprotocol: bytes
     default_stderr: str
+    tells_secret = False  # its first frame has a place for it
 
     def decode(self, message: bytes) -> Request:
         """Returns what a client's message asks for; bytes are for stdin."""
@@ -98,8 +99,12 @@ class Framing:
         """Returns the frames for what was kept back, at the end of the output."""
         return [], 0
 
-    def opened(self, session_id: str) -> bytes:
-        """Returns the first frame of the session, or nothing."""
+    def opened(self, session_id: str, secret: str) -> bytes:
+        """Returns the first frame of the session, or nothing.
+
+        Args:
+            secret: for those who may steer the session; empty where nobody can.
+        """
         return _NOTHING
 
     def ended(self, code: int | None, signal: str | None) -> bytes:

@@ -1,7 +1,8 @@
-"""JSON-RPC 2.0: one line in, one line out (https://www.jsonrpc.org/specification).
+"""JSON-RPC 2.0: requests and answers, one of them, or a batch, in each line.
 
-Pure: what a method does is its caller's matter. A notification (no `id`) is obeyed and
-not answered; a batch is answered as a batch.
+Pure: what a method does is its caller's matter, and when: a call is answered once, at
+once or later (https://www.jsonrpc.org/specification). A notification (no `id`) is
+obeyed and not answered; a batch is answered as a batch, when its last answer is there.
 """
 
 from __future__ import annotations
@@ -14,12 +15,19 @@ if TYPE_CHECKING:
     from typing import Any
 
     Params = dict[str, Any] | list[Any]
-    Perform = Callable[[str, Params], object]
+    Object = dict[str, Any]
+    Tell = Callable[[Object | None], None]  # None: no answer is due
 
 PARSE_ERROR = -32700
 INVALID_REQUEST = -32600
 METHOD_NOT_FOUND = -32601
 INVALID_PARAMS = -32602
+# Our own, of the range that is left to servers.
+BUSY = -32000
+NOT_AUTHORIZED = -32001
+
+LONGEST = 1 << 18  # bytes of a line
+BATCH = 100  # requests of one: a bound for its answer, and for the time it takes
 
 
 class Fault(Exception):
@@ -34,47 +42,141 @@ class Fault(Exception):
         self.code = code
 
 
-def respond(line: bytes, perform: Perform) -> bytes:
-    """The answer to one line, its line break included; empty where none is due.
+class Call:
+    """One request, to be answered once.
+
+    Attributes:
+        method, params: what is asked for.
+        awaited: whether there is an answer to come; False for a notification.
+    """
+
+    __slots__ = ("_identity", "_tell", "awaited", "method", "params")
+
+    def __init__(
+        self,
+        method: str,
+        params: Params,
+        identity: object,
+        tell: Tell,
+        *,
+        awaited: bool,
+    ) -> None:
+        self.method = method
+        self.params = params
+        self._identity = identity
+        self._tell = tell
+        self.awaited = awaited
+
+    @property
+    def named(self) -> Object:
+        """The params, which go by name.
+
+        Raises:
+            Fault: they do not.
+        """
+        if not isinstance(self.params, dict):
+            raise Fault(INVALID_PARAMS, "params go by name")
+        return self.params
+
+    def answer(self, result: object) -> None:
+        """Answer with what JSON has a form for."""
+        self.pass_on({"result": result})
+
+    def fail(self, fault: Fault) -> None:
+        """Answer with an error."""
+        self.pass_on({"error": _error(fault)})
+
+    def pass_on(self, outcome: Object) -> None:
+        """Answer with what somebody else has answered: its `result` or `error`."""
+        if not self.awaited:
+            self._tell(None)
+            return
+        self._tell({"jsonrpc": "2.0", "id": self._identity, **outcome})
+
+
+def parse(line: bytes) -> object:
+    """What a line says.
+
+    Raises:
+        Fault: it is not JSON.
+    """
+    try:
+        return orjson.loads(line)
+    except ValueError as error:
+        raise Fault(PARSE_ERROR, f"not JSON: {error}") from None
+
+
+def serve(
+    line: bytes, perform: Callable[[Call], None], reply: Callable[[bytes], None]
+) -> None:
+    """Have what a line asks for performed.
 
     Args:
         line: what came, with or without its end.
-        perform: does what a method says and returns its result, which JSON has a form
-            for; raises Fault.
+        perform: does what a call says and answers it, or keeps it, or raises Fault.
+        reply: given each answer that is due, its line break included.
     """
     try:
-        message = orjson.loads(line)
-    except ValueError as error:
-        return _line(_failed(None, Fault(PARSE_ERROR, f"not JSON: {error}")))
-    if not isinstance(message, list):
-        answer = _answer(message, perform)
-        return b"" if answer is None else _line(answer)
-    if not message:
-        return _line(_failed(None, Fault(INVALID_REQUEST, "an empty batch")))
-    answers = [_answer(one, perform) for one in message]
-    due = [one for one in answers if one is not None]
-    return _line(due) if due else b""
-
-
-def _answer(message: object, perform: Perform) -> dict[str, object] | None:
-    """The answer to one request; None for a notification."""
-    identity = message.get("id") if isinstance(message, dict) else None
-    if not isinstance(identity, (str, int, float, type(None))):
-        identity = None
-    try:
-        result = perform(*_read(message))
+        take(parse(line), perform, reply)
     except Fault as fault:
-        wrong = fault.code == INVALID_REQUEST
-        if wrong or (isinstance(message, dict) and "id" in message):
-            return _failed(identity, fault)
-        return None
-    assert isinstance(message, dict)
-    if "id" not in message:
-        return None
-    return {"jsonrpc": "2.0", "id": identity, "result": result}
+        reply(failure(fault))
 
 
-def _read(message: object) -> tuple[str, Params]:
+def take(
+    message: object, perform: Callable[[Call], None], reply: Callable[[bytes], None]
+) -> None:
+    """Do the same with what has been parsed.
+
+    Raises:
+        Fault: a batch that cannot be one.
+    """
+    if not isinstance(message, list):
+        _perform(message, perform, lambda one: reply(encode(one)) if one else None)
+        return
+    if not 0 < len(message) <= BATCH:
+        raise Fault(INVALID_REQUEST, f"a batch has 1 to {BATCH} requests")
+    batch = _Batch(len(message), reply)
+    for one in message:
+        _perform(one, perform, batch.tell)
+
+
+class _Batch:
+    """The answers to a batch, until all are there."""
+
+    __slots__ = ("_answers", "_missing", "_reply")
+
+    def __init__(self, size: int, reply: Callable[[bytes], None]) -> None:
+        self._missing = size
+        self._reply = reply
+        self._answers: list[Object] = []
+
+    def tell(self, answer: Object | None) -> None:
+        """One of them is there, or not due."""
+        self._missing -= 1
+        if answer is not None:
+            self._answers.append(answer)
+        if not self._missing and self._answers:
+            self._reply(encode(self._answers))
+
+
+def _perform(message: object, perform: Callable[[Call], None], tell: Tell) -> None:
+    try:
+        call = _read(message, tell)
+    except Fault as fault:
+        tell(_failed(_identity(message), fault))
+        return
+    try:
+        perform(call)
+    except Fault as fault:
+        call.fail(fault)
+
+
+def _identity(message: object) -> object:
+    found = message.get("id") if isinstance(message, dict) else None
+    return found if isinstance(found, (str, int, float)) else None
+
+
+def _read(message: object, tell: Tell) -> Call:
     if not isinstance(message, dict) or message.get("jsonrpc") != "2.0":
         raise Fault(INVALID_REQUEST, 'a request is an object with "jsonrpc":"2.0"')
     method, params = message.get("method"), message.get("params", {})
@@ -82,13 +184,27 @@ def _read(message: object) -> tuple[str, Params]:
         raise Fault(INVALID_REQUEST, '"method" is not a string')
     if not isinstance(params, (dict, list)):
         raise Fault(INVALID_REQUEST, '"params" is neither an object nor an array')
-    return method, params
+    return Call(method, params, _identity(message), tell, awaited="id" in message)
 
 
-def _failed(identity: object, fault: Fault) -> dict[str, object]:
-    error = {"code": fault.code, "message": str(fault)}
-    return {"jsonrpc": "2.0", "id": identity, "error": error}
+def notification(method: str, params: Params) -> bytes:
+    """The line that tells something to whoever did not ask."""
+    return encode({"jsonrpc": "2.0", "method": method, "params": params})
 
 
-def _line(answer: object) -> bytes:
-    return orjson.dumps(answer, option=orjson.OPT_APPEND_NEWLINE)
+def failure(fault: Fault) -> bytes:
+    """The line that answers a request whose id nobody knows."""
+    return encode(_failed(None, fault))
+
+
+def encode(message: object) -> bytes:
+    """A line."""
+    return orjson.dumps(message, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _failed(identity: object, fault: Fault) -> Object:
+    return {"jsonrpc": "2.0", "id": identity, "error": _error(fault)}
+
+
+def _error(fault: Fault) -> Object:
+    return {"code": fault.code, "message": str(fault)}

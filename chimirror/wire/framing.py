@@ -94,6 +94,7 @@ class Stdio(Json):
 
     name = "stdio"
     subprotocol = b"chimirror.stdio.v1"
+    tells_secret = True
 
     def gather(self, events: list[Any]) -> bytes | None:
         return None  # not every message is for stdin
@@ -114,8 +115,9 @@ class Stdio(Json):
             return _signal(request.get("name"))
         return Mistake("type is none of stdin, eof, signal")
 
-    def opened(self, session_id: str) -> bytes:
-        return _frame(b'{"type":"session","id":"%b"}' % session_id.encode())
+    def opened(self, session_id: str, secret: str) -> bytes:
+        told = f',"secret":"{secret}"' if secret else ""
+        return _frame(f'{{"type":"session","id":"{session_id}"{told}}}'.encode())
 
     def ended(self, code: int | None, signal: str | None) -> bytes:
         if signal is not None:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from chimirror.wire.http import Request
     from chimirror.wire.visit import Visit
 
+# Instead of a framing: no session, but the control of one.
+CONTROL = "control"
+_CONTROL_V1 = b"chimirror.control.v1"
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -241,7 +244,7 @@ def _choose(request: Request, policy: Policy) -> tuple[bytes | None, str]:
     if request.get(b"sec-websocket-protocol") is None:
         return None, policy.framings[0]
     for name in request.elements(b"sec-websocket-protocol"):
-        framing = policy.subprotocols.get(name)
+        framing = CONTROL if name == _CONTROL_V1 else policy.subprotocols.get(name)
         if framing is not None:
             return name, framing
     text = f"no subprotocol that is served here was offered; ours: {policy.offer()}"

@@ -27,6 +27,7 @@ VERSION = "3.0.0"
 _HEADER = "Sec-WebSocket-Protocol"
 _CLOSES = (
     (1000, "exit 0", "the application exited with status 0"),
+    (1000, "closed", "the session was closed over its control part"),
     (1001, "idle", "nothing was said for too long"),
     (1001, "time", "the session was too long"),
     (1001, "drain", "the server is going down; connect again"),

@@ -167,10 +167,11 @@ def _stdin(side: _Side) -> Object:
     }
 
 
-def _object(kind: str, **members: Object) -> Object:
+def _object(kind: str, optional: tuple[str, ...] = (), **members: Object) -> Object:
     """An object with that type and these members, or more."""
     properties = {"type": {"type": "string", "const": kind}, **members}
-    return {"type": "object", "required": [*properties], "properties": properties}
+    required = [name for name in properties if name not in optional]
+    return {"type": "object", "required": required, "properties": properties}
 
 
 def _message(summary: str, payload: Object, examples: Iterable[object] = ()) -> Object:
@@ -182,8 +183,9 @@ def _message(summary: str, payload: Object, examples: Iterable[object] = ()) -> 
 
 _UNTOLD = _Side("", None, ())
 _SESSION = _message(
-    "The first message of a session; the id is that of the server's records.",
-    _object("session", id={"type": "string"}),
+    "The first message of a session; the id is that of the server's records, and the "
+    "secret, where there is one, is for those who may steer it.",
+    _object("session", ("secret",), id={"type": "string"}, secret={"type": "string"}),
 )
 _EXIT = _message(
     "The last message of a session: how the application ended.",

@@ -21,12 +21,13 @@ class Deaf(Framing):
         framing: of this session.
     """
 
-    __slots__ = ("_framing", "default_stderr", "name")
+    __slots__ = ("_framing", "default_stderr", "name", "tells_secret")
 
     def __init__(self, framing: Framing) -> None:
         self._framing = framing
         self.name = framing.name
         self.default_stderr = framing.default_stderr
+        self.tells_secret = framing.tells_secret
 
     def decode(self, message: bytes) -> Request:
         return Violation(POLICY, "this application only sends")
@@ -37,8 +38,8 @@ class Deaf(Framing):
     def finish(self, stream: str) -> Buffers:
         return self._framing.finish(stream)
 
-    def opened(self, session_id: str) -> bytes:
-        return self._framing.opened(session_id)
+    def opened(self, session_id: str, secret: str) -> bytes:
+        return self._framing.opened(session_id, secret)
 
     def ended(self, code: int | None, signal: str | None) -> bytes:
         return self._framing.ended(code, signal)

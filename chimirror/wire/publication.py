@@ -29,9 +29,7 @@ class Publication:
     __slots__ = ("_tag", "_text", "status")
 
     def __init__(self, document: object, request: Request) -> None:
-        import json
-
-        self._text = json.dumps(document, indent=2) + "\n"
+        self._text = text(document)
         self._tag = _tag(self._text)
         self.status = 304 if _is_known(self._tag, request) else 200
 
@@ -46,10 +44,17 @@ class Publication:
         )
 
 
-def _tag(text: str) -> str:
+def text(document: object) -> str:
+    """A document as it is handed out: all ASCII, so that it moves no cursor either."""
+    import json
+
+    return json.dumps(document, indent=2).replace("\x7f", "\\u007f") + "\n"
+
+
+def _tag(body: str) -> str:
     from _blake2 import blake2b  # what hashlib would take 10 ms to find
 
-    return f'"{blake2b(text.encode(), digest_size=_TAG_BYTES).hexdigest()}"'
+    return f'"{blake2b(body.encode(), digest_size=_TAG_BYTES).hexdigest()}"'
 
 
 def _is_known(tag: str, request: Request) -> bool:

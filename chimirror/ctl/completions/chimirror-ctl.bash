@@ -2,7 +2,7 @@
 # to the usage text. It is named chimirror-ctl where bash-completion looks for it.
 
 _chimirror_ctl() {
-    local verbs='sessions show log history stats close kill limits limit drain check'
+    local verbs='sessions show log history stats close kill limits limit drain check manifest'
     local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
     local verb='' options='' word
     for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
@@ -22,7 +22,11 @@ _chimirror_ctl() {
             mapfile -t COMPREPLY < <(compgen -W '1h 1d today yesterday' -- "$current")
             return
             ;;
-        --peer | --application | --older | --younger | --lines | \
+        --apps)
+            mapfile -t COMPREPLY < <(compgen -d -- "$current")
+            return
+            ;;
+        --peer | --application | --older | --younger | --lines | --url | \
             --*-max | --cpu-quota | --session-timeout | --sessions | --sessions-per-source)
             return
             ;;
@@ -40,6 +44,7 @@ _chimirror_ctl() {
                 --runtime'
             ;;
         drain) options='--now' ;;
+        manifest) options='--apps --url' ;;
     esac
     case $verb in show | log | close | kill)
         if [[ $current != -* ]]; then
