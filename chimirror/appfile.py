@@ -157,6 +157,10 @@ def _read_compiled(path: str, source: Source) -> Fields | None:
         return None
     finally:
         os.close(fd)
+    return _load(data, source)
+
+
+def _load(data: bytes, source: Source) -> Fields | None:
     if not data.startswith(_MARK):
         return None
     try:

@@ -49,7 +49,9 @@ class App:
     Args:
         config: what holds for it, from its file and from the command line.
         inherited: the environment of this process, from which the allow-list takes.
+        said: see Interface.
         missing: see Policy.
+        most: live sessions of it in a server; 0 for as many as there are of all.
 
     Attributes:
         name: as in its path; empty for the one of a COMMAND.
@@ -65,6 +67,7 @@ class App:
         "config",
         "environment",
         "missing",
+        "most",
         "name",
         "openings",
         "policy",
@@ -79,8 +82,10 @@ class App:
         *,
         said: Mapping[str, Any] | None = None,
         missing: Mapping[str, Any] | None = None,
+        most: int = 0,
     ) -> None:
         self.name = name
+        self.most = most
         self.config = config
         self._said = said or {}
         self.missing = missing

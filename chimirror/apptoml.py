@@ -10,10 +10,13 @@ from __future__ import annotations
 import re
 import tomllib
 from difflib import get_close_matches
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from chimirror.options import SERVER_ONLY, SHARED, Option
 from chimirror.wire.schema import faults, unfit
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 OF_A_FILE = """
     framing stderr subprotocol origin direction max-message max-sessions idle-timeout
@@ -25,7 +28,8 @@ OPTIONS = {
     for option in SERVER_ONLY + SHARED
     if option.name.removeprefix("--") in OF_A_FILE
 }
-TABLES = {"env": "NAME", "subprotocol": "NAME"}
+KEYS = ("command", "arguments", *OF_A_FILE, "interface")
+TABLES = {"env": 'NAME = "value"', "subprotocol": 'mcp = "lines"'}
 LISTS = {"framing", "pass-env", "origin", "env-file"}
 BEARING = ("env-file", "framing", "subprotocol", "direction")  # on other keys
 TEXTS = ("title", "purpose", "version")
@@ -151,15 +155,12 @@ def check(document: dict[str, Any]) -> Fields:
         elif key == "interface":
             fields["interface"] = _interface(value)
         elif key not in ("command", "arguments"):
-            raise Wrong((key,), _unknown(key, [*OPTIONS, *_OTHERS]))
+            raise Wrong((key,), _unknown(key, KEYS))
     _match(fields)
     return fields
 
 
-_OTHERS = ("command", "arguments", "interface")
-
-
-def _unknown(key: str, known: list[str]) -> str:
+def _unknown(key: str, known: Sequence[str]) -> str:
     close = get_close_matches(key, known, n=1)
     hint = f"write {close[0]}" if close else f"the keys are {', '.join(known)}"
     return f'"{key}" is no key here; {hint}'
@@ -238,7 +239,7 @@ def _texts(key: str, value: object) -> list[str]:
     path = (key,)
     if key in TABLES:
         if not isinstance(value, dict):
-            raise Wrong(path, f"{_what(value)}; write {key} = {{ {_EXAMPLES[key]} }}")
+            raise Wrong(path, f"{_what(value)}; write {key} = {{ {TABLES[key]} }}")
         pairs = [(name, _string((key, name), each)) for name, each in value.items()]
         return [f"{name}={each}" for name, each in pairs]
     if key in LISTS and isinstance(value, list):
@@ -246,9 +247,6 @@ def _texts(key: str, value: object) -> list[str]:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return [str(value)]
     return [_string(path, value)]
-
-
-_EXAMPLES = {"env": 'NAME = "value"', "subprotocol": 'mcp = "lines"'}
 
 
 def _read_variables(paths: list[str]) -> None:
@@ -298,14 +296,14 @@ def _messages(at: Path, table: object) -> Fields:
     for key in table:
         if key not in ("schema", "examples"):
             raise Wrong((*at, key), _unknown(key, ["schema", "examples"]))
-    schema, examples = table.get("schema", {}), table.get("examples", [])
-    if not isinstance(schema, dict):
+    schema, examples = table.get("schema"), table.get("examples", [])
+    if "schema" in table and not isinstance(schema, dict):
         hint = 'write schema = { type = "string" }'
         raise Wrong((*at, "schema"), f"{_what(schema)}; {hint}")
     if not isinstance(examples, list):
         hint = 'write examples = ["yes", "no"]'
         raise Wrong((*at, "examples"), f"{_what(examples)}; {hint}")
-    for place, fault in faults(schema):
+    for place, fault in faults(schema or {}):
         raise Wrong((*at, "schema", *place), f"{'.'.join(place) or 'this'} {fault}")
     for place, fault in [fault for each in examples for fault in unfit(each)]:
         raise Wrong((*at, "examples"), f"{'.'.join(place) or 'this'} {fault}")

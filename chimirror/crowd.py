@@ -15,6 +15,7 @@ from chimirror.system.lean import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from chimirror.apps import App
     from chimirror.options import Config
     from chimirror.service import Peer
 
@@ -34,11 +35,11 @@ class Crowd:
         self._siblings = siblings
         self._limit = limit
 
-    def enter(self, peer: Peer) -> str | None:
+    def enter(self, peer: Peer, app: App) -> str | None:
         """Whether there is room for us."""
         return "max-sessions" if self._siblings.count() > self._limit else None
 
-    def leave(self, peer: Peer) -> None:
+    def leave(self, peer: Peer, app: App) -> None:
         """Our unit goes by itself."""
 
     def retry_after(self, cause: str) -> int:

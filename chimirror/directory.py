@@ -133,6 +133,7 @@ class Directory:
     def _make(self, source: Source) -> App:
         fields = dict(source.fields)
         said = fields.pop("interface", {})
+        most = fields.pop("max_sessions", 0)
         place = fields.get("directory", "/")
         if not place.startswith("/"):
             fields["directory"] = f"{self._path}/{place}"
@@ -143,7 +144,7 @@ class Directory:
 
             line = apptoml.blame(source.text, str(error))
             raise BadFile(source.name, line, str(error)) from None
-        return App(source.name, config, self._inherited, said=said)
+        return App(source.name, config, self._inherited, said=said, most=most)
 
     def settle(self) -> None:
         """See Apps: what was read is compiled for the next one to read it."""

@@ -11,6 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Protocol
 
+    from chimirror.apps import App
     from chimirror.service import Peer
     from chimirror.system.admission import Table
     from chimirror.system.listen import Listener
@@ -32,21 +33,35 @@ _accept = socket.socket._accept  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 class Seats:
-    """The limits over all workers, as one worker sees them."""
+    """The limits over all workers, as one worker sees them.
 
-    __slots__ = ("_number", "_table")
+    Args:
+        by_name: counts the sessions of each application, where they have names.
+    """
 
-    def __init__(self, table: Table, number: int) -> None:
+    __slots__ = ("_by_name", "_number", "_table")
+
+    def __init__(self, table: Table, by_name: Table | None, number: int) -> None:
         self._table = table
+        self._by_name = by_name
         self._number = number
 
-    def enter(self, peer: Peer) -> str | None:
+    def enter(self, peer: Peer, app: App) -> str | None:
         """See admission.Table.enter."""
-        return self._table.enter(self._number, self._source(peer))
+        number, name = self._number, app.name.encode()
+        named = self._by_name if app.most else None
+        if named and named.enter(number, name, app.most) is not None:
+            return "max-sessions-per-application"
+        cause = self._table.enter(number, self._source(peer))
+        if cause is not None and named:
+            named.leave(number, name)
+        return cause
 
-    def leave(self, peer: Peer) -> None:
+    def leave(self, peer: Peer, app: App) -> None:
         """See admission.Table.leave."""
         self._table.leave(self._number, self._source(peer))
+        if app.most and self._by_name:
+            self._by_name.leave(self._number, app.name.encode())
 
     def _source(self, peer: Peer) -> bytes:
         if not self._table.by_source:

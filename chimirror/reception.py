@@ -97,7 +97,7 @@ class Reception:
         service, owner = self._service, self._owner
         if (opening.peer_address, opening.peer_port) != owner.peer.endpoint:
             owner.peer = Peer(opening.peer_address, opening.peer_port)
-        cause = service.admission.enter(owner.peer)
+        cause = service.admission.enter(owner.peer, app)
         if cause is not None:
             raise service.no_room(cause)
         self._head = self._head[opening.size :]

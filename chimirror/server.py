@@ -12,6 +12,7 @@ import signal
 import sys
 
 from chimirror import nursery, options, service, worker
+from chimirror.entrance import Seats
 from chimirror.foster import Foster
 from chimirror.herald import Herald
 from chimirror.system import capacity, children, fds, forked, listen, runtime
@@ -77,6 +78,9 @@ class Supervisor:
         self._table = Table(
             self._most, config.max_sessions_per_source, config.max_rate, self._count
         )
+        self._by_name = None
+        if config.apps is not None:
+            self._by_name = Table(self._most, self._most, None, self._count)
         self._loop = Loop()
         self._herald = Herald(
             self._loop, os.environ, os.getpid(), self._count + 1, self._table.total
@@ -181,7 +185,7 @@ class Supervisor:
                 self._config,
                 self._listeners,
                 self._records,
-                self._table,
+                Seats(self._table, self._by_name, number),
                 number,
                 self._room,
                 line,
@@ -195,7 +199,9 @@ class Supervisor:
     def bury(self, hand: Hand, status: int) -> None:
         """A worker has ended."""
         self._workers.discard(hand)
-        self._table.forget(hand.number)
+        for table in (self._table, self._by_name):
+            if table is not None:
+                table.forget(hand.number)
         self._herald.forget(hand.number)
         if self._stopping and status == 0:
             return

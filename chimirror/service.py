@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Protocol
 
-    from chimirror.apps import Apps
+    from chimirror.apps import App, Apps
     from chimirror.courier import Courier
     from chimirror.helm import Helm
     from chimirror.options import Config
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     class Admission(Protocol):
         """Who may have a session."""
 
-        def enter(self, peer: Peer) -> str | None:
+        def enter(self, peer: Peer, app: App) -> str | None:
             """Count one session in, or say which limit forbids it."""
 
-        def leave(self, peer: Peer) -> None:
+        def leave(self, peer: Peer, app: App) -> None:
             """Count it out."""
 
         def retry_after(self, cause: str) -> int:
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 NO_ROOM = {
     "max-sessions": "all sessions are taken",
     "max-sessions-per-source": "all sessions of this address are taken",
+    "max-sessions-per-application": "all sessions of this application are taken",
     "max-rate": "too many new sessions just now",
     "start-shortage": "no application can be started just now",
     "drain": "this service is going down",
@@ -82,10 +83,10 @@ class Unlimited:
 
     __slots__ = ()
 
-    def enter(self, peer: Peer) -> None:
+    def enter(self, peer: Peer, app: App) -> None:
         """There is always room."""
 
-    def leave(self, peer: Peer) -> None:
+    def leave(self, peer: Peer, app: App) -> None:
         """Nothing was counted."""
 
     def retry_after(self, cause: str) -> int:

@@ -252,7 +252,7 @@ class Session(Exchange):
             return
         del service.sessions[self.identity]
         if self._admitted:
-            service.admission.leave(self.peer)
+            service.admission.leave(self.peer, self.app)
         service.on_vacancy()
         helm = service.helms.pop(self.identity, None)
         if helm is not None:

@@ -11,7 +11,7 @@ from sys import intern
 
 from chimirror import keys, service
 from chimirror.control import Office
-from chimirror.entrance import Door, Seats
+from chimirror.entrance import Door
 from chimirror.service import Peer, Service, new_identity
 from chimirror.session import Session
 from chimirror.system import heap, sinks
@@ -24,8 +24,8 @@ from chimirror.wire import jsontext, masking
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from chimirror.entrance import Seats
     from chimirror.options import Config
-    from chimirror.system.admission import Table
     from chimirror.system.application import Starter
     from chimirror.system.listen import Listener
     from chimirror.system.pulse import Pulse
@@ -64,7 +64,7 @@ class Worker(Service):
     """See the module.
 
     Args:
-        table, number: the shared limits, and which of the workers we are.
+        seats, number: the shared limits, and which of the workers we are.
         capacity: sessions that our descriptors allow.
         office: the directory of all workers' control sockets.
     """
@@ -90,12 +90,11 @@ class Worker(Service):
         loop: Loop,
         starter: Starter,
         records: Records,
-        table: Table,
+        seats: Seats,
         number: int,
         capacity: int,
         office: str | None = None,
     ) -> None:
-        seats = Seats(table, number)
         served = service.applications(config, environment())
         super().__init__(config, served, loop, starter, lambda: records, seats)
         self._number = number
@@ -265,7 +264,7 @@ def run(
     config: Config,
     listeners: list[Listener],
     records: Records,
-    table: Table,
+    seats: Seats,
     number: int,
     capacity: int,
     line: socket.socket,
@@ -284,7 +283,7 @@ def run(
     loop = Loop()
     records.defer(loop.at_end)
     starter = RemoteStarter(loop, line)
-    worker = Worker(config, loop, starter, records, table, number, capacity, office)
+    worker = Worker(config, loop, starter, records, seats, number, capacity, office)
     starter.on_deserted = worker.drain
     if pulse is not None:
         pulse.keep(loop, number)

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import launch
+from chimirror.system.records import SESSION_ENDED
 from launch import Bridge
 from peers import Closed, Peer, Reply, upgrade
 from settling import until
@@ -205,6 +206,34 @@ def test_records_name_the_application(directory: Path, way: Serve) -> None:
             assert peer.receive() == Closed(1000, "exit 0")
         names = '"CHIMIRROR_COMMAND":"true","CHIMIRROR_APPLICATION":"one"'
         until(lambda: served.log().count(names) == 2, "both records")
+
+
+def test_the_sessions_of_an_application_are_limited(directory: Path) -> None:
+    """Over all workers; and whoever is refused has taken nobody's place."""
+    write(directory, "one", 'command = ["cat"]\nmax-sessions = 2\n' + LINES)
+    write(directory, "two", 'command = ["cat"]\n' + LINES)
+    with servers(directory, "--max-sessions=4") as served, ExitStack() as stack:
+        for name in ("one", "one", "two", "two"):
+            first = stack.enter_context(served.open(f"/{name}"))
+        assert b"all sessions are taken" in served.ask("/two").body
+        assert b"of this application are taken" in served.ask("/one").body
+        first.close()
+        until(lambda: served.log().count(SESSION_ENDED) == 1, "room for another")
+        assert b"of this application are taken" in served.ask("/one").body
+        stack.enter_context(served.open("/two"))
+
+
+def test_a_place_is_given_back_where_another_limit_forbids_it(directory: Path) -> None:
+    write(directory, "one", 'command = ["cat"]\nmax-sessions = 1\n' + LINES)
+    write(directory, "two", 'command = ["cat"]\n' + LINES)
+    with servers(directory, "--max-sessions=1") as served, ExitStack() as stack:
+        stack.enter_context(served.open("/two")).close()
+        until(lambda: served.log().count(SESSION_ENDED) == 1, "room for another")
+        with served.open("/two"):
+            for _ in range(3):
+                assert b"all sessions are taken" in served.ask("/one").body
+        until(lambda: served.log().count(SESSION_ENDED) == 2, "room for another")
+        stack.enter_context(served.open("/one"))
 
 
 def test_a_server_without_its_directory_does_not_start(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 import chimirror
+from chimirror import appfile
 from launch import ROOT, Bridge, argv_of
 from peers import Closed, Peer, text, upgrade
 from settling import ended, marked, until
@@ -331,7 +332,7 @@ def test_the_session_id_is_systemds_only_if_it_is_ours(whose: str) -> None:
 
 COSTLY = """
 os re json enum typing collections socket signal subprocess logging docopt wsproto
-websockets orjson pybase64 dataclasses selectors hashlib struct
+websockets orjson pybase64 dataclasses selectors hashlib struct tomllib
 """.split()
 
 OFFERED = "--framing=json,stdio,lines,lsp"
@@ -346,13 +347,22 @@ finally:
 """
 
 
+@pytest.mark.parametrize("named", [False, True])
 @pytest.mark.parametrize("framing", ["json", "stdio", "lines", "lsp"])
-def test_open_echo_and_a_clean_close_import_next_to_nothing(framing: str) -> None:
+def test_open_echo_and_a_clean_close_import_next_to_nothing(
+    framing: str, named: bool, tmp_path: Path
+) -> None:
+    """An application that has a name, too, once its file has been read."""
+    (tmp_path / "cat.toml").write_text('command = ["cat"]\n')
+    source = appfile.read(str(tmp_path), "cat")
+    assert source
+    assert appfile.compile_(str(tmp_path), source)
     # `-I -S`: site imports os by itself.
     argv = [sys.executable, "-I", "-S", "-c", LIGHT, ROOT, OFFERED]
+    argv += ["--apps", str(tmp_path)] if named else ["--", "cat"]
     sent = b'{"type":"stdin","payload":"aGVsbG8K"}'
-    with behind([*argv, "--", "cat"], {"PATH": os.environ["PATH"]}) as (peer, process):
-        assert peer.open(framing=framing).status == 101
+    with behind(argv, {"PATH": os.environ["PATH"]}) as (peer, process):
+        assert peer.open("/cat", framing=framing).status == 101
         if framing == "stdio":
             assert peer.message()["type"] == "session"
         peer.send_raw(text(sent))
@@ -367,3 +377,4 @@ def test_open_echo_and_a_clean_close_import_next_to_nothing(framing: str) -> Non
     modules = said.decode().splitlines()[-1].split()
     assert "chimirror.session" in modules
     assert not set(COSTLY) & set(modules)
+    assert ("chimirror.directory" in modules) == named

@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from chimirror import crowd, options
+from chimirror.apps import App
 from chimirror.service import Peer
 from chimirror.system import cgroup, runtime, users
 
 SESSION = "5" * 32
 SOMEBODY = Peer("127.0.0.1", 4711)
+APP = App("", options.bridge(["cat"]), {})
 
 
 class Three:
@@ -38,9 +40,9 @@ def test_room(limit: str, cause: str | None, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(cgroup, "Siblings", Three)
     admission = crowd.join(config("--max-sessions", limit), SESSION)
     assert admission
-    assert admission.enter(SOMEBODY) == cause
+    assert admission.enter(SOMEBODY, APP) == cause
     assert admission.retry_after("max-sessions") == 5
-    admission.leave(SOMEBODY)
+    admission.leave(SOMEBODY, APP)
 
 
 def test_no_template(

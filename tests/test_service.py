@@ -106,8 +106,9 @@ def test_records_are_made_once(shared: Service) -> None:
 def test_the_process_of_one_session_has_room() -> None:
     admission = Unlimited()
     peer = Peer("", 0)
-    admission.enter(peer)
-    admission.leave(peer)
+    app = apps.App("", options.bridge(["cat"]), {})
+    admission.enter(peer, app)
+    admission.leave(peer, app)
     assert admission.retry_after("drain") == 1
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from chimirror import session
+from chimirror.apps import App
 from chimirror.connection import CLOSED, CONNECTING, OPEN
 from chimirror.service import Peer as Address
 from chimirror.system.outbox import HIGH
@@ -236,12 +237,12 @@ class Door:
         self.cause = cause
         self.inside: list[Address] = []
 
-    def enter(self, peer: Address) -> str | None:
+    def enter(self, peer: Address, app: App) -> str | None:
         if self.cause is None:
             self.inside.append(peer)
         return self.cause
 
-    def leave(self, peer: Address) -> None:
+    def leave(self, peer: Address, app: App) -> None:
         self.inside.remove(peer)
 
     def retry_after(self, cause: str) -> int:

@@ -21,6 +21,7 @@ import pytest
 
 from chimirror import entrance, options, worker
 from chimirror.connection import Connection
+from chimirror.entrance import Seats
 from chimirror.reception import Reception
 from chimirror.session import Session
 from chimirror.system import listen
@@ -95,7 +96,7 @@ class Shop:
             self.loop,
             cast("Any", self.crowd),
             cast("Any", self.records),
-            self.table,
+            Seats(self.table, None, 0),
             0,
             capacity,
         )
@@ -461,8 +462,9 @@ def test_a_worker_that_fails_has_written_its_records(
     with looping() as loop, theirs:
         monkeypatch.setattr(worker, "Loop", lambda: loop)
         monkeypatch.setattr(worker, "Worker", Failing)
+        seats = Seats(table, None, 0)
         with pytest.raises(LookupError):
-            worker.run(config, [], told, table, 0, 1, ours, None, None)
+            worker.run(config, [], told, seats, 0, 1, ours, None, None)
         loop.close(ours.detach())
     table.close()
     assert len(written) == 1

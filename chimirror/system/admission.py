@@ -138,8 +138,11 @@ class Table:
         """Whether sources are counted at all; else it does not matter which one."""
         return self._per_source > 0
 
-    def enter(self, worker: int, source: bytes) -> str | None:
+    def enter(self, worker: int, source: bytes, most: int = 0) -> str | None:
         """Counts one session of `source` in.
+
+        Args:
+            most: what holds for this source instead of `per_source`.
 
         Returns:
             None if it is admitted (`leave` must follow), else the cause: one of
@@ -151,7 +154,7 @@ class Table:
                 return MAX_SESSIONS
             key = self._key(source) if self._per_source else 0
             entry = self._find(key) if self._per_source else 0
-            if entry and self._sum(entry) >= self._per_source:
+            if entry and self._sum(entry) >= (most or self._per_source):
                 return MAX_SESSIONS_PER_SOURCE
             if self._interval and not self._take_token():
                 return MAX_RATE
