@@ -12,9 +12,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-TOOLS := dbus default-jre-headless gnucobol haproxy iproute2 libnss-systemd mandoc \
-	nginx-light nodejs perl python3-systemd python3-venv shellcheck socat systemd websocketd \
-	xinetd zsh
+TOOLS := busybox-static dbus default-jre-headless gnucobol haproxy iproute2 \
+	libnss-systemd mandoc nginx-light nodejs perl python3-systemd python3-venv \
+	qemu-system-x86 shellcheck socat systemd websocketd xinetd zsh
 # For systemd-python, which is compiled where it is installed.
 LIBRARIES := gcc libc6-dev libsystemd-dev pkgconf python3-dev
 
@@ -37,6 +37,7 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.test $(VENV)/asyncapi
 	@.ci/packages $(TOOLS)
+	@.ci/kernel build/kernel
 	@rm -rf build/wheel
 	@$(PIP) wheel --no-deps --no-build-isolation --wheel-dir build/wheel .
 	@$(PIP) install --force-reinstall --no-deps build/wheel/*.whl

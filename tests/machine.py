@@ -204,15 +204,21 @@ def boot(*binds: Path, over: Path | None = None) -> Iterator[Machine]:
 
 
 @contextmanager
+def disk(machine: Machine) -> Iterator[Path]:
+    """What is installed in a machine and set in it, as an archive."""
+    kept = [*KEPT, *machine.path(f"{KEPT[1]}/{LISTED}").read_text().split()]
+    names = [name.removeprefix("/") for name in kept]
+    with tempfile.NamedTemporaryFile(suffix=".tar") as file:
+        argv = ["tar", "--create", "--directory", str(machine.path("/")), *names]
+        subprocess.run(argv, stdout=file, check=True)
+        yield Path(file.name)
+
+
+@contextmanager
 def restarted(machine: Machine) -> Iterator[Machine]:
     """A machine that starts with what the other has on its disk, and no more."""
-    kept = [*KEPT, *machine.path(f"{KEPT[1]}/{LISTED}").read_text().split()]
-    with tempfile.NamedTemporaryFile(suffix=".tar") as disk:
-        names = [name.removeprefix("/") for name in kept]
-        argv = ["tar", "--create", "--directory", str(machine.path("/")), *names]
-        subprocess.run(argv, stdout=disk, check=True)
-        with boot(over=Path(disk.name)) as found:
-            yield found
+    with disk(machine) as over, boot(over=over) as found:
+        yield found
 
 
 def _await_end(pid: int) -> None:

@@ -1,4 +1,7 @@
-""".ci/packages, with a dpkg and an apt of our own: it installs only what is missing."""
+""".ci/packages and .ci/kernel, with a dpkg and an apt of our own.
+
+They install, or fetch, only what is missing.
+"""
 
 from __future__ import annotations
 
@@ -72,3 +75,56 @@ def test_no_dpkg(log: Path) -> None:
     (log.parent / "sh").symlink_to("/bin/sh")
     done = subprocess.run(["/bin/sh", SCRIPT, "mandoc"], env={"PATH": str(log.parent)})
     assert done.returncode == 0
+
+
+# The kernel
+
+MODULES = ("fuse.ko", "overlay.ko", "virtio.ko", "virtio_console.ko")
+
+
+@pytest.fixture
+def kernel(log: Path) -> Path:
+    """Where it should be; apt has one, in a package of the shape of Debian's."""
+    content = log.parent / "content"
+    for name in ("boot/vmlinuz-6.1", "lib/other.ko", *(f"lib/a/{m}" for m in MODULES)):
+        (content / name).parent.mkdir(parents=True, exist_ok=True)
+        (content / name).write_text(name)
+    fakes = {
+        "apt-cache": "echo linux-image-cloud-amd64; echo '  Depends: linux-image-6.1'",
+        "apt-get": FAKES["apt-get"]
+        + "\ncase $* in *download*) : >linux-image-6.1_1_amd64.deb ;; esac",
+        "dpkg": f"tar -c -C {content} .",
+    }
+    for name, text in fakes.items():
+        (log.parent / name).write_text(f"#!/bin/sh\n{text}\n")
+        (log.parent / name).chmod(0o755)
+    return log.parent / "build" / "kernel"
+
+
+def fetch(directory: Path) -> None:
+    subprocess.run([SCRIPT.parent / "kernel", directory], check=True)
+
+
+def test_a_kernel_is_fetched_once_and_not_installed(log: Path, kernel: Path) -> None:
+    be(0, log)
+    fetch(kernel)
+    said = log.read_text()
+    fetch(kernel)
+    assert log.read_text() == said
+    assert "install" not in said
+    found = {path.name: path.read_text() for path in kernel.iterdir()}
+    assert found.pop("vmlinuz") == "boot/vmlinuz-6.1"
+    assert found == {name: f"lib/a/{name}" for name in MODULES}
+
+
+def test_nobody_but_root_has_use_for_a_kernel(log: Path, kernel: Path) -> None:
+    be(1000, log)
+    fetch(kernel)
+    assert not kernel.exists()
+
+
+def test_no_kernel_where_nobody_has_one(log: Path, kernel: Path) -> None:
+    be(0, log)
+    (log.parent / "apt-cache").write_text("#!/bin/sh\nexit 100\n")
+    fetch(kernel)
+    assert not kernel.exists()

@@ -156,17 +156,11 @@ def test_tasks_of_all_together(machine: Machine) -> None:
         assert bomb.output(6) == b"ready\n"
         bomb.send({})
         assert bomb.output(7) == b"enough\n"
-        assert limits(machine)["tasks-max"] == (40, "persistent")
         assert used(machine, "tasks-max") == 40
         assert refusal(machine, stack) == "start-shortage"
-        (cause,) = (
-            one["cause"]
-            for one in told(machine, "stats", "--since", "1min")["causes"]
-            if one["kind"] == "refused"
-        )
-        assert cause == "start-shortage"
         bomb.close()
-        until(lambda: used(machine, "tasks-max") == 2, "room again")
+        tasks = controller(machine, "pids") / "pids.current"
+        until(lambda: int(tasks.read_text()) == 2, "room again")
         neighbour.send({})  # it is none that bites, and bites now
         assert neighbour.output(7) == b"enough\n"
     gone(machine)
@@ -195,10 +189,10 @@ def test_cpu_of_all_together(machine: Machine) -> None:
     In a period in which they were throttled, sessions have used all that they may.
     """
     program(machine, SPINNER)
-    limit(machine, "--cpu-quota", "20%")
     with ExitStack() as stack:
         for _ in range(2):
             open_session(machine, stack)
+        limit(machine, "--cpu-quota", "20%")
         until(lambda: bandwidth(machine)[1] > 0, "a first throttling")
         before = bandwidth(machine)
         until(lambda: bandwidth(machine)[0] >= before[0] + 25, "25 periods")
@@ -208,10 +202,8 @@ def test_cpu_of_all_together(machine: Machine) -> None:
         assert throttled > 0
         assert spent < (1 + TOLERANCE) * share * periods
         assert spent > (1 - TOLERANCE) * share * throttled
-        assert limits(machine)["cpu-quota"] == (0.2, "persistent")
-        now = used(machine, "cpu-quota")
-        assert now is not None
-        assert 0 < now < 0.2 * 1.5
+        # A sample of a few periods, of which one may have been overdrawn.
+        until(lambda: 0 < (used(machine, "cpu-quota") or 0) < 0.3, "use of the quota")
 
 
 def bandwidth(machine: Machine) -> tuple[int, int, float]:
