@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from launch import ROOT, Service, server
+from launch import Service, server
 from peers import Closed, Peer, stdin
 
-EXAMPLES = Path(ROOT) / "examples"
+EXAMPLES = Path(__file__).parent.parent / "examples"
 # What it takes is not here to be a service by itself.
 APART = {"vault", "vault_client"}
 ANOTHER = b"Shall we play again?"
