@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 PATIENCE = 30.0
 MARK = "CHIMIRROR_TEST_MARK"
+RESTLESS: set[int] = set()  # processes of tools, such as a browser, which start others
 
 
 class Process(NamedTuple):
@@ -70,14 +71,14 @@ def read(path: str) -> bytes:
 
 
 def descendants(pid: int) -> list[Process]:
-    """Children and theirs, zombies too; not the process itself."""
+    """Children and theirs, zombies too; not itself, nor those of the restless."""
     every = processes()
     found: list[Process] = []
     parents = {pid}
     while parents:
         born = [process for process in every if process.parent in parents]
         found += born
-        parents = {process.pid for process in born}
+        parents = {process.pid for process in born} - RESTLESS
     return found
 
 

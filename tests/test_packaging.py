@@ -147,7 +147,8 @@ def test_wheel_holds_every_module_and_nothing_else(wheel: Path) -> None:
             n for n in archive.namelist() if "-info/" not in n and ".data/" not in n
         }
     modules = {str(f.relative_to(ROOT)) for f in (ROOT / "chimirror").rglob("*.py")}
-    assert names == modules | {"chimirror/py.typed"}
+    web = {str(f.relative_to(ROOT)) for f in (ROOT / "chimirror" / "web").iterdir()}
+    assert names == modules | web | {"chimirror/py.typed"}
 
 
 def test_wheel_holds_pages_units_and_examples(wheel: Path) -> None:

@@ -1,0 +1,87 @@
+"""Clients that know nothing of chimirror speak each framing: Node's, and websockets'.
+
+The command line of websockets offers no subprotocol: it gets the server's first.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from base64 import b64encode
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from launch import server
+from npm import NODE
+from pages import CASES
+
+LINE = '{"a":"é"}'
+PAYLOAD = b64encode(f"{LINE}\n".encode()).decode()
+OUTPUT = {"type": "stdout", "payload": PAYLOAD}
+ONE_LINE = ["head", "-n", "1"]
+ONE_BODY = """
+import sys
+size = int(sys.stdin.buffer.readline().split()[1])
+body = sys.stdin.buffer.read(2 + size)
+sys.stdout.buffer.write(b"Content-Length: %d\\r\\n" % size + body)
+"""
+
+
+class Talk(NamedTuple):
+    command: list[str]
+    sent: str
+    told: list[object]  # but for the session's id
+
+
+SPOKEN = {
+    "json": Talk(ONE_LINE, LINE, [OUTPUT]),
+    "stdio": Talk(
+        ONE_LINE,
+        json.dumps({"type": "stdin", "payload": PAYLOAD}),
+        [{"type": "session"}, OUTPUT, {"type": "exit", "code": 0}],
+    ),
+    "lines": Talk(ONE_LINE, LINE, [json.loads(LINE)]),
+    "lsp": Talk([sys.executable, "-c", ONE_BODY], LINE, [json.loads(LINE)]),
+}
+
+
+def read(messages: list[str]) -> list[object]:
+    """What they say, without what nobody can know before."""
+    told = [json.loads(message) for message in messages]
+    return [
+        {"type": "session"} if each.get("type") == "session" else each for each in told
+    ]
+
+
+@pytest.mark.parametrize("framing", SPOKEN)
+def test_node(framing: str, tmp_path: Path) -> None:
+    talk = SPOKEN[framing]
+    with server(tmp_path, talk.command, "--framing", framing) as service:
+        name = f"chimirror.{framing}.v1"
+        address = f"ws://127.0.0.1:{service.port}/"
+        argv = [str(NODE), str(CASES / "builtin.js"), address, name, talk.sent]
+        done = subprocess.run(argv, capture_output=True, text=True)
+    *messages, end = done.stdout.splitlines()
+    assert (end, done.stderr) == (f"{name} 1000 exit 0", "")
+    assert read(messages) == talk.told
+
+
+@pytest.mark.parametrize("framing", SPOKEN)
+def test_websockets(framing: str, tmp_path: Path) -> None:
+    talk = SPOKEN[framing]
+    pipe = subprocess.PIPE
+    with server(tmp_path, talk.command, "--framing", framing) as service:
+        argv = [sys.executable, "-m", "websockets"]
+        argv += [f"ws://127.0.0.1:{service.port}/"]
+        with subprocess.Popen(argv, stdin=pipe, stdout=pipe, text=True) as client:
+            assert client.stdin
+            assert client.stdout
+            client.stdin.write(f"{talk.sent}\n")
+            client.stdin.flush()
+            shown = client.stdout.read().splitlines()
+    assert shown[-1].endswith("Connection closed: 1000 (OK) exit 0.")
+    received = [line.partition("< ")[2] for line in shown if "< " in line]
+    assert read(received) == talk.told
