@@ -18,24 +18,30 @@ if TYPE_CHECKING:
     from chimirror.wire.visit import Visit
 
 
-def exhibit(visit: Visit, app: App, apps: Apps) -> Page | Publication:
+def exhibit(
+    visit: Visit, app: App, apps: Apps, *, steerable: bool
+) -> Page | Publication:
     """The answer to a visit.
 
     Args:
         visit: What is looked at.
         app: The application that the path names.
         apps: All that are served here.
+        steerable: Sessions can be steered here.
     """
     if visit.sight == MANIFEST:
-        return Publication(document(app, visit.url), visit.request)
+        found = document(app, visit.url, steerable=steerable)
+        return Publication(found, visit.request)
     if visit.sight == CATALOG:
         return Publication(catalog(apps.all()), visit.request)
     return Page(visit)
 
 
-def document(app: App, url: str = "") -> dict[str, Any]:
+def document(app: App, url: str = "", *, steerable: bool = True) -> dict[str, Any]:
     """The manifest of an application; see manifest.document."""
-    return manifest.document(app.interface, app.policy, app.config, url)
+    return manifest.document(
+        app.interface, app.policy, app.config, url, steerable=steerable
+    )
 
 
 def catalog(apps: Iterable[App]) -> dict[str, Any]:

@@ -169,7 +169,14 @@ def _unsubscribe(_helm: Helm, _params: Object, hand: Hand) -> Object:
     return {}
 
 
+def _manifest(helm: Helm, _params: Object, _hand: Hand) -> Object:
+    from chimirror.exhibit import document
+
+    return document(helm.session.app)
+
+
 METHODS: dict[str, Callable[[Helm, Object, Hand], Object]] = {
+    "manifest": _manifest,
     "status": _status,
     "pause": _pause,
     "resume": _resume,

@@ -85,7 +85,9 @@ class Reception:
         elif found is not None:
             from chimirror.exhibit import exhibit
 
-            self._answer(exhibit(found, app, self._service.apps))
+            service = self._service
+            steerable = service.is_steerable()
+            self._answer(exhibit(found, app, service.apps, steerable=steerable))
 
     def on_timeout(self) -> None:
         """The request head did not come in time."""

@@ -21,20 +21,26 @@ def request(target: str) -> bytes:
 
 
 class Promise:
-    """A manifest, as it was answered."""
+    """A manifest, as it was answered.
+
+    Attributes:
+        channels: those of sessions.
+        control: the one that steers them, None where there is none.
+    """
 
     def __init__(self, reply: Reply) -> None:
         assert (reply.status, reply.fields["content-type"]) == (200, "application/json")
         self.document = json.loads(reply.body)
-        self.channels = self.document["channels"]
+        self.channels = dict(self.document["channels"])
+        self.control = self.channels.pop("control", None)
         self.contract = self.document["x-chimirror"]
 
     def address(self, channel: str) -> str:
-        found: str = self.channels[channel]["address"]
+        found: str = self.document["channels"][channel]["address"]
         return found
 
     def headers(self, channel: str) -> Any:
-        return self.channels[channel]["bindings"]["ws"]["headers"]
+        return self.document["channels"][channel]["bindings"]["ws"]["headers"]
 
     def offers(self, channel: str) -> list[str]:
         """The subprotocols that choose it."""

@@ -13,11 +13,11 @@ from chimirror.ctl import main
 from chimirror.ctl.failure import Failure
 from chimirror.ctl.host import Host
 from chimirror.ctl.table import Output
-from test_exhibit import CATALOG, get
+from test_exhibit import CATALOG, Steerable, get
 
 GAME = """
 command = ["game"]
-framing = ["lines"]
+framing = ["lines", "stdio"]
 [interface]
 title = "Animals \\u007f"
 """
@@ -43,7 +43,8 @@ def test_the_same_as_a_server(
     apps: Path, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     printed = run(apps, capfdbinary, "game", "--url", "ws://localhost:30747")
-    assert printed == get("/game/asyncapi.json", "--apps", str(apps)).body
+    answered = get("/game/asyncapi.json", "--apps", str(apps), kind=Steerable)
+    assert printed == answered.body
     assert b"\x7f" not in printed
     listed = run(apps, capfdbinary, "--apps", str(apps))
     assert listed == get(CATALOG, "--apps", str(apps)).body

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import asyncapi
+from chimirror.service import Service
 from peers import Reply
 from stage import Stage
 from test_applications import bridges, servers
@@ -17,9 +18,24 @@ from test_applications import bridges, servers
 CATALOG = "/.well-known/chimirror"
 
 
-def get(target: str, *arguments: str, fields: str = "", method: str = "GET") -> Reply:
+class Steerable(Service):
+    """A service whose sessions can be steered."""
+
+    __slots__ = ()
+
+    def is_steerable(self) -> bool:
+        return True
+
+
+def get(
+    target: str,
+    *arguments: str,
+    fields: str = "",
+    method: str = "GET",
+    kind: type[Service] = Service,
+) -> Reply:
     """One request, answered whole; no application was started."""
-    with Stage(*arguments) as stage:
+    with Stage(*arguments, kind=kind) as stage:
         head = f"{method} {target} HTTP/1.1\r\nHost: localhost:30747\r\n{fields}\r\n"
         stage.ask(head.encode())
         assert not stage.application.started
@@ -70,6 +86,20 @@ def test_of_an_application(directory: Path) -> None:
     assert document["channels"].keys() == {"lines"}
     assert document["channels"]["lines"]["address"] == "/game"
     assert document["x-chimirror"]["max_message"] == 65536
+
+
+def test_where_sessions_can_be_steered() -> None:
+    reply = get("/asyncapi.json", "--framing", "json,stdio", kind=Steerable)
+    document = json.loads(reply.body)
+    assert document["channels"].keys() == {"json", "stdio", "control"}
+    assert document["channels"]["control"]["address"] == "/"
+    asyncapi.check(document)
+    assert "control" not in read("/asyncapi.json")["channels"]
+
+
+def test_who_is_told_no_secret_cannot_steer() -> None:
+    reply = get("/asyncapi.json", "--framing", "json,lines", kind=Steerable)
+    assert json.loads(reply.body)["channels"].keys() == {"json", "lines"}
 
 
 def test_the_list_of_one() -> None:

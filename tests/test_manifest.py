@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import asyncapi
+from chimirror import helm
 from chimirror.wire import manifest
 from chimirror.wire.handshake import Policy
 from chimirror.wire.interface import Interface
@@ -32,11 +33,18 @@ def described(
     *framings: str,
     foreign: dict[str, str] | None = None,
     url: str = "",
+    steerable: bool = False,
     **changed: Any,
 ) -> Any:
     usual = {"direction": "both", "stderr": None, "max_message": 1 << 20}
     policy = Policy(framings or FRAMINGS, foreign)
-    return manifest.document(interface, policy, SimpleNamespace(**usual | changed), url)
+    return manifest.document(
+        interface,
+        policy,
+        SimpleNamespace(**usual | changed),
+        url,
+        steerable=steerable,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +72,7 @@ DOCUMENTS = st.builds(
         st.sampled_from(["mcp", "graphql-ws"]), st.sampled_from(FRAMINGS)
     ),
     url=st.sampled_from(["", URL, "ws://[::1]:30747/below"]),
+    steerable=st.booleans(),
     direction=st.sampled_from(["send", "receive", "both"]),
     stderr=st.sampled_from([None, "client", "log", "discard"]),
 )
@@ -262,6 +271,23 @@ def test_close_reasons_are_those_of_the_manual() -> None:
         assert f".It {close['code']}" in told
         example = {"exit N": "exit 3", "signal NAME": "signal KILL"}
         assert example.get(close["reason"], close["reason"]) in " ".join(told.split())
+
+
+def test_the_control_part() -> None:
+    document = described(GUESSING, steerable=True)
+    assert document["channels"]["control"]["bindings"]["ws"]["headers"] == {
+        "type": "object",
+        "required": ["Sec-WebSocket-Protocol"],
+        "properties": {
+            "Sec-WebSocket-Protocol": {
+                "type": "string",
+                "enum": ["chimirror.control.v1"],
+            }
+        },
+    }
+    found = ways(steerable=True)
+    assert found["receive-control"] == {"authorize", *helm.METHODS}
+    assert found["send-control"] == {"result", "fault", "changed"}
 
 
 def test_entry() -> None:

@@ -26,7 +26,7 @@ from chimirror.connection import OPEN
 from peers import Closed, Peer, payload_of, stdin, text, upgrade
 from promises import FIELD, Promise, request
 from stage import Stage
-from test_applications import bridges, servers
+from test_applications import Way, bridges, servers
 
 KNOWN = [*(f"chimirror.{name}.v1" for name in FRAMINGS), *FOREIGN]
 
@@ -259,7 +259,7 @@ FILES = {
 @pytest.mark.parametrize("ways", [bridges, servers])
 @pytest.mark.parametrize("name", FILES)
 def test_by_real_programs(
-    ways: Callable[..., AbstractContextManager[Any]], name: str, tmp_path: Path
+    ways: Callable[..., AbstractContextManager[Way]], name: str, tmp_path: Path
 ) -> None:
     directory = tmp_path / "apps"
     directory.mkdir()
@@ -270,12 +270,21 @@ def test_by_real_programs(
             promise = Promise(peer.refusal())
         asyncapi.check(promise.document)
         for channel in promise.channels:
-            offer = f"{FIELD}: {promise.offers(channel)[-1]}"
-            with way.connect() as peer:
-                address = promise.address(channel)
-                reply = peer.open(address, framing="", fields=(offer,))
-                assert reply.status == 101
+            with opened(promise, channel, way) as peer:
                 converse(promise, channel, peer)
+        with opened(promise, "stdio", way) as peer:
+            told = peer.message()
+            assert ("secret" in told) == (promise.control is not None)
+            if "secret" in told:
+                steer(promise, told, way)
+
+
+def opened(promise: Promise, channel: str, way: Way) -> Peer:
+    peer = way.connect()
+    offer = f"{FIELD}: {promise.offers(channel)[-1]}"
+    reply = peer.open(promise.address(channel), framing="", fields=(offer,))
+    assert reply.status == 101
+    return peer
 
 
 def converse(promise: Promise, channel: str, peer: Peer) -> None:
@@ -301,3 +310,49 @@ def converse(promise: Promise, channel: str, peer: Peer) -> None:
     assert {(code, reason)} <= {
         (each["code"], each["reason"]) for each in promise.contract["close"]
     }
+
+
+def steer(promise: Promise, told: dict[str, Any], way: Way) -> None:
+    """Call every method that is told of, in that order, and one that is not."""
+    params = {
+        "authorize": {"session": told["id"], "secret": told["secret"]},
+        "signal": {"name": "CONT"},
+    }
+    messages = promise.messages("control", "receive")
+    methods = [name for name in messages if name != "close"]
+    with opened(promise, "control", way) as hand:
+        for name in (*methods, "dance", "close"):
+            call: dict[str, Any] = {"jsonrpc": "2.0", "id": name, "method": name}
+            if name in params:
+                call["params"] = params[name]
+            raw = compact(call)
+            assert (name in messages) == any(
+                promise.fits(message, raw) for message in messages.values()
+            )
+            hand.send(raw)
+            kind, answer = answered(promise, hand)
+            assert answer["id"] == name
+            assert kind == ("fault" if name == "dance" else "result")
+            if name in ("status", "subscribe"):
+                check_status(promise, answer["result"])
+            elif name == "manifest":
+                assert answer["result"].items() <= promise.document.items()
+        assert hand.receive() == (1000, "control over")
+
+
+def answered(promise: Promise, hand: Peer) -> tuple[str, dict[str, Any]]:
+    """The answer to the last call; the status may have been told in between."""
+    kind, answer = "changed", {}
+    while kind == "changed":
+        got = hand.receive()
+        assert isinstance(got, bytes)
+        kind, answer = promise.kind("control", got), json.loads(got)
+        if kind == "changed":
+            check_status(promise, answer["params"])
+    return kind, answer
+
+
+def check_status(promise: Promise, status: dict[str, Any]) -> None:
+    schema = promise.document["components"]["schemas"]["status"]
+    assert status.keys() == schema["properties"].keys()
+    assert asyncapi.fits(promise.document, schema, status)

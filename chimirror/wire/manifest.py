@@ -10,7 +10,7 @@ Ignorance: requests, files and who asks. Schemas are without `schema.faults`.
 
 from __future__ import annotations
 
-from . import messages
+from . import messages, steering
 from .visit import MANIFEST_FILE
 
 TYPE_CHECKING = False
@@ -66,7 +66,12 @@ def path(name: str) -> str:
 
 
 def document(
-    interface: Interface, policy: Policy, settings: Settings, url: str = ""
+    interface: Interface,
+    policy: Policy,
+    settings: Settings,
+    url: str = "",
+    *,
+    steerable: bool = False,
 ) -> Object:
     """Describe one application.
 
@@ -75,34 +80,49 @@ def document(
         policy: Which subprotocols are served.
         settings: What else of its configuration a client notices.
         url: Of the server, such as "wss://play.example:8443"; "" if nobody knows.
+        steerable: Sessions can be steered where it is served. Only stdio tells a
+            client what it needs for that.
 
     Returns:
         What to write down as JSON.
     """
-    channels: Object = {}
-    operations: Object = {}
-    for framing, subprotocols in _by_framing(policy).items():
-        ways = messages.of(framing, interface, settings)
-        optional = framing == policy.framings[0]
-        channels[framing] = {
-            "address": f"/{interface.name}",
-            "title": messages.TITLES[framing],
-            "messages": ways[0] | ways[1],
-            "bindings": {"ws": _binding(subprotocols, optional=optional)},
-        }
-        for action, way in zip(("receive", "send"), ways, strict=True):
-            if way:
-                operations[f"{action}-{framing}"] = _operation(action, framing, way)
-    return {
+    framings = _by_framing(policy)
+    found: Object = {
         "asyncapi": VERSION,
         "info": _info(interface),
         **({"servers": {"here": _server(url)}} if url else {}),
         "defaultContentType": messages.JSON,
-        "channels": channels,
-        "operations": operations,
+        "channels": {},
+        "operations": {},
         "components": {"schemas": messages.schemas(interface)},
         "x-chimirror": _contract(policy, settings),
     }
+    for framing, subprotocols in framings.items():
+        binding = _binding(subprotocols, optional=framing == policy.framings[0])
+        ways = messages.of(framing, interface, settings)
+        _add(found, framing, messages.TITLES[framing], binding, ways)
+    if steerable and "stdio" in framings:
+        binding = _binding([steering.SUBPROTOCOL], optional=False)
+        ways = steering.requests(), steering.replies()
+        _add(found, steering.CHANNEL, steering.TITLE, binding, ways)
+        found["components"]["schemas"][steering.SCHEMA] = steering.STATUS
+    for channel in found["channels"].values():
+        channel["address"] = f"/{interface.name}"
+    return found
+
+
+def _add(
+    found: Object, name: str, title: str, binding: Object, ways: tuple[Object, Object]
+) -> None:
+    """A channel, and what passes there each way."""
+    found["channels"][name] = {
+        "title": title,
+        "messages": ways[0] | ways[1],
+        "bindings": {"ws": binding},
+    }
+    for action, way in zip(("receive", "send"), ways, strict=True):
+        if way:
+            found["operations"][f"{action}-{name}"] = _operation(action, name, way)
 
 
 def _info(interface: Interface) -> Object:
@@ -131,12 +151,12 @@ def _binding(subprotocols: list[str], *, optional: bool) -> Object:
     return {"method": "GET", "headers": headers, "bindingVersion": "0.1.0"}
 
 
-def _operation(action: str, framing: str, way: Object) -> Object:
-    channel = f"#/channels/{framing}"
+def _operation(action: str, name: str, way: Object) -> Object:
+    channel = f"#/channels/{name}"
     return {
         "action": action,
         "channel": {"$ref": channel},
-        "messages": [{"$ref": f"{channel}/messages/{name}"} for name in way],
+        "messages": [{"$ref": f"{channel}/messages/{each}"} for each in way],
     }
 
 
