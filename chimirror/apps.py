@@ -92,7 +92,8 @@ class App:
         self.command = config.preload or " ".join(config.command)
         # Where nothing else is served, we are in its directory already.
         directory = config.directory if config.apps is not None else None
-        self.program = Program(name, config.command or (self.command,), directory)
+        argv = config.command or (self.command,)
+        self.program = Program(name, argv, directory, pty=config.pty)
         self.environment = allowed(inherited, config)
         self.policy = make_policy(config, f"/{name}" if name else "", missing)
         keep = frozenset(config.pass_env)

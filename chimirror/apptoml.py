@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 OF_A_FILE = """
     framing stderr subprotocol origin direction max-message max-sessions idle-timeout
     session-timeout ping-interval ping-timeout linger-timeout stop-grace kill-grace
-    pass-env env env-file directory
+    pass-env env env-file directory pty
 """.split()
 OPTIONS = {
     option.name.removeprefix("--"): option

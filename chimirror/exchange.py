@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from chimirror.connection import OPEN
 from chimirror.system.outbox import HIGH
-from chimirror.wire.contract import EOF, Framing, Mistake, Signal, Violation
+from chimirror.wire.contract import EOF, Framing, Mistake, Resize, Signal, Violation
 from chimirror.wire.frames import Close, Failure, Ping
 
 TYPE_CHECKING = False
@@ -122,6 +122,9 @@ class Exchange:
         elif isinstance(meaning, Signal):
             self._deliver(lines)
             self.application.signal(meaning.name)
+        elif isinstance(meaning, Resize):
+            self._deliver(lines)
+            self.application.resize(meaning.columns, meaning.rows)
         elif isinstance(meaning, Mistake):
             self.connection.send([self._count(self.framing.error(meaning.text))])
         else:

@@ -124,6 +124,8 @@ SHARED = (
            "Ask a silent client for a sign of life this often."),
     Option("--ping-timeout", "TIME", "20", 20.0, "ping_timeout", "units.deadline",
            "Time for that sign to arrive."),
+    Option("--pty", "", None, False, "pty", "",
+           "Give the application a terminal instead of pipes."),
     Option("--linger-timeout", "TIME", "1", 1.0, "linger_timeout", "units.grace",
            "After the exit, time for output that a child of the application holds."),
     Option("--stop-grace", "TIME", "1", 1.0, "stop_grace", "units.grace",
@@ -216,6 +218,7 @@ class Config:
     session_timeout: float | None
     ping_interval: float | None
     ping_timeout: float
+    pty: bool
     linger_timeout: float
     stop_grace: float
     kill_grace: float
@@ -387,5 +390,19 @@ def combined(fields: Mapping[str, Any]) -> Mapping[str, Any]:
         raise ValueError(
             "--stderr: a client that only sends is told nothing; write log or discard"
         )
+    if fields["pty"]:
+        _suit_terminal(fields, mute)
     # A variable on the command line is the more particular one.
     return {**fields, "env": {**fields["env_file"], **fields["env"]}}
+
+
+def _suit_terminal(fields: Mapping[str, Any], mute: Sequence[str]) -> None:
+    """A terminal is one stream of bytes each way."""
+    if mute:
+        raise ValueError(f"--pty: {mute[0]} has no place for what a terminal shows")
+    if fields["stderr"] in ("log", "discard"):
+        raise ValueError(
+            "--pty: a terminal shows standard error with the rest; leave --stderr out"
+        )
+    if fields["direction"] != "both":
+        raise ValueError("--pty: a terminal goes both ways; leave --direction out")

@@ -92,7 +92,10 @@ class Session(Exchange):
         self.connection.config = self.application.graces = config
         self._admitted = True
         self._opening = opening
-        self.framing = framing.create(opening.framing, config.max_message)
+        size, pty = config.max_message, config.pty
+        self.framing = framing.create(opening.framing, size, pty=pty)
+        if pty:
+            self._take_terminal(config)
         stderr = config.stderr or self.framing.default_stderr
         if config.direction != "both":
             stderr = self._take_direction(config, stderr)
@@ -101,7 +104,14 @@ class Session(Exchange):
         self.connection.hold()
         environment = {**opening.variables, **app.environment}
         environment[SESSION_VARIABLE] = self.identity
-        self.application.start(app.program, environment, stderr != "discard")
+        keep_stderr = stderr != "discard" and not config.pty
+        self.application.start(app.program, environment, keep_stderr)
+
+    def _take_terminal(self, config: Config) -> None:
+        from chimirror.system.terminal import Terminal
+
+        loop, starter = self._service.loop, self._service.starter
+        self.application = Terminal(self, loop, starter, config, self.identity)
 
     def _take_direction(self, config: Config, stderr: str) -> str:
         """Let one side speak alone; what becomes of standard error."""
@@ -231,8 +241,8 @@ class Session(Exchange):
         self.close(1001, "drain")
 
     def end_application(self) -> None:
+        self.application.stop()  # first: the end of a terminal's input is another then
         self.application.end_input()
-        self.application.stop()
 
     def on_connection_closed(self) -> None:
         """The connection's last act."""

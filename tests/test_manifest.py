@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -36,7 +37,8 @@ def described(
     steerable: bool = False,
     **changed: Any,
 ) -> Any:
-    usual = {"direction": "both", "stderr": None, "max_message": 1 << 20}
+    usual: dict[str, Any] = {"direction": "both", "stderr": None, "pty": False}
+    usual["max_message"] = 1 << 20
     policy = Policy(framings or FRAMINGS, foreign)
     return manifest.document(
         interface,
@@ -75,6 +77,7 @@ DOCUMENTS = st.builds(
     steerable=st.booleans(),
     direction=st.sampled_from(["send", "receive", "both"]),
     stderr=st.sampled_from([None, "client", "log", "discard"]),
+    pty=st.booleans(),
 )
 
 
@@ -196,6 +199,21 @@ def test_a_client_that_only_sends() -> None:
     assert found["send-stdio"] == {"session", "error", "exit"}
     assert "send-lines" not in found
     assert "send-lsp" not in found
+
+
+def test_a_terminal() -> None:
+    """It has a size, and standard error is shown with the rest."""
+    document = described(GUESSING, "json", "stdio", pty=True)
+    messages = document["channels"]["stdio"]["messages"]
+    assert {"resize", "stdout", "session"} <= messages.keys()
+    assert "stderr" not in messages
+    assert "stderr" not in document["channels"]["json"]["messages"]
+    fits = partial(asyncapi.fits, document)
+    resize, session = messages["resize"]["payload"], messages["session"]["payload"]
+    assert fits(resize, {"type": "resize", "columns": 80, "rows": 65535})
+    assert not fits(resize, {"type": "resize", "columns": 0, "rows": 24})
+    assert fits(session, {"type": "session", "id": "6f", "pty": True})
+    assert not fits(session, {"type": "session", "id": "6f"})
 
 
 def test_examples() -> None:

@@ -134,7 +134,7 @@ class Application(Outlet):
         elif self._step:
             self._loop.arm(self, self._loop.now + self.graces.stop_grace)
         if self._input_ended:
-            self.close_input()
+            self.finish_input()
         self._owner.on_application_started()
 
     def on_start_failed(self, reason: str, shortage: bool) -> None:
@@ -198,6 +198,9 @@ class Application(Outlet):
         self._resume(streams & self.paused)
 
     # Signals and the end
+
+    def resize(self, columns: int, rows: int) -> None:
+        """Only a terminal has a size."""
 
     def signal(self, name: str) -> None:
         """Send a signal (`INT`) to its process group, while the number is its own."""

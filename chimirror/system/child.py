@@ -17,7 +17,7 @@ from chimirror.system.strays import REST, Strays
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
-    from typing import Protocol
+    from typing import Any, Protocol
 
     from chimirror.system.loop import Loop
 
@@ -97,8 +97,10 @@ class Keeper:
 
     def signal(self, pid: int, number: int) -> None:
         """Signal the process group of an application that has not been reaped."""
-        if pid in self._clients:
-            children.kill_group(pid, number)
+        if pid not in self._clients:
+            return
+        if not children.kill_group(pid, number):
+            children.kill(pid, number)  # a copy that leads no group yet
 
     def finish(self, pid: int, session: str, survivors: bool) -> None:
         """See strays.Strays."""
@@ -183,16 +185,23 @@ class Program:
         name: under which whoever starts it for others knows it; may be empty.
         argv: the command.
         directory: where it starts; None is where we are.
+        pty: whether it gets a terminal of its own instead of pipes.
     """
 
-    __slots__ = ("argv", "directory", "name")
+    __slots__ = ("argv", "directory", "name", "pty")
 
     def __init__(
-        self, name: str, argv: tuple[str, ...], directory: str | None = None
+        self,
+        name: str,
+        argv: tuple[str, ...],
+        directory: str | None = None,
+        *,
+        pty: bool = False,
     ) -> None:
         self.name = name
         self.argv = argv
         self.directory = directory
+        self.pty = pty
 
 
 class Starter(Keeper):
@@ -217,17 +226,19 @@ class Starter(Keeper):
             client: told of the start and of the exit.
             program: what to start.
             environment: the whole environment of the application.
-            keep_stderr: a pipe for it; else -1 in the answer, and the null device.
+            keep_stderr: a pipe for it; else -1 in the answer, and the null device, or
+                the terminal.
         """
         ours: list[int] = []
         theirs: list[int] = []
         try:
-            for number in (0, 1, 2) if keep_stderr else (0, 1):
-                reader, writer = os.pipe()
-                mine, other = (writer, reader) if number == 0 else (reader, writer)
-                ours.append(mine)
-                theirs.append(other)
-                os.set_blocking(mine, False)
+            if program.pty:
+                from chimirror.system import pty
+
+                environment = {"TERM": pty.KIND, **environment}
+                pty.make(ours, theirs)
+            else:
+                _make_pipes(ours, theirs, 3 if keep_stderr else 2)
             pid = self._execute(program, environment, theirs)
         except (OSError, ValueError) as error:
             for fd in ours:
@@ -238,40 +249,53 @@ class Starter(Keeper):
             for fd in theirs:
                 os.close(fd)
         self.keep(pid, client)
-        client.on_started(pid, (ours[0], ours[1], ours[2] if keep_stderr else -1))
+        client.on_started(pid, (ours[0], ours[1], ours[2] if ours[2:] else -1))
 
     def _execute(
         self, program: Program, environment: Mapping[str, str], pipes: list[int]
     ) -> int:
         """Start it with these as its descriptors from 0 on; its pid."""
         if program.directory is None:
-            return _spawn(program.argv, environment, pipes)
+            return _spawn(program, environment, pipes)
         here = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fchdir(here)  # there is a way back, or it is not left
             os.chdir(program.directory)
             try:
-                return _spawn(program.argv, environment, pipes)
+                return _spawn(program, environment, pipes)
             finally:
                 os.fchdir(here)
         finally:
             os.close(here)
 
 
-def _spawn(
-    argv: tuple[str, ...], environment: Mapping[str, str], pipes: list[int]
-) -> int:
+def _make_pipes(ours: list[int], theirs: list[int], count: int) -> None:
+    for number in range(count):
+        reader, writer = os.pipe()
+        mine, other = (writer, reader) if number == 0 else (reader, writer)
+        ours.append(mine)
+        theirs.append(other)
+        os.set_blocking(mine, False)
+
+
+def _spawn(program: Program, environment: Mapping[str, str], theirs: list[int]) -> int:
+    place: dict[str, Any] = {"setpgroup": 0}
     actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = [
-        (os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(pipes)
+        (os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(theirs)
     ]
-    if len(pipes) < 3:
+    if program.pty:  # whoever leads a session gets the first that it opens as its own
+        place = {"setsid": True}
+        name = os.ttyname(theirs[0])
+        actions = [(os.POSIX_SPAWN_OPEN, 0, name, os.O_RDWR, 0)]
+        actions += [(os.POSIX_SPAWN_DUP2, 0, number) for number in (1, 2)]
+    elif len(theirs) < 3:
         actions.append((os.POSIX_SPAWN_OPEN, 2, DEV_NULL, os.O_RDWR, 0))
     pid = os.posix_spawnp(
-        argv[0],
-        argv,
+        program.argv[0],
+        program.argv,
         environment,
         file_actions=actions,
-        setpgroup=0,
+        **place,
         setsigmask=(),
         setsigdef=_DEFAULT_SIGNALS,
     )

@@ -12,7 +12,7 @@ import os
 import signal
 
 from chimirror.system import errands
-from chimirror.system.child import NoProgram
+from chimirror.system.child import NoProgram, Program
 from chimirror.system.link import Link
 from chimirror.system.loop import NEVER
 from chimirror.system.strays import SESSION_VARIABLE
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Protocol, TypeGuard
 
-    from chimirror.system.child import Keeper, Program, Starter
+    from chimirror.system.child import Keeper, Starter
     from chimirror.system.errands import Errand
     from chimirror.system.loop import Loop
 
@@ -250,6 +250,9 @@ class StartingDesk(Desk):
         except NoProgram as error:
             ward.on_start_failed(str(error), shortage=False)
             return
+        if program.pty != errand.pty:  # the asker decides
+            argv, directory = program.argv, program.directory
+            program = Program(program.name, argv, directory, pty=errand.pty)
         self._starter.start(ward, program, environment, errand.stderr)
 
     def _environment(self, asked: Mapping[str, str]) -> Mapping[str, str]:

@@ -36,10 +36,14 @@ class Start(NamedTuple):
     environment: Texts = NOTHING
     stderr: bool = True  # a third pipe, else the null device
     application: str = ""  # its name, where there are several
+    pty: bool = False  # a terminal, for its standard error too
 
 
 class Started(NamedTuple):
-    """It runs; the packet carries its stdin, its stdout and, if asked for, stderr."""
+    """It runs; the packet carries its stdin, its stdout and, if asked for, stderr.
+
+    Of one with a terminal, its master, twice.
+    """
 
     started: int
     pid: int
@@ -238,7 +242,7 @@ _RULES: dict[str, Callable[[object], bool]] = {
     **dict.fromkeys(("start", "started", "failed"), _is_number),
     **dict.fromkeys(("pid", "zygote", "link"), _is_number),
     "signal": _is_signal,
-    **dict.fromkeys(("stderr", "shortage"), _is_flag),
+    **dict.fromkeys(("stderr", "shortage", "pty"), _is_flag),
     **dict.fromkeys(("more", "ready", "stop"), _is_flag),
     **dict.fromkeys(("application", "session", "reason", "refused"), _is_text),
     "environment": _are_texts,

@@ -95,7 +95,7 @@ class Inlet:
             self.inbox = None
             self._loop.watch(self.stdin, self, 0)
             if self._input_ended:
-                self.close_input()
+                self.finish_input()
         if inbox.size <= LOW:
             self.on_input_room()
 
@@ -111,13 +111,17 @@ class Inlet:
         if self.inbox is not None:
             self._loop.watch(self.stdin, self, WRITE)
         elif self._input_ended:
-            self.close_input()
+            self.finish_input()
 
     def end_input(self) -> None:
         """Close stdin once everything before is written."""
         self._input_ended = True
         if self.inbox is None and not self._paused & STDIN:
-            self.close_input()
+            self.finish_input()
+
+    def finish_input(self) -> None:
+        """Everything is written: nothing else is left to do for a pipe."""
+        self.close_input()
 
     def close_input(self) -> None:
         """Forget stdin: it has ended, or nobody reads it any more."""

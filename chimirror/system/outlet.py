@@ -95,6 +95,8 @@ class Outlet(Inlet):
             chunk = os.read(fd, READ_SIZE)
         except BlockingIOError:
             return False
+        except OSError:  # EIO: of a terminal that nobody has open any more
+            chunk = b""
         if not chunk:
             self._end_output(fd)
             return False

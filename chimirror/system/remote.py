@@ -156,9 +156,11 @@ class RemoteStarter:
         request.post = zygote
         self._asked[number] = request
         environment = dict(request.environment)
-        name = request.program.name
+        program, stderr = request.program, request.keep_stderr
         try:
-            start = errands.Start(number, environment, request.keep_stderr, name)
+            start = errands.Start(
+                number, environment, stderr, program.name, program.pty
+            )
             self._send(zygote, start)
         except OSError as error:
             del self._asked[number]

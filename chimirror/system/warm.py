@@ -122,16 +122,19 @@ class Warm(Starter):
         try:
             pid = os.fork()
             if pid == 0:
-                self._become(environment, pipes)
+                self._become(program, environment, pipes)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        try:
-            os.setpgid(pid, pid)  # here and there: whoever is first
-        except OSError:
-            pass  # it has ended already
+        if not program.pty:  # else it could not lead a session
+            try:
+                os.setpgid(pid, pid)  # here and there: whoever is first
+            except OSError:
+                pass  # it has ended already
         return pid
 
-    def _become(self, environment: Mapping[str, str], pipes: list[int]) -> NoReturn:
+    def _become(
+        self, program: Program, environment: Mapping[str, str], pipes: list[int]
+    ) -> NoReturn:
         """In the copy: never return.
 
         The frames below us keep all that belongs to our parent from being finalized:
@@ -139,7 +142,10 @@ class Warm(Starter):
         """
         status = os.EX_SOFTWARE
         try:
-            _take_place(pipes)
+            if program.pty:
+                os.login_tty(pipes[0])
+            else:
+                _take_place(pipes)
             self._loop.abandon()
             os.closerange(3, HIGHEST)
             _take_environment(environment)

@@ -33,6 +33,16 @@ class Signal:
         self.name = name
 
 
+class Resize:
+    """The window of the client's terminal has this size."""
+
+    __slots__ = ("columns", "rows")
+
+    def __init__(self, columns: int, rows: int) -> None:
+        self.columns = columns
+        self.rows = rows
+
+
 class Mistake:
     """The client's message is answered by an error message and not delivered."""
 
@@ -59,7 +69,7 @@ class Violation(Exception):
 
 
 if TYPE_CHECKING:
-    Request = bytes | Eof | Signal | Mistake | Violation
+    Request = bytes | Eof | Signal | Resize | Mistake | Violation
 
 
 class Framing:

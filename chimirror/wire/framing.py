@@ -10,12 +10,12 @@ from __future__ import annotations
 import sys
 
 from . import b64
-from .contract import EOF, Framing, Mistake, Signal
+from .contract import EOF, Framing, Mistake, Resize, Signal
 from .headers import text_header
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, TypeGuard
 
     from .contract import Buffers, Bytes, Request
     from .jsonbatch import gather
@@ -40,6 +40,7 @@ else:
 
 
 SIGNALS = ("HUP", "INT", "QUIT", "TERM", "KILL", "USR1", "USR2", "CONT", "WINCH")
+LARGEST = 65535  # columns, or rows: the kernel's fields have two bytes
 
 _SPLIT = 4096
 _PREFIXES = {
@@ -95,6 +96,7 @@ class Stdio(Json):
     name = "stdio"
     subprotocol = b"chimirror.stdio.v1"
     tells_secret = True
+    _kind = ""  # of session, to be told in its first message
 
     def gather(self, events: list[Any]) -> bytes | None:
         return None  # not every message is for stdin
@@ -113,16 +115,41 @@ class Stdio(Json):
             return EOF
         if kind == "signal":
             return _signal(request.get("name"))
+        return self._more(request)
+
+    def _more(self, request: dict[str, object]) -> Request:
+        """What not every session can be asked for."""
+        if request.get("type") == "resize":
+            return Mistake("there is no terminal to resize")
         return Mistake("type is none of stdin, eof, signal")
 
     def opened(self, session_id: str, secret: str) -> bytes:
-        told = f',"secret":"{secret}"' if secret else ""
+        told = self._kind + (f',"secret":"{secret}"' if secret else "")
         return _frame(f'{{"type":"session","id":"{session_id}"{told}}}'.encode())
 
     def ended(self, code: int | None, signal: str | None) -> bytes:
         if signal is not None:
             return _frame(b'{"type":"exit","signal":"%b"}' % signal.encode())
         return _frame(b'{"type":"exit","code":%d}' % (code or 0))
+
+
+class Terminal(Stdio):
+    """The same for one that is a terminal, of the client's size."""
+
+    __slots__ = ()
+    _kind = ',"pty":true'
+
+    def _more(self, request: dict[str, object]) -> Request:
+        if request.get("type") != "resize":
+            return Mistake("type is none of stdin, eof, signal, resize")
+        columns, rows = request.get("columns"), request.get("rows")
+        if _is_size(columns) and _is_size(rows):
+            return Resize(columns, rows)
+        return Mistake(f"columns and rows are not each 1 to {LARGEST}")
+
+
+def _is_size(value: object) -> TypeGuard[int]:
+    return type(value) is int and 0 < value <= LARGEST
 
 
 def _stdin(payload: object) -> bytes | Mistake:
@@ -142,14 +169,19 @@ def _signal(name: object) -> Signal | Mistake:
 
 _JSON = Json()
 _STDIO = Stdio()
+_TERMINAL = Terminal()
 
 
-def create(name: str, max_message: int) -> Framing:
-    """Returns the framing of that name, for one session."""
+def create(name: str, max_message: int, *, pty: bool = False) -> Framing:
+    """Returns the framing of that name, for one session.
+
+    Args:
+        pty: the application has a terminal; not with lines or lsp.
+    """
     if name == "json":
         return _JSON
     if name == "stdio":
-        return _STDIO
+        return _TERMINAL if pty else _STDIO
     if name == "lines":
         from .lines import Lines
 

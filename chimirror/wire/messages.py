@@ -9,7 +9,7 @@ Ignorance: channels, operations and the rest of the document.
 from __future__ import annotations
 
 from . import b64
-from .framing import SIGNALS
+from .framing import LARGEST, SIGNALS
 from .schema import moved
 
 TYPE_CHECKING = False
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
         @property
         def max_message(self) -> int: ...
+
+        @property
+        def pty(self) -> bool: ...
 
 
 JSON, TEXT = "application/json", "text/plain"
@@ -123,6 +126,8 @@ def of(framing: str, interface: Interface, settings: Settings) -> tuple[Object, 
         outs = {"output": outward.any_json("A body of standard output.")}
     else:
         ins = _stdin(inward) if framing == "stdio" else _text(inward)
+        if framing == "stdio" and settings.pty:
+            ins |= _terminal()
         outs = _wrapped(framing, outward, settings)
     if settings.direction == "receive":
         ins = {}
@@ -136,11 +141,11 @@ def of(framing: str, interface: Interface, settings: Settings) -> tuple[Object, 
 def _wrapped(framing: str, side: _Side, settings: Settings) -> Object:
     """What goes out in base64, and what stdio says beside it."""
     found = {"stdout": side.wrapped("stdout", "Standard output, as it comes.")}
-    if settings.stderr in (None, "client"):
+    if settings.stderr in (None, "client") and not settings.pty:
         found["stderr"] = _UNTOLD.wrapped("stderr", "Standard error, as it comes.")
     found["error"] = _UNTOLD.wrapped("error", _ERROR)
     if framing == "stdio":
-        return {"session": _SESSION, **found, "exit": _EXIT}
+        return {"session": _session(settings), **found, "exit": _EXIT}
     return found
 
 
@@ -167,6 +172,19 @@ def _stdin(side: _Side) -> Object:
     }
 
 
+def _terminal() -> Object:
+    size = {"type": "integer", "minimum": 1, "maximum": LARGEST}
+    resize = _object("resize", columns=size, rows=size)
+    return {"resize": _message("Sets the size of the terminal.", resize)}
+
+
+def _session(settings: Settings) -> Object:
+    members: Object = {"id": {"type": "string"}, "secret": {"type": "string"}}
+    if settings.pty:
+        members["pty"] = {"type": "boolean", "const": True}
+    return _message(_FIRST, _object("session", ("secret",), **members))
+
+
 def _object(kind: str, optional: tuple[str, ...] = (), **members: Object) -> Object:
     """An object with that type and these members, or more."""
     properties = {"type": {"type": "string", "const": kind}, **members}
@@ -182,10 +200,9 @@ def _message(summary: str, payload: Object, examples: Iterable[object] = ()) -> 
 
 
 _UNTOLD = _Side("", None, ())
-_SESSION = _message(
+_FIRST = (
     "The first message of a session; the id is that of the server's records, and the "
-    "secret, where there is one, is for those who may steer it.",
-    _object("session", ("secret",), id={"type": "string"}, secret={"type": "string"}),
+    "secret, where there is one, is for those who may steer it."
 )
 _EXIT = _message(
     "The last message of a session: how the application ended.",

@@ -1,0 +1,72 @@
+"""The process half of a session where it is a terminal instead of pipes.
+
+The master is stdin and stdout; what is printed to standard error cannot be told apart.
+The end of input is typed, where the terminal is in a mode in which it can be. Who goes
+hangs up instead: SIGHUP and SIGCONT once all is typed that was sent; then the ladder is
+as always (`application`).
+"""
+
+from __future__ import annotations
+
+from chimirror.system import pty
+from chimirror.system.application import END_OF_INPUT, RUNNING, Application
+from chimirror.system.lean import signal
+
+LINE_ENDS = (b"\n", b"\r")
+
+
+class Terminal(Application):
+    """One application process and its terminal; see Application."""
+
+    __slots__ = ("_hung_up", "_typed_end", "_within_line")
+    _hung_up: bool
+    _typed_end: bool
+    _within_line: bool
+
+    def on_started(self, pid: int, pipes: tuple[int, int, int]) -> None:
+        """See Application."""
+        self._hung_up = self._typed_end = self._within_line = False
+        super().on_started(pid, pipes)
+
+    def resize(self, columns: int, rows: int) -> None:
+        """The window has another size."""
+        if self.stdout >= 0:
+            pty.resize(self.stdout, columns, rows)
+
+    # Input
+
+    def write(self, chunks: list[bytes]) -> None:
+        """See Inlet."""
+        if chunks[-1] and not self._typed_end:
+            self._within_line = not chunks[-1].endswith(LINE_ENDS)
+            super().write(chunks)
+
+    def finish_input(self) -> None:
+        """Type its end, or hang up; what is sent after that is dropped."""
+        if self._step:
+            self._hang_up()
+        elif self.stdin >= 0 and not self._typed_end:
+            self._type_end()
+        if self.inbox is None:
+            self.close_input()
+
+    def _type_end(self) -> None:
+        """Once; and before, once for a line that has begun."""
+        end = pty.end_of_input(self.stdin)
+        if end:
+            super().write([end, end] if self._within_line else [end])
+        self._typed_end = True
+
+    # The end
+
+    def _hang_up(self) -> None:
+        if self.phase == RUNNING and not self._hung_up:
+            self._hung_up = True
+            self._starter.signal(self.pid, signal.SIGHUP)
+            self._starter.signal(self.pid, signal.SIGCONT)
+
+    def on_timer(self, now: float) -> None:
+        """See Application; one that does not read is hung up on, too."""
+        if self._step == END_OF_INPUT:
+            self._hang_up()
+        super().on_timer(now)

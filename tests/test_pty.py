@@ -1,0 +1,396 @@
+"""Applications on a terminal of their own: what they find, and what clients can do.
+
+Law: each runs in a real process behind every way in, and says itself what its terminal
+is; the kernel is the judge of sizes, signals and modes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import socket
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from chimirror.options import UsageError, bridge
+from launch import Bridge, preloading, server, zygote
+from peers import Closed, Peer, Sender, Story, payload_of, stdin, text
+from settling import descendants, descriptors, marked, steady, until, written
+from stage import Stage
+
+TOY = """\
+    import fcntl, hashlib, os, signal, struct, sys, termios, time, tty
+
+    def size():
+        return os.get_terminal_size(0)
+
+    def interrupted(*_):
+        print("interrupted", flush=True)
+
+    def resized(*_):
+        print("resized", *size(), flush=True)
+
+    def digest(count):
+        tty.setraw(0)
+        print("ready", flush=True)
+        found = hashlib.sha256()
+        while count:
+            piece = os.read(0, min(count, 65536))
+            found.update(piece)
+            count -= len(piece)
+        print("digest", found.hexdigest(), flush=True)
+
+    def flood(count):
+        tty.setraw(0)
+        data = os.urandom(1 << 20)
+        found = hashlib.sha256(data * count)
+        print("go", flush=True)
+        for _ in range(count):
+            rest = data
+            while rest:
+                rest = rest[os.write(1, rest):]
+        print("digest", found.hexdigest(), flush=True)
+
+    def main():
+        print("begun", flush=True)
+        while line := sys.stdin.readline():
+            exec(line, globals())
+        print("over", flush=True)
+"""
+Opened = Callable[[], Peer]
+PATIENT = ("--stop-grace", "20", "--kill-grace", "20")  # what ends at once does so
+
+
+class Talk:
+    """A client of a terminal: types, and reads what it shows."""
+
+    def __init__(self, peer: Peer, pid: int) -> None:
+        self.peer = peer
+        self.pid = pid  # of whoever serves
+        self.shown = b""
+
+    def type(self, text: str) -> None:
+        self.peer.send(stdin(text.encode()))
+
+    def resize(self, columns: object, rows: object) -> None:
+        self.peer.send({"type": "resize", "columns": columns, "rows": rows})
+
+    def sees(self, pattern: str) -> re.Match[bytes]:
+        """Reads until the terminal shows this; what is before is forgotten."""
+        while not (found := re.search(pattern.encode(), self.shown)):
+            self.shown += payload_of(self.peer.message())
+        self.shown = self.shown[found.end() :]
+        return found
+
+    def story(self) -> Story:
+        said = self.peer.story()
+        return said._replace(stdout=self.shown + said.stdout)
+
+
+def toy(directory: Path) -> None:
+    (directory / "toy.py").write_text(textwrap.dedent(TOY))
+
+
+def command(directory: Path) -> list[str]:
+    program = f"import sys; sys.path.insert(0, {str(directory)!r}); import toy; "
+    return [sys.executable, "-c", f"{program}toy.main()"]
+
+
+@contextmanager
+def by_bridge(directory: Path, *options: str) -> Iterator[tuple[Opened, int]]:
+    with Bridge(command(directory), "--pty", *options) as bridge:
+        yield (lambda: Peer(bridge.socket)), bridge.pid
+
+
+@contextmanager
+def by_server(directory: Path, *options: str) -> Iterator[tuple[Opened, int]]:
+    options = ("--workers", "1", "--pty", *options)
+    with server(directory, command(directory), *options) as service:
+        yield (lambda: Peer(service.connect())), service.pid
+
+
+@contextmanager
+def by_copies(directory: Path, *options: str) -> Iterator[tuple[Opened, int]]:
+    options = ("--workers", "1", "--pty", *options)
+    with preloading(directory, "toy:main", *options) as service:
+        yield (lambda: Peer(service.connect())), service.pid
+
+
+WAYS = {"bridge": by_bridge, "server": by_server, "preload": by_copies}
+everywhere = pytest.mark.parametrize("way", WAYS)
+
+
+@contextmanager
+def talking(way: str, directory: Path, *options: str) -> Iterator[Talk]:
+    """A session with the toy, up to its first word."""
+    toy(directory)
+    with WAYS[way](directory, *options) as (connect, pid), connect() as peer:
+        assert peer.open(framing="stdio").status == 101
+        hello = peer.message()
+        assert hello["type"] == "session"
+        assert hello["pty"] is True
+        talk = Talk(peer, pid)
+        talk.sees("begun\r\n")
+        yield talk
+
+
+@everywhere
+def test_it_is_a_terminal(way: str, tmp_path: Path) -> None:
+    """For each of the standard three, and the one that controls its session."""
+    with talking(way, tmp_path) as talk:
+        talk.type("print('tty', [os.isatty(n) for n in (0, 1, 2)])\n")
+        talk.sees(r"\r\ntty \[True, True, True\]\r\n")  # the line was shown before
+        talk.type("print('leads', os.getsid(0) == os.getpgid(0) == os.getpid())\n")
+        talk.sees(r"\r\nleads True\r\n")
+        talk.type("print('opened', os.ttyname(os.open('/dev/tty', os.O_RDWR)))\n")
+        talk.sees(r"\r\nopened /dev/")
+        talk.type("print('front', os.tcgetpgrp(0) == os.getpid())\n")
+        talk.sees(r"\r\nfront True\r\n")
+        talk.type("print('fds', sorted(map(int, os.listdir('/proc/self/fd')))[:3])\n")
+        talk.sees(r"\r\nfds \[0, 1, 2\]\r\n")
+        talk.type("print('kind', os.environ['TERM'])\n")
+        talk.sees(r"\r\nkind xterm-256color\r\n")
+        talk.type("print('told', file=sys.stderr)\n")
+        talk.sees(r"\r\ntold\r\n")
+
+
+@everywhere
+def test_its_size_is_the_clients(way: str, tmp_path: Path) -> None:
+    with talking(way, tmp_path) as talk:
+        talk.type("print('size', *size())\n")
+        talk.sees(r"\r\nsize 80 24\r\n")
+        talk.type("signal.signal(signal.SIGWINCH, resized); print('heeds')\n")
+        talk.sees(r"\r\nheeds\r\n")
+        talk.resize(132, 50)
+        talk.sees(r"resized 132 50\r\n")
+        talk.resize(65535, 1)
+        talk.sees(r"resized 65535 1\r\n")
+
+
+@everywhere
+def test_an_interrupt_is_typed(way: str, tmp_path: Path) -> None:
+    with talking(way, tmp_path) as talk:
+        talk.type("signal.signal(signal.SIGINT, interrupted); print('heeds')\n")
+        talk.sees(r"\r\nheeds\r\n")
+        talk.type("\x03")
+        talk.sees(r"\^Cinterrupted\r\n")
+        talk.type("signal.signal(signal.SIGINT, signal.SIG_DFL); print('default')\n")
+        talk.sees(r"\r\ndefault\r\n")
+        talk.type("\x03")
+        told = talk.story()
+        assert told.closed == Closed(1011, "signal INT")
+
+
+@everywhere
+def test_the_end_of_input_is_typed(way: str, tmp_path: Path) -> None:
+    """Where the terminal reads lines; what is sent after it is for nobody."""
+    with talking(way, tmp_path) as talk:
+        talk.peer.send({"type": "eof"}, stdin(b"print('late')\n"))
+        told = talk.story()
+        assert told.stdout.endswith(b"over\r\n")
+        assert b"late" not in told.stdout
+        assert told.messages == [{"type": "exit", "code": 0}]
+        assert told.closed == Closed(1000, "exit 0")
+
+
+def test_the_end_of_input_within_a_line() -> None:
+    with Bridge(["wc", "-c"], "--pty") as bridge, Peer(bridge.socket) as peer:
+        assert peer.open(framing="stdio").status == 101
+        peer.send(stdin(b"last words"), {"type": "eof"})
+        told = peer.story()
+        found = (told.stdout, told.closed)
+        assert found == (b"last words10\r\n", Closed(1000, "exit 0"))
+
+
+def test_the_end_of_input_has_no_character_in_raw_mode(tmp_path: Path) -> None:
+    with talking("bridge", tmp_path) as talk:
+        talk.type("tty.setraw(0); print('raw'); print(os.read(0, 9), os.read(0, 9))\n")
+        talk.sees("raw\n")
+        talk.peer.send(stdin(b"a"), {"type": "eof"}, stdin(b"late"))
+        talk.peer.send({"type": "signal", "name": "TERM"})
+        assert talk.story().closed == Closed(1011, "signal TERM")
+
+
+@everywhere
+def test_output_is_not_lost(way: str, tmp_path: Path) -> None:
+    """10 MiB, read by one who begins late: the application waits for it."""
+    with talking(way, tmp_path) as talk:
+        talk.type("flood(10)\n")
+        talk.sees("go\n")
+        if way == "bridge":
+            until(steady(lambda: written(talk.pid)), "it waits for its client")
+        found, size = hashlib.sha256(), 10 << 20
+        while size:
+            piece, talk.shown = talk.shown[:size], talk.shown[size:]
+            found.update(piece)
+            size -= len(piece)
+            if size:
+                talk.shown = payload_of(talk.peer.message())
+        assert talk.sees(r"digest (\w+)")[1].decode() == found.hexdigest()
+
+
+@everywhere
+def test_input_is_not_lost(way: str, tmp_path: Path) -> None:
+    """A terminal takes 4 KiB at a time."""
+    data = os.urandom(3_000_000)
+    with talking(way, tmp_path) as talk:
+        talk.type(f"digest({len(data)})\n")
+        talk.sees("ready\n")
+        pieces = [data[at : at + 50_000] for at in range(0, len(data), 50_000)]
+        frames = [text(stdin(piece)) for piece in pieces]
+        with Sender(talk.peer, frames):
+            told = talk.sees(r"digest (\w+)")[1].decode()
+        assert told == hashlib.sha256(data).hexdigest()
+
+
+@everywhere
+def test_who_goes_hangs_up(way: str, tmp_path: Path) -> None:
+    """Long before the grace of the ladder is over, and with what it sent delivered."""
+    note = tmp_path / "note"
+    with talking(way, tmp_path, *PATIENT) as talk:
+        hung = f"open({str(note)!r}, 'w').write('hung up'), os._exit(0)"
+        talk.type(f"signal.signal(signal.SIGHUP, lambda *_: ({hung})); print('set')\n")
+        talk.sees(r"\r\nset\r\n")
+        talk.peer.send_close()
+        talk.peer.close()
+        until(note.exists, "it has been hung up on")
+
+
+SHELLS = ("bash --norc -i", "sh")
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("serving", ["bridge", "server"])
+def test_a_shell_with_jobs_ends(shell: str, serving: str, tmp_path: Path) -> None:
+    """Running, stopped and ignoring jobs: nothing is left (the house is empty)."""
+    with ExitStack() as stack:
+        argv, options = shell.split(), ("--pty", *PATIENT)
+        if serving == "bridge":
+            bridge = stack.enter_context(Bridge(argv, *options))
+            mark, connection = bridge.mark, bridge.socket
+        else:
+            service = stack.enter_context(server(tmp_path, argv, *options))
+            mark, connection = service.mark, service.connect()
+        before = len(marked(mark))
+        peer = stack.enter_context(Peer(connection))
+        assert peer.open(framing="stdio").status == 101
+        talk = Talk(peer, 0)
+        talk.type("set -m; sleep 1000 & nohup sleep 1000 >/dev/null & kill -STOP %1\n")
+        talk.type("sleep 1000\n")
+        until(lambda: len(marked(mark)) - before >= 3, "a shell with three jobs")
+        peer.close()
+        until(lambda: len(marked(mark)) <= before, "the shell and its jobs have ended")
+
+
+def test_nothing_is_left_of_it(tmp_path: Path) -> None:
+    """Neither descriptors nor processes, whoever has ended it, and however."""
+    toy(tmp_path)
+    with by_server(tmp_path) as (connect, pid):
+        counts = []
+        for how in ("exit", "close", "vanish") * 3:
+            with connect() as peer:
+                assert peer.open(framing="stdio").status == 101
+                talk = Talk(peer, pid)
+                peer.message()
+                talk.sees("begun\r\n")
+                if how == "exit":
+                    talk.type("sys.exit(3)\n")
+                    assert talk.story().closed == Closed(1011, "exit 3")
+                elif how == "close":
+                    peer.send_close()
+                    assert talk.story().closed == Closed(1000, "")
+            until(
+                lambda: len(descendants(pid)) == 2, "a worker and the zygote are left"
+            )
+            counts.append(sum(descriptors(one.pid) for one in descendants(pid)))
+        assert len(set(counts)) == 1, counts
+
+
+def test_it_needs_not_be_told_a_size(tmp_path: Path) -> None:
+    """What is no size is answered, and changes nothing."""
+    with talking("bridge", tmp_path) as talk:
+        for size in (
+            (0, 24),
+            (80, 65536),
+            (80.0, 24),
+            (True, 24),
+            ("80", 24),
+            (80, None),
+        ):
+            talk.resize(*size)
+            told = talk.peer.message()
+            assert told["type"] == "error"
+            text = payload_of(told).decode()
+            assert text == "columns and rows are not each 1 to 65535"
+        talk.type("print('size', *size())\n")
+        talk.sees("size 80 24")
+
+
+def test_pipes_have_no_size() -> None:
+    with Stage() as stage:
+        stage.open("stdio")
+        stage.peer.message()
+        stage.say(text({"type": "resize", "columns": 80, "rows": 24}))
+        assert payload_of(stage.peer.message()) == b"there is no terminal to resize"
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--framing=json,lines"], "lines has no place for what a terminal shows"),
+        (["--subprotocol=mcp=lsp"], "lsp has no place for what a terminal shows"),
+        (["--stderr=log"], "standard error with the rest; leave --stderr out"),
+        (["--direction=send"], "a terminal goes both ways; leave --direction out"),
+    ],
+)
+def test_what_no_terminal_can_be(options: list[str], complaint: str) -> None:
+    with pytest.raises(UsageError, match=complaint):
+        bridge(["--pty", *options, "--", "cat"])
+
+
+def test_an_application_file_has_it(tmp_path: Path) -> None:
+    """Beside one without."""
+    toy(tmp_path)
+    for name in ("yes", "no"):
+        words = json.dumps(command(tmp_path))
+        file = tmp_path / f"{name}.toml"
+        file.write_text(
+            f"command = {words}\npty = {'true' if name == 'yes' else 'false'}\n"
+        )
+    with server(tmp_path, [], "--apps", str(tmp_path)) as service:
+        for name in ("yes", "no"):
+            with Peer(service.connect()) as peer:
+                assert peer.open(f"/{name}", framing="stdio").status == 101
+                assert peer.message().get("pty", False) is (name == "yes")
+                talk = Talk(peer, 0)
+                talk.type("print('tty', os.isatty(0))\n")
+                talk.sees(f"tty {name == 'yes'}")
+
+
+def test_a_local_client_asks_for_it(tmp_path: Path) -> None:
+    """It gets the master, to write and to read."""
+    toy(tmp_path)
+    with (
+        zygote(tmp_path, "--", *command(tmp_path)) as service,
+        socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as link,
+    ):
+        link.settimeout(30)
+        link.connect(str(service.address))
+        link.send(b'{"start":1,"pty":true}')
+        packet, fds, _, _ = socket.recv_fds(link, 1 << 16, 3)
+        assert json.loads(packet)["started"] == 1
+        writer, reader = fds
+        os.set_blocking(reader, True)
+        os.write(writer, b"print(os.isatty(2), os.environ['TERM'])\n")
+        said = b""
+        while b"True xterm-256color" not in said:
+            said += os.read(reader, 4096)
+        os.close(writer)
+        os.close(reader)
