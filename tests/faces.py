@@ -63,7 +63,7 @@ class Blocking:
         return method
 
     def _wrapped(self, value: object) -> object:
-        known = isinstance(value, AsyncIterable)
+        known = isinstance(value, (AsyncIterable, aio.Control))
         return Blocking(self._portal, value) if known else value
 
     def __iter__(self) -> Blocking:

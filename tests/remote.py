@@ -36,10 +36,10 @@ def exited(code: int = 0) -> str:
 class Remote:
     """The server's end of a session; `request` is what the client asked for."""
 
-    def __init__(self, connection: socket.socket, subprotocol: str | None) -> None:
+    def __init__(self, connection: socket.socket, *subprotocols: str) -> None:
         self._socket = connection
-        offer = [Subprotocol(subprotocol)] if subprotocol else None
-        self._protocol = ServerProtocol(subprotocols=offer)
+        offer = [Subprotocol(name) for name in subprotocols]
+        self._protocol = ServerProtocol(subprotocols=offer or None)
         (request,) = self._events()
         assert isinstance(request, Request)
         self.request = request
@@ -65,6 +65,10 @@ class Remote:
             else:
                 with suppress(OSError):
                     self._socket.shutdown(socket.SHUT_WR)
+
+    @property
+    def subprotocol(self) -> str | None:
+        return self._protocol.subprotocol
 
     @property
     def close_code(self) -> int | None:
@@ -140,7 +144,7 @@ class Fake(threading.Thread):
         if self.context is not None:
             connection = self.context.wrap_socket(connection, server_side=True)
         with connection:
-            remote = Remote(connection, self.subprotocol)
+            remote = Remote(connection, *filter(None, [self.subprotocol]))
             self.handler(remote)
             remote.close()
 

@@ -87,7 +87,8 @@ PURE = {
     "_frozen_importlib_external",
 }
 # The client library's own pure half: WebSocket, yes, but nothing that waits.
-WAITING = {"aio", "blocking", "dial", "line", "link", "pump"}
+FACES = {"aio", "blocking", "control_aio", "control_blocking"}
+WAITING = FACES | {"dial", "line", "link", "pump"}
 UNWAITING = {
     "binascii",
     "collections",

@@ -97,6 +97,8 @@ def test_cancelled_anywhere(tmp_path: Path) -> None:
             session.on("stderr", handle)
             await session.send(b"x" * (1 << 19) + b"\n")
             await session.signal("CONT")
+            assert await session.control.pause("stdin") == ["stdin"]
+            await session.control.resume()
             async for _ in session.stdout.lines():
                 break
             await session.send(b"y")

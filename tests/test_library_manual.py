@@ -35,7 +35,7 @@ def test_every_name_is_on_the_page() -> None:
     named = set(re.findall(r"^\.(?:It )?Sy (\w+)", PAGE, re.M))
     hidden = {"Session", "connect"}  # which all the page is about
     assert named == set(client.__all__) - hidden
-    for kind in (blocking.Session, blocking.Stream):
+    for kind in (blocking.Session, blocking.Stream, blocking.Control):
         for name in public(kind):
             assert re.search(rf"^\.(F[na]|It F[na]|It Ic .*) .*\b{name}\b", PAGE, re.M)
 
@@ -59,7 +59,7 @@ def test_every_option_is_on_the_page() -> None:
     }
 
 
-@pytest.mark.parametrize("name", ["Session", "Stream"])
+@pytest.mark.parametrize("name", ["Control", "Session", "Stream"])
 def test_the_faces_are_alike(name: str) -> None:
     ours, theirs = public(getattr(aio, name)), public(getattr(blocking, name))
     assert ours.keys() == theirs.keys()

@@ -6,7 +6,7 @@ What is no error to mypy is an error of ours: every ignore below has to be neede
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from typing import assert_type
+from typing import Any, assert_type
 
 from chimirror import client
 from chimirror.client import blocking
@@ -30,6 +30,9 @@ def test_blocking(url: str) -> None:
         session.on("exit", lambda found: found.check())
         session.on("exit", lambda found: found.decode())  # type: ignore[call-overload]
         session.on("other", print)  # type: ignore[call-overload]
+        assert_type(session.control.pause("stdin"), list[str])
+        for note in session.control.notifications():
+            assert_type(note, client.Notification)
     blocking.connect(url, framing="json").send({"a": [1, None]})
     blocking.connect(url, framing="lines", subprotocol="mcp").send("text")
     blocking.connect(url, framing="lines").send(b"x")  # type: ignore[arg-type]
@@ -48,6 +51,9 @@ async def test_asyncio(url: str) -> None:
         assert_type(aiter(session.stdout), AsyncIterator[bytes])
         assert_type(session.stderr.lines(), AsyncIterator[str])
         assert_type(await session.run(), client.Exit)
+        assert_type(await session.control.status(), dict[str, Any])
+        async for status in session.control.subscribe(0.5):
+            assert_type(status, dict[str, Any])
     other = await client.connect(url, framing="json")
     assert_type(other, client.Session[object])
     client.nothing  # type: ignore[attr-defined]  # noqa: B018

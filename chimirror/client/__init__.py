@@ -17,15 +17,19 @@ chimirror-client(3) tells of all of it.
 
 From the bottom up. Pure: `texts`, `errors`, `events`, `url`, `stdio` and `framing`
 (messages), `wire` (one WebSocket), `inbox` (what is unread), `opening` (the
-handshake), `conversation` (a session, as flows), `steps` (what flows wait for). With
-sockets: `dial`, `line`. The faces: `pump` and `blocking`, `link` and `aio`. Nothing
-here knows how a server works: chimirror-protocol(7) is all it goes by.
+handshake), `reading` and `conversation` (a session, as flows), `control` (steering it),
+`steps` (what flows wait for). With sockets: `dial`, `line`. The faces: `pump`,
+`blocking` and `control_blocking`; `link`, `aio` and `control_aio`. Nothing here knows
+how a server works: chimirror-protocol(7) is all it goes by.
 """
 
 from __future__ import annotations
 
+from .control import Notification
 from .errors import (
+    CallFailed,
     ConnectTimeout,
+    ControlLost,
     Error,
     ExitFailure,
     InvalidURL,
@@ -46,8 +50,10 @@ if TYPE_CHECKING:
     from .aio import Session, connect
 
 __all__ = [
+    "CallFailed",
     "Completed",
     "ConnectTimeout",
+    "ControlLost",
     "Error",
     "Exit",
     "ExitFailure",
@@ -55,6 +61,7 @@ __all__ = [
     "LineTooLong",
     "NotConnected",
     "NotDelivered",
+    "Notification",
     "Output",
     "ProtocolViolation",
     "Refused",

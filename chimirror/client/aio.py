@@ -7,14 +7,13 @@ gives both a form that reads well, and nothing else.
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any, Generic, Literal, Self, TypeVar, overload
 
 from . import url as urls
+from .control_aio import Control
 from .conversation import Conversation
-from .dial import Deadline, dial
 from .framing import Framing, create
-from .link import Link, dialled
+from .link import Link, connected
 from .opening import Plan
 from .reading import OUTPUT
 
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from .opening import Options
     from .steps import Flow
 
-__all__ = ["Session", "Stream", "connect"]
+__all__ = ["Control", "Session", "Stream", "connect"]
 
 T = TypeVar("T")
 T_contra = TypeVar("T_contra", contravariant=True)
@@ -47,6 +46,7 @@ class Session(Generic[T_contra]):
     Attributes:
         stdout: its standard output alone.
         stderr: its standard error alone.
+        control: what can be done to it meanwhile; see `control_aio.Control`.
     """
 
     def __init__(self, core: Conversation, link: Link) -> None:
@@ -54,6 +54,7 @@ class Session(Generic[T_contra]):
         self._link = link
         self.stdout = Stream(core, link, "stdout")
         self.stderr = Stream(core, link, "stderr")
+        self.control = Control(core)
 
     @property
     def id(self) -> str:
@@ -161,6 +162,7 @@ class Session(Generic[T_contra]):
 
         Takes two seconds at most. A process that still runs is stopped by the server.
         """
+        self.control.disconnect()
         try:
             await self._link.run(self._core.close(code, reason))
         except BaseException:
@@ -169,8 +171,8 @@ class Session(Generic[T_contra]):
 
     def abort(self) -> None:
         """Close the connection at once; what has not been sent is dropped."""
-        self._core.abort()
-        self._link.settle()
+        self.control.disconnect()
+        self._link.abort()
 
     async def __aenter__(self) -> Self:
         return self
@@ -317,16 +319,7 @@ def connect(
 
 
 async def _start(plan: Plan, framing: Framing, subprotocol: str) -> Session[Any]:
-    deadline = Deadline(plan.timeout)
-    sock = await dialled(dial(plan, deadline))
-    wire = plan.wire(subprotocol, asyncio.get_running_loop().time)
-    core = Conversation(wire, framing, plan, subprotocol)
-    link = Link(sock, core)
-    session: Session[Any] = Session(core, link)
-    try:
-        await link.run(core.opened(), deadline.left())
-    except BaseException as error:  # noqa: BLE001 whichever, it is raised again
-        late = plan.late(core.awaited)
-        session.abort()
-        raise (late if isinstance(error, TimeoutError) else error) from None
-    return session
+    core, link = await connected(
+        plan, subprotocol, lambda wire: Conversation(wire, framing, plan, subprotocol)
+    )
+    return Session(core, link)

@@ -7,15 +7,14 @@ both a form that reads well, and nothing else.
 
 from __future__ import annotations
 
-import time
 from typing import Any, Generic, Literal, Self, TypeVar, overload
 
 from . import url as urls
+from .control_blocking import Control
 from .conversation import Conversation
-from .dial import Deadline, dial
 from .framing import Framing, create
 from .opening import Plan
-from .pump import Pump, dialled
+from .pump import Pump, connected
 from .reading import OUTPUT
 
 TYPE_CHECKING = False
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from .opening import Options
     from .steps import Flow
 
-__all__ = ["Session", "Stream", "connect"]
+__all__ = ["Control", "Session", "Stream", "connect"]
 
 T = TypeVar("T")
 T_contra = TypeVar("T_contra", contravariant=True)
@@ -46,6 +45,7 @@ class Session(Generic[T_contra]):
     Attributes:
         stdout: its standard output alone.
         stderr: its standard error alone.
+        control: what can be done to it meanwhile; see `control_blocking.Control`.
     """
 
     def __init__(self, core: Conversation, pump: Pump) -> None:
@@ -53,6 +53,7 @@ class Session(Generic[T_contra]):
         self._pump = pump
         self.stdout = Stream(core, pump, "stdout")
         self.stderr = Stream(core, pump, "stderr")
+        self.control = Control(core, pump)
 
     @property
     def id(self) -> str:
@@ -161,6 +162,7 @@ class Session(Generic[T_contra]):
 
         Takes two seconds at most. A process that still runs is stopped by the server.
         """
+        self.control.disconnect()
         try:
             self._pump.run(self._core.close(code, reason))
         except BaseException:
@@ -170,10 +172,8 @@ class Session(Generic[T_contra]):
 
     def abort(self) -> None:
         """Close the connection at once; what has not been sent is dropped."""
-        with self._pump.changed:
-            self._core.abort()
-            self._pump.settle()
-        self._pump.join()
+        self.control.disconnect()
+        self._pump.abort()
 
     def __enter__(self) -> Self:
         return self
@@ -305,18 +305,11 @@ def start(
     *,
     greeted: bool = True,
 ) -> Session[Any]:
-    """Open a session according to plan; see `Conversation.opened` for `greeted`."""
-    subprotocol = subprotocol or framing.subprotocol
-    deadline = Deadline(plan.timeout)
-    sock = dialled(dial(plan, deadline))
-    wire = plan.wire(subprotocol, time.monotonic)
-    core = Conversation(wire, framing, plan, subprotocol)
-    pump = Pump(sock, core)
-    session: Session[Any] = Session(core, pump)
-    try:
-        pump.run(core.opened(greeted=greeted), deadline.left())
-    except BaseException as error:  # noqa: BLE001 whichever, it is raised again
-        late = plan.late(core.awaited)
-        session.abort()
-        raise (late if isinstance(error, TimeoutError) else error) from None
-    return session
+    """Open a session according to plan; see `Conversation` for `greeted`."""
+    used = subprotocol or framing.subprotocol
+    core, pump = connected(
+        plan,
+        used,
+        lambda wire: Conversation(wire, framing, plan, used, greeted=greeted),
+    )
+    return Session(core, pump)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from itertools import chain
 
 from . import stdio
-from .errors import ProtocolViolation, SessionLost, SessionOver
+from .errors import NotConnected, ProtocolViolation, SessionLost, SessionOver
 from .events import Completed, Exit, Output, exit_of_close
 from .framing import signal_name
 from .inbox import STREAMS
@@ -33,20 +33,34 @@ class Conversation(Reading):
 
     Attributes:
         wire: its WebSocket.
+        plan: how its server was reached.
         id: of the session, "" until it is told.
         exit: what the exit message said, None until it has come.
     """
 
     def __init__(
-        self, wire: Wire, framing: Framing, plan: Plan, subprotocol: str
+        self,
+        wire: Wire,
+        framing: Framing,
+        plan: Plan,
+        subprotocol: str,
+        *,
+        greeted: bool = True,
     ) -> None:
+        """A session over a WebSocket whose request waits to be sent.
+
+        Args:
+            greeted: it is open once its first message has come, which tells its id.
+        """
         super().__init__()
         self.wire = wire
         self.id = ""
         self.exit: Exit | None = None
+        self.plan = plan
         self._framing = framing
-        self._plan = plan
         self._subprotocol = subprotocol
+        self._greeted = greeted and framing.whole
+        self._credentials: stdio.Opened | None = None
         self._begun = False  # a message has come
         self._sending = False  # somebody is in the middle of it
         self._eof = False  # of our input
@@ -73,6 +87,7 @@ class Conversation(Reading):
                 self._inbox.put("error", event.text or b"?")
             case stdio.Opened():
                 self.id = safe(event.id, 64)
+                self._credentials = event
             case Exit():
                 self.exit = event
                 self.wire.leave()
@@ -84,20 +99,16 @@ class Conversation(Reading):
 
     # The beginning.
 
-    def opened(self, *, greeted: bool = True) -> Flow[None]:
+    def opened(self) -> Flow[None]:
         """Wait until there is a session.
-
-        Args:
-            greeted: and until its first message, which tells the session's id.
 
         Raises:
             NotConnected: there will be none.
         """
         while self.wire.connecting:
             yield None
-        self._plan.judge(self.wire, self._subprotocol)
-        greeted = greeted and self._framing.whole
-        while greeted and not self._begun and not self.finished:
+        self.plan.judge(self.wire, self._subprotocol)
+        while self._greeted and not self._begun and not self.finished:
             yield None
 
     @property
@@ -234,6 +245,24 @@ class Conversation(Reading):
     def _require_whole(self, lacking: str) -> None:
         if not self._framing.whole:
             raise ValueError(f"framing {self._framing.name} {lacking}; stdio does")
+
+    # Steering.
+
+    def credentials(self) -> dict[str, str]:
+        """What `authorize` is to be told.
+
+        Raises:
+            SessionOver: it can do nothing any more.
+            NotConnected: the server offers no control.
+        """
+        self._require_whole("knows no secret to steer a session with")
+        self._require_open()
+        told = self._credentials
+        if told is None or not told.secret:
+            raise NotConnected("the server says nothing to steer this session with")
+        return {"session": told.id, "secret": told.secret}
+
+    # All at once.
 
     def communicate(self, data: object) -> Flow[Completed]:
         """Send everything, end the input, and read everything.

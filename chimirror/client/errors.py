@@ -97,6 +97,34 @@ class LineTooLong(Error):
     """A line of output exceeds the limit; it can still be read in chunks."""
 
 
+class CallFailed(Error):
+    """A control call was answered with an error.
+
+    Attributes:
+        code: of JSON-RPC, see chimirror-protocol(7).
+        data: what else the answer held, as JSON has it.
+    """
+
+    def __init__(self, message: str, code: int, data: object) -> None:
+        super().__init__(message)
+        self.code = code
+        self.data = data
+
+
+class ControlLost(Error):
+    """The control connection has ended; the session may go on.
+
+    Attributes:
+        close_code: of the server's close frame; 1006 if there was none.
+        reason: of that frame, or what happened instead; escaped.
+    """
+
+    def __init__(self, message: str, close_code: int, reason: str) -> None:
+        super().__init__(message)
+        self.close_code = close_code
+        self.reason = reason
+
+
 class ExitFailure(Error):
     """The application has failed.
 

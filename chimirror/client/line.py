@@ -14,6 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Protocol
 
+    from .steps import Flow
     from .wire import Wire
 
     class Party(Protocol):
@@ -27,6 +28,16 @@ if TYPE_CHECKING:
         @property
         def wants(self) -> bool:
             """Whether there is room for more."""
+
+        def opened(self) -> Flow[None]:
+            """Wait until it can be used."""
+
+        @property
+        def awaited(self) -> str:
+            """What that waits for, should it be in vain."""
+
+        def abort(self) -> None:
+            """Close at once."""
 
 
 READ = 64 * 1024

@@ -10,16 +10,21 @@ import asyncio
 import inspect
 import socket
 
+from .dial import Deadline, dial
 from .line import Line
 from .steps import Lookup, Ready
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import TypeVar
 
     from .line import Party
+    from .opening import Plan
     from .steps import Flow, Step
+    from .wire import Wire
 
+    P = TypeVar("P", bound=Party)
     T = TypeVar("T")
 
 
@@ -28,6 +33,7 @@ class Link:
 
     def __init__(self, sock: socket.socket, party: Party) -> None:
         self._loop = asyncio.get_running_loop()
+        self._party = party
         self._wire = party.wire
         self._line = Line(sock, party)
         self._waiters: list[asyncio.Future[None]] = []
@@ -71,6 +77,11 @@ class Link:
                 waiter = self._loop.create_future()
                 self._waiters.append(waiter)
                 await waiter
+
+    def abort(self) -> None:
+        """Close the connection at once."""
+        self._party.abort()
+        self.settle()
 
     def settle(self) -> None:
         """Act upon what has changed, and wake all who wait for a change."""
@@ -128,7 +139,28 @@ class Link:
         self.settle()
 
 
-async def dialled(flow: Flow[T]) -> T:
+async def connected(
+    plan: Plan, subprotocol: str, make: Callable[[Wire], P]
+) -> tuple[P, Link]:
+    """Get to a server, and wait until the party made for it is open.
+
+    Raises:
+        NotConnected: it did not come about.
+    """
+    deadline = Deadline(plan.timeout)
+    sock = await _dialled(dial(plan, deadline))
+    party = make(plan.wire(subprotocol, asyncio.get_running_loop().time))
+    link = Link(sock, party)
+    try:
+        await link.run(party.opened(), deadline.left())
+    except BaseException as error:  # noqa: BLE001 whichever, it is raised again
+        late = plan.late(party.awaited)
+        link.abort()
+        raise (late if isinstance(error, TimeoutError) else error) from None
+    return party, link
+
+
+async def _dialled(flow: Flow[T]) -> T:
     """Run a flow that dials."""
     try:
         step = next(flow)

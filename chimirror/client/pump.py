@@ -13,16 +13,21 @@ import socket
 import threading
 import time
 
+from .dial import Deadline, dial
 from .line import Line
 from .steps import Lookup, Ready
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import TypeVar
 
     from .line import Party
+    from .opening import Plan
     from .steps import Flow, Step
+    from .wire import Wire
 
+    P = TypeVar("P", bound=Party)
     T = TypeVar("T")
 
 
@@ -31,6 +36,7 @@ class Pump:
 
     def __init__(self, sock: socket.socket, party: Party) -> None:
         self.changed = threading.Condition()
+        self._party = party
         self._wire = party.wire
         self._line = Line(sock, party)
         self._poll = select.poll()
@@ -79,6 +85,13 @@ class Pump:
         if left is not None and left <= 0:
             raise TimeoutError("not within the time that was given")
         self.changed.wait(left)
+
+    def abort(self) -> None:
+        """Close the connection at once."""
+        with self.changed:
+            self._party.abort()
+            self.settle()
+        self.join()
 
     def join(self) -> None:
         """Wait until the connection has ended, which somebody has seen to."""
@@ -153,7 +166,28 @@ def _milliseconds(seconds: float) -> int:
     return int(min(max(seconds, 0), 3600) * 1000) + (seconds > 0)
 
 
-def dialled(flow: Flow[T]) -> T:
+def connected(
+    plan: Plan, subprotocol: str, make: Callable[[Wire], P]
+) -> tuple[P, Pump]:
+    """Get to a server, and wait until the party made for it is open.
+
+    Raises:
+        NotConnected: it did not come about.
+    """
+    deadline = Deadline(plan.timeout)
+    sock = _dialled(dial(plan, deadline))
+    party = make(plan.wire(subprotocol, time.monotonic))
+    pump = Pump(sock, party)
+    try:
+        pump.run(party.opened(), deadline.left())
+    except BaseException as error:  # noqa: BLE001 whichever, it is raised again
+        late = plan.late(party.awaited)
+        pump.abort()
+        raise (late if isinstance(error, TimeoutError) else error) from None
+    return party, pump
+
+
+def _dialled(flow: Flow[T]) -> T:
     """Run a flow that dials."""
     try:
         step = next(flow)

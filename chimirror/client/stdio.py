@@ -30,12 +30,13 @@ class Notice:
 
 
 class Opened:
-    """The session's id, first of all messages."""
+    """First of all messages: the session's id, and what it takes to steer it."""
 
-    __slots__ = ("id",)
+    __slots__ = ("id", "secret")
 
-    def __init__(self, session: str) -> None:
+    def __init__(self, session: str, secret: str) -> None:
         self.id = session
+        self.secret = secret
 
 
 Event = Output | Notice | Opened | Exit
@@ -110,7 +111,8 @@ def _interpret(message: dict[str, object]) -> Event | None:
         case "error":
             return Notice(_payload(message))
         case "session":
-            return Opened(_text(message, "id"))
+            secret = _text(message, "secret") if "secret" in message else ""
+            return Opened(_text(message, "id"), secret)
         case "exit":
             return _exit(message)
         case str():

@@ -1,0 +1,245 @@
+"""The control part of a session: JSON-RPC 2.0 over a WebSocket of its own.
+
+Pure, as flows (see `steps`): calls and their answers, and what is told without having
+been asked for. It never holds anything up: what a listener does not take is dropped,
+the oldest first; of the status only the newest is kept.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from typing import Any, NamedTuple
+from weakref import WeakSet
+
+from .errors import CallFailed, ControlLost, SessionOver
+from .framing import signal_name
+from .texts import close_text, safe
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from .opening import Plan
+    from .steps import Flow
+    from .wire import Wire
+
+SUBPROTOCOL = "chimirror.control.v1"
+HIGH = 256 * 1024  # bytes that are kept for a listener
+STREAMS = ("stdin", "stdout", "stderr")
+OVER = (1000, "control over")  # the close that says that the session has ended
+
+Object = dict[str, Any]
+
+
+class Notification(NamedTuple):
+    """Something that the application tells whoever steers it."""
+
+    method: str
+    params: Any
+
+
+class Listener:
+    """Keeps what one who listens has not taken yet."""
+
+    __slots__ = ("_kept", "_newest", "_size", "__weakref__")
+
+    def __init__(self, *, newest: bool) -> None:
+        self._kept: deque[tuple[Notification, int]] = deque()
+        self._newest = newest
+        self._size = 0
+
+    def tell(self, told: Notification, size: int) -> None:
+        self._kept.append((told, size))
+        self._size += size
+        while len(self._kept) > 1 and (self._newest or self._size > HIGH):
+            self._size -= self._kept.popleft()[1]
+
+    def take(self) -> Notification | None:
+        if not self._kept:
+            return None
+        told, size = self._kept.popleft()
+        self._size -= size
+        return told
+
+
+class Audience:
+    """All who listen, whichever connection it comes over."""
+
+    def __init__(self) -> None:
+        self._status: WeakSet[Listener] = WeakSet()
+        self._others: WeakSet[Listener] = WeakSet()
+
+    def join(self, *, status: bool) -> Listener:
+        """Listen, as long as the listener exists: to the status, or to all else."""
+        listener = Listener(newest=status)
+        (self._status if status else self._others).add(listener)
+        return listener
+
+    def tell(self, told: Notification, size: int) -> None:
+        for listener in self._status if told.method == "status" else self._others:
+            listener.tell(told, size)
+
+
+class Steering:
+    """One control connection.
+
+    Attributes:
+        wire: its WebSocket.
+    """
+
+    def __init__(
+        self, wire: Wire, plan: Plan, credentials: Object, audience: Audience
+    ) -> None:
+        self.wire = wire
+        self._plan = plan
+        self._credentials = credentials
+        self._audience = audience
+        self._count = 0
+        self._answers: dict[int, Object | None] = {}  # to calls, None as long as none
+
+    @property
+    def wants(self) -> bool:
+        """Whether there is room for more."""
+        return True
+
+    # From the server.
+
+    def received(self, data: bytes) -> None:
+        """Take bytes of the connection."""
+        for message in self.wire.received(data):
+            try:
+                self._take(json.loads(message), len(message))
+            except (ValueError, RecursionError):
+                self.wire.violated(1008, "a message is no JSON-RPC")
+
+    def _take(self, message: object, size: int) -> None:
+        if not isinstance(message, dict):
+            raise ValueError
+        method, identity = message.get("method"), message.get("id")
+        if isinstance(method, str) and identity is None:
+            self._audience.tell(Notification(method, message.get("params")), size)
+        elif "result" not in message:
+            _failure(message)
+        if type(identity) is int and identity in self._answers:
+            self._answers[identity] = message
+
+    # To the server.
+
+    def opened(self) -> Flow[None]:
+        """Wait until the session can be steered.
+
+        Raises:
+            NotConnected: there is no such connection.
+            CallFailed: it is not allowed.
+        """
+        while self.wire.connecting:
+            yield None
+        self._plan.judge(self.wire, SUBPROTOCOL)
+        yield from self.call("authorize", self._credentials)
+
+    @property
+    def awaited(self) -> str:
+        """What `opened` waits for."""
+        return "no answer to the control connection"
+
+    def call(self, method: str, params: Mapping[str, object]) -> Flow[Any]:
+        """Have something done; what it results in.
+
+        Raises:
+            CallFailed: it was answered with an error.
+            ControlLost, SessionOver: it was not answered.
+        """
+        self._count += 1
+        identity = self._count
+        request = {"jsonrpc": "2.0", "id": identity, "method": method}
+        text = json.dumps({**request, "params": params}, allow_nan=False)
+        while self.wire.full and self.wire.open:
+            yield None
+        self.wire.send(text.encode())
+        self._answers[identity] = None
+        try:
+            while (answer := self._answers[identity]) is None:
+                self._require()
+                yield None
+        finally:
+            del self._answers[identity]
+        if "result" not in answer:
+            raise _failure(answer)
+        return answer["result"]
+
+    def streams(self, method: str, names: Collection[str]) -> Flow[list[str]]:
+        """Pause or resume these, or all of them; what is paused then.
+
+        Raises:
+            ValueError: there is none of that name.
+        """
+        for name in names:
+            if name not in STREAMS:
+                raise ValueError(f"stream {name!r}: there are {', '.join(STREAMS)}")
+        result = yield from self.call(method, {"streams": list(names or STREAMS)})
+        paused = result.get("paused") if isinstance(result, dict) else None
+        self._expect(isinstance(paused, list))
+        return [str(name) for name in paused or ()]
+
+    def object(
+        self, method: str, params: Mapping[str, object] | None = None
+    ) -> Flow[Object]:
+        """Call what is answered with an object."""
+        result = yield from self.call(method, params or {})
+        self._expect(isinstance(result, dict))
+        return result  # type: ignore[no-any-return]
+
+    def signal(self, signal: str | int) -> Flow[None]:
+        """Have the application signalled.
+
+        Raises:
+            ValueError: there is no such signal.
+        """
+        yield from self.call("signal", {"name": signal_name(signal)})
+
+    def _expect(self, right: bool) -> None:
+        if not right:
+            self.wire.violated(1008, "an answer is not what was asked for")
+            self._require()
+
+    def heard(self, listener: Listener) -> Flow[Notification | None]:
+        """What a listener is told next; None when the session is over."""
+        while (told := listener.take()) is None:
+            if self.wire.close_received == OVER:
+                return None
+            self._require()
+            yield None
+        return told
+
+    # The end.
+
+    def _require(self) -> None:
+        if not self.wire.ended and self.wire.open:
+            return
+        code, reason = self.wire.close_received or (1006, self.wire.lost or "")
+        if self.wire.fault is not None:
+            raise ControlLost(self.wire.fault, code, self.wire.fault)
+        if (code, reason) == OVER:
+            raise SessionOver("the session has ended")
+        text = f"the control connection is over: {close_text(code, reason)}"
+        raise ControlLost(text, code, safe(reason, 256))
+
+    def abort(self) -> None:
+        """Close at once."""
+        self.wire.abort()
+
+
+def _failure(answer: Object) -> CallFailed:
+    """What an error answer says.
+
+    Raises:
+        ValueError: it is none.
+    """
+    error = answer.get("error")
+    if not isinstance(error, dict):
+        raise ValueError
+    code, message = error.get("code"), error.get("message")
+    if type(code) is not int or not isinstance(message, str):
+        raise ValueError
+    return CallFailed(safe(message), code, error.get("data"))
