@@ -395,3 +395,28 @@ def test_a_signal_overtakes_the_input(theatre: Theatre) -> None:
     told = theatre.play("ahead", ["sleep", "1000"])
     assert told["exit"]["signal"] == "KILL"
     assert told["flood"]["kind"] == "over"
+
+
+def test_a_pause_that_fails(theatre: Theatre) -> None:
+    told = theatre.play("uncontrolled", ["yes", "y" * 1000])
+    assert told["exit"]["closeCode"] == 4000
+    assert told["error"]["kind"] == "unread"
+
+
+# The application plays a server here, which says what it likes.
+BEGUN = r'{"type":"session","id":"x"}\n{"type":"toString"}\n{"type":"news"}\n'
+SAID = r'{"type":"stdout","payload":"b2s="}\n'
+
+
+@pytest.mark.parametrize(
+    "wrong", ["null", "no", '{"type":"stderr"}', '{"type":"stdout","payload":"?"}']
+)
+def test_a_server_that_says_what_it_should_not(theatre: Theatre, wrong: str) -> None:
+    script = f"printf '{BEGUN}'; read go; printf '{SAID}{wrong}\\n'; cat"
+    options = ("--framing", "lines", "--subprotocol", "odd=lines")
+    told = theatre.play("odd", shell(script), *options, subprotocol="odd")
+    assert told["control"]["message"] == "the server has no control connections"
+    assert (told["id"], told["text"]) == ("x", "ok")
+    assert told["error"]["kind"] == "protocol"
+    assert told["error"]["message"] == f"what came is not stdio: {wrong}"
+    assert told["exit"]["closeCode"] == 4000

@@ -314,3 +314,28 @@ export async function ahead({ connect }, url, say) {
   await session.control.signal("SIGKILL");
   return { exit: await session.exit, flood: await flood };
 }
+
+/** The server cannot be asked to wait. */
+export async function uncontrolled({ connect }, url) {
+  const Real = WebSocket;
+  globalThis.WebSocket = class extends Real {
+    constructor(address, subprotocol) {
+      super(subprotocol === "chimirror.control.v1" ? "ws://127.0.0.1:1/" : address, subprotocol);
+    }
+  };
+  const session = await connect(url, { limit: 1 << 21 });
+  const exit = await session.exit;
+  const error = await refusal(all(session.stdout));
+  return { exit, error };
+}
+
+/** A server that says what it should not. */
+export async function odd({ connect }, url, say, cue, options) {
+  const session = await connect(url, options);
+  const control = await refusal(session.control.status());
+  await session.sendLine("go on");
+  const exit = await session.exit;
+  const text = await some(session.stdout, 2);
+  const error = await refusal(all(session.stdout));
+  return { id: session.id, text, error, control, exit };
+}
