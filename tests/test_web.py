@@ -154,7 +154,7 @@ def test_framings_of_messages(theatre: Theatre, framing: str) -> None:
     # (The json framing keeps what stands between the tokens, and so do the others.)
     assert told["found"] == ['"é"', '{"a":\t1}', "2", '"last"']
     assert told["ending"]["message"].startswith("only the framing stdio can end")
-    assert told["signalling"]["message"] == "signals need the framing stdio"
+    assert told["signalling"]["message"] == "only the framing stdio has a signal"
     assert told["control"]["message"].startswith("control needs the framing stdio")
     assert told["end"]["done"]
     assert told["exit"]["closeCode"] == 1000
@@ -387,6 +387,7 @@ def test_a_session_is_steered(theatre: Theatre) -> None:
         "known": [True, "stdio"],
         "paused": ["stdin", "stdout", "stderr"],
         "still": ["stderr"],
+        "asyncapi": "3.0.0",
         "exit": {"code": None, "signal": None, "reason": "closed", "closeCode": 1000},
     }
 
@@ -401,6 +402,12 @@ def test_a_pause_that_fails(theatre: Theatre) -> None:
     told = theatre.play("uncontrolled", ["yes", "y" * 1000])
     assert told["exit"]["closeCode"] == 4000
     assert told["error"]["kind"] == "unread"
+
+
+def test_a_terminal(theatre: Theatre) -> None:
+    script = "stty -echo; echo ready; while read line; do $line; done"
+    told = theatre.play("terminal", shell(script), "--pty")
+    assert told == {"pty": True, "shown": "43 132", "code": 3, "without": False}
 
 
 # The application plays a server here, which says what it likes.

@@ -86,6 +86,8 @@ export interface Session extends EventTarget {
   readonly framing: Framing;
   /** The id in the server's records; only the framing stdio tells it. */
   readonly id: string | null;
+  /** Whether the application has a terminal; only the framing stdio tells it. */
+  readonly pty: boolean;
 
   /**
    * Takes text and bytes; a write waits while too much is unsent. With other framings
@@ -109,6 +111,8 @@ export interface Session extends EventTarget {
   eof(): Promise<void>;
   /** Signals the application: INT, TERM, … Framing stdio. */
   signal(name: string): void;
+  /** Sets the size of the terminal. */
+  resize(columns: number, rows: number): void;
   /** Ends the session: the server stops the application. */
   close(): Promise<Exit>;
 

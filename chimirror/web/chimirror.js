@@ -228,6 +228,7 @@ class Session extends EventTarget {
   url;
   framing;
   id = null;
+  pty = false;
   stdin;
   stdout;
   stderr;
@@ -314,9 +315,19 @@ class Session extends EventTarget {
   }
 
   signal(name) {
-    if (this.framing !== "stdio") throw new TypeError("signals need the framing stdio");
+    this.#command({ type: "signal", name: name.replace(/^SIG/, "") });
+  }
+
+  resize(columns, rows) {
+    this.#command({ type: "resize", columns, rows });
+  }
+
+  #command(message) {
+    if (this.framing !== "stdio") {
+      throw new TypeError(`only the framing stdio has a ${message.type}`);
+    }
     this.#check();
-    this.#socket.send(JSON.stringify({ type: "signal", name: name.replace(/^SIG/, "") }));
+    this.#socket.send(JSON.stringify(message));
   }
 
   close() {
@@ -378,11 +389,12 @@ class Session extends EventTarget {
   }
 
   /** Does what a message says; types that we do not know are passed over. */
-  #obey({ type, payload, text, id, secret, code = null, signal = null }) {
+  #obey({ type, payload, text, id, secret, pty, code = null, signal = null }) {
     if (type in this.#outlets) {
       this.#push(type, text === undefined ? fromBase64(payload) : encoder.encode(text));
     } else if (type === "session") {
       this.id = id;
+      this.pty = pty === true;
       this.control.authorize(id, secret);
       this.#begun.resolve();
     } else if (type === "exit") {

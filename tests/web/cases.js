@@ -295,6 +295,7 @@ export async function steered({ connect, lines }, url) {
   await statuses.return();
   const unknown = await refusal(control.call("dance", { a: 1 }));
   const wrong = await refusal(control.signal("STOP"));
+  const { asyncapi } = await control.manifest();
   const wait = control.subscribe();
   await wait.next();
   const last = wait.next();
@@ -304,7 +305,7 @@ export async function steered({ connect, lines }, url) {
   const still = changed.paused;
   const after = await refusal(control.status());
   const ended = await last;
-  return { one, two, known, paused, still, unknown, wrong, exit, after, ended };
+  return { one, two, known, paused, still, asyncapi, unknown, wrong, exit, after, ended };
 }
 
 /** A signal that does not wait behind the input. */
@@ -313,6 +314,19 @@ export async function ahead({ connect }, url, say) {
   const flood = refusal(session.stdin.getWriter().write("x".repeat(32 << 20)));
   await session.control.signal("SIGKILL");
   return { exit: await session.exit, flood: await flood };
+}
+
+export async function terminal({ connect, lines }, url) {
+  const session = await connect(url);
+  const answers = lines(session.stdout);
+  await answers.next(); // it does not echo any more
+  session.resize(132, 43);
+  await session.sendLine("stty size");
+  const shown = (await answers.next()).value;
+  await session.sendLine("exit 3");
+  const { code } = await session.exit;
+  const without = (await connect(url, { framing: "json" })).pty;
+  return { pty: session.pty, shown, code, without };
 }
 
 /** The server cannot be asked to wait. */
