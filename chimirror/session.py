@@ -235,16 +235,21 @@ class Session(Exchange):
 
     def close(self, code: int, reason: str) -> None:
         """End the session from our side, whatever it is doing."""
+        self._dismiss(code, reason)
+        self.end_application()
+
+    def _dismiss(self, code: int, reason: str) -> None:
+        """Tell the client that it is over."""
         if self._reception is not None and self.connection.state == CONNECTING:
             self._reception.refuse(self._service.interruption(reason))
         elif self.connection.close(code, reason, discard=True):
             self.reason = reason
-        self.end_application()
 
     def abort(self) -> None:
         """End the session now: one attempt to say so, and no grace."""
+        self._dismiss(1001, "drain")
         self.application.kill()  # before it sees the end of its input
-        self.close(1001, "drain")
+        self.end_application()
 
     def end_application(self) -> None:
         self.application.stop()  # first: the end of a terminal's input is another then

@@ -29,6 +29,7 @@ def status(number: int, **changes: object) -> dict[str, object]:
         "started": STARTED,
         "updated": STARTED + 1,
         "peer": f"192.0.2.{number}:4711",
+        "application": "",
         "command": "cat -u",
         "framing": "json",
         "state": "open",

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from hosts import Machine, Screen, ctl, identity, status
 from launch import Bridge, Service, server
 from peers import Closed, Peer
 from sessions import vanished
-from settling import ended, name_of, until
+from settling import PATIENCE, ended, name_of, until
 
 ROOT = Path(__file__).parent.parent
 
@@ -193,7 +193,13 @@ def test_a_bridge_that_does_not_turn(tmp_path: Path) -> None:
     with bridge(machine) as (peer, running):
         (application,) = applications(running.pid)
         running.process.send_signal(signal.SIGSTOP)
-        kill(host, identity(1))
+        looks = iter(range(int(ending.PATIENCE / ending.LOOK)))
+
+        def pause(_: float) -> None:
+            if next(looks, None) is None:  # by now it is being killed
+                ended(running.pid, PATIENCE)
+
+        kill(host, identity(1), pause=pause)
         assert vanished(peer)
         until(lambda: name_of(application) == "", "the end of its application")
         running.finish()
@@ -235,11 +241,11 @@ def calls(machine: Machine) -> list[str]:
     return (machine.directory / "systemctl.log").read_text().splitlines()
 
 
-def kill(host: Host, *ids: str) -> str:
+def kill(host: Host, *ids: str, pause: Callable[[float], None] = lambda _: None) -> str:
     """As the program does, but without patience."""
     screen = Screen()
     given = usage.parse(["kill", *ids])
-    assert ending.kill(given, host, screen, lambda _: None) == os.EX_OK
+    assert ending.kill(given, host, screen, pause) == os.EX_OK
     return screen.text
 
 
