@@ -36,6 +36,29 @@ UNIQUE = st.lists(
 )
 
 
+# Whatever somebody may have written, mostly wrong.
+KEYWORDS = st.sampled_from(
+    """
+    $comment $defs $id $ref $schema additionalItems additionalProperties allOf anyOf
+    const contains contentEncoding contentMediaType default definitions dependencies
+    deprecated description discriminator else enum examples exclusiveMaximum
+    exclusiveMinimum externalDocs format if items maxItems maxLength maxProperties
+    maximum minItems minLength minProperties minimum multipleOf not oneOf pattern
+    patternProperties properties propertyNames readOnly required schema schemaFormat
+    then title type uniqueItems writeOnly x-a
+    """.split()
+)
+JUNK: st.SearchStrategy[Any] = st.recursive(
+    SCALARS
+    | st.sampled_from([*TYPES, "#", "#/definitions/a", "#/not", "#/items/0", "a"]),
+    lambda below: (
+        st.lists(below, max_size=2)
+        | st.dictionaries(KEYWORDS | KEYS, below, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
 def pointer(where: str, name: str) -> str:
     escaped = name.replace("~", "~0").replace("/", "~1")
     return f"#/{where}/{quote(escaped)}"
@@ -106,3 +129,40 @@ def schemas(draw: st.DrawFn) -> Schema:
     if draw(st.booleans()):
         root["$schema"] = "http://json-schema.org/draft-07/schema#"
     return root | {where: definitions}
+
+
+Path = tuple[Any, ...]
+
+
+def places(value: Any, path: Path = ()) -> list[Path]:
+    """The way to everything in a value, itself first."""
+    members: list[tuple[Any, Any]] = []
+    if isinstance(value, dict):
+        members = [*value.items()]
+    elif isinstance(value, list):
+        members = [*enumerate(value)]
+    below = [places(each, (*path, key)) for key, each in members]
+    return [path, *(place for each in below for place in each)]
+
+
+def put(value: Any, path: Path, new: Any) -> Any:
+    """A copy with something else in one place."""
+    if not path:
+        return new
+    found = value.copy()
+    found[path[0]] = put(value[path[0]], path[1:], new)
+    return found
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> Schema:
+    """A schema in which one thing is another than it was, or was not there."""
+    schema = draw(schemas().filter(lambda found: isinstance(found, dict)))
+    path = draw(st.sampled_from(places(schema)))
+    there = schema
+    for step in path:
+        there = there[step]
+    new = draw(JUNK)
+    if isinstance(there, dict) and draw(st.booleans()):
+        new = {**there, draw(KEYWORDS | KEYS): new}
+    return put(schema, path, new)

@@ -20,8 +20,9 @@ from chimirror import helm
 from chimirror.wire import manifest
 from chimirror.wire.handshake import Policy
 from chimirror.wire.interface import Interface
+from chimirror.wire.schema import faults
 from peers import payload_of, stdin
-from schemas import TEXTS, VALUES, schemas
+from schemas import TEXTS, VALUES, damaged, schemas
 
 ROOT = Path(__file__).parent.parent
 JSON = "application/json"
@@ -87,7 +88,15 @@ def test_is_valid_and_whole(document: Any) -> None:
     asyncapi.check(document)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=150, deadline=None)
+@given(damaged())
+def test_whatever_has_no_fault_makes_a_valid_manifest(schema: Any) -> None:
+    if not faults(schema):
+        asyncapi.check(described(Interface(send_schema=schema), "json"))
+
+
+@pytest.mark.timeout(180)  # it takes its time
+@settings(max_examples=10, deadline=None)
 @given(document=DOCUMENTS)
 def test_the_official_parser_agrees(document: Any, parser: asyncapi.Parser) -> None:
     assert not parser.objections(document)

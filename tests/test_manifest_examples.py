@@ -42,6 +42,7 @@ def test_all_are_listed(service: Service) -> None:
         }
 
 
+@pytest.mark.timeout(180)  # the parser takes its time
 def test_what_they_say(service: Service, parser: asyncapi.Parser) -> None:
     for name in NAMES:
         promise = Promise(get(service, f"/{name}/asyncapi.json"))
