@@ -13,8 +13,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 TOOLS := busybox-static chromium dbus default-jre-headless gnucobol haproxy iproute2 \
-	libnss-systemd mandoc nginx-light nodejs perl python3-systemd python3-venv \
-	qemu-system-x86 shellcheck socat systemd websocketd xinetd zsh
+	less libnss-systemd mandoc nginx-light nodejs perl python3-systemd \
+	python3-venv qemu-system-x86 shellcheck socat systemd tmux websocketd xinetd \
+	zsh
 # For systemd-python, which is compiled where it is installed.
 LIBRARIES := gcc libc6-dev libsystemd-dev pkgconf python3-dev
 

@@ -67,6 +67,11 @@ class Session(Generic[T_contra]):
         return self._core.status
 
     @property
+    def pty(self) -> bool:
+        """Whether the process has a terminal. Framing stdio only."""
+        return self._core.pty
+
+    @property
     def responsive(self) -> bool:
         """Whether the server has given a sign of life since the last `signal`."""
         return not self._core.wire.unanswered
@@ -95,6 +100,10 @@ class Session(Generic[T_contra]):
         It overtakes input that waits to be sent. See also `responsive`.
         """
         await self._link.run(self._core.signal(signal))
+
+    async def resize(self, columns: int, rows: int) -> None:
+        """Set the size of its terminal, as `signal`. Only where `pty` is true."""
+        await self._link.run(self._core.resize(columns, rows))
 
     # From the process.
 

@@ -61,6 +61,7 @@ class Conversation(Reading):
         self._subprotocol = subprotocol
         self._greeted = greeted and framing.whole
         self._credentials: stdio.Opened | None = None
+        self.pty = False
         self._begun = False  # a message has come
         self._sending = False  # somebody is in the middle of it
         self._eof = False  # of our input
@@ -88,6 +89,7 @@ class Conversation(Reading):
             case stdio.Opened():
                 self.id = safe(event.id, 64)
                 self._credentials = event
+                self.pty = event.pty
             case Exit():
                 self.exit = event
                 self.wire.leave()
@@ -240,6 +242,13 @@ class Conversation(Reading):
         self._require_open()
         self.wire.send(message, urgent=True)
         self.wire.ask()
+        yield from ()
+
+    def resize(self, columns: int, rows: int) -> Flow[None]:
+        """Set the size of the terminal, before all input that waits."""
+        self._require_whole("knows no terminals")
+        self._require_open()
+        self.wire.send(stdio.resize(columns, rows), urgent=True)
         yield from ()
 
     def _require_whole(self, lacking: str) -> None:

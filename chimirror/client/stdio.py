@@ -30,13 +30,18 @@ class Notice:
 
 
 class Opened:
-    """First of all messages: the session's id, and what it takes to steer it."""
+    """First of all messages: the session's id, and what it takes to steer it.
 
-    __slots__ = ("id", "secret")
+    Attributes:
+        pty: the process has a terminal.
+    """
 
-    def __init__(self, session: str, secret: str) -> None:
+    __slots__ = ("id", "pty", "secret")
+
+    def __init__(self, session: str, secret: str, *, pty: bool) -> None:
         self.id = session
         self.secret = secret
+        self.pty = pty
 
 
 Event = Output | Notice | Opened | Exit
@@ -59,6 +64,11 @@ def stdin(chunk: bytes | memoryview) -> bytes:
 def signal(name: str) -> bytes:
     """The message that sends a signal; `name` without SIG: "INT"."""
     return b'{"type":"signal","name":"' + name.encode("ascii") + b'"}'
+
+
+def resize(columns: int, rows: int) -> bytes:
+    """The message that sets the size of the terminal."""
+    return b'{"type":"resize","columns":%d,"rows":%d}' % (columns, rows)
 
 
 def decode(message: bytes) -> Event | None:
@@ -112,7 +122,8 @@ def _interpret(message: dict[str, object]) -> Event | None:
             return Notice(_payload(message))
         case "session":
             secret = _text(message, "secret") if "secret" in message else ""
-            return Opened(_text(message, "id"), secret)
+            pty = message.get("pty") is True
+            return Opened(_text(message, "id"), secret, pty=pty)
         case "exit":
             return _exit(message)
         case str():

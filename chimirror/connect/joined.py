@@ -28,6 +28,9 @@ STDIN, STDOUT, STDERR = 0, 1, 2
 class Joined:
     """Runs once."""
 
+    _attended: tuple[int, ...] = FORWARDED
+    _line_end = "\n"
+
     def __init__(self, session: Session[bytes | str]) -> None:
         self._session = session
         self._wake = Wake()
@@ -46,16 +49,20 @@ class Joined:
             Killed: stdout is broken, or the user wanted out.
         """
         with self._session:
-            with self._wake.signals(FORWARDED):
-                self._output.start()
-                self._input.start()
-                while not self._output.ended and self._input.problem is None:
-                    for number in self._wake.wait():
-                        self._signalled(number)
+            with self._wake.signals(self._attended):
+                self._attend()
             for problem in (self._output.problem, self._input.problem):
                 if problem is not None:
                     raise problem
             return _status(self._session.wait())
+
+    def _attend(self) -> None:
+        """Until either thread has a reason to end."""
+        self._output.start()
+        self._input.start()
+        while not self._output.ended and self._input.problem is None:
+            for number in self._wake.wait():
+                self._signalled(number)
 
     def _signalled(self, number: int) -> None:
         """Send a signal on, or end the client."""
@@ -89,7 +96,7 @@ class Joined:
             try:
                 output = next(outputs, None)
             except NotDelivered as notice:
-                line = f"{PROGRAM}: {notice}\n"
+                line = f"{PROGRAM}: {notice}{self._line_end}"
                 deaf = deaf or not _tell(line.encode("utf-8", "backslashreplace"))
                 continue
             except Error as error:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from chimirror.client.framing import Framing
     from chimirror.client.opening import Plan
 
+    from .terminal import Terminal
+
 USAGE = """\
 Join standard input, output and error to those of a remote process.
 
@@ -35,6 +37,7 @@ Options:
                            repeatable.
   --origin ORIGIN          Send this Origin, as the page of a browser would.
   --ca FILE                Trust the authorities in this PEM file, and no others.
+  --pty                    Join the terminal of the remote process to this one.
   --connect-timeout TIME   Time for the session to open. [default: 10]
   --ping-interval TIME     Ask a silent server for a sign of life this often.
                            [default: 20]
@@ -53,7 +56,7 @@ VALUED = (
     "--ping-interval",
     "--ping-timeout",
 )
-OPTIONS = (*VALUED, "--help", "--version")
+OPTIONS = (*VALUED, "--pty", "--help", "--version")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -107,10 +110,21 @@ def _run(argv: Sequence[str]) -> int:
         )
     except ValueError as error:
         raise UsageError(str(error)) from None
-    return _join(plan, framing.create("stdio"))
+    terminal = _terminal() if given["--pty"] else None
+    return _join(plan, framing.create("stdio"), terminal)
 
 
-def _join(plan: Plan, framing: Framing) -> int:
+def _terminal() -> Terminal:
+    from .terminal import Terminal
+    from .texts import UsageError
+
+    try:
+        return Terminal(0)
+    except OSError:
+        raise UsageError("--pty: standard input is no terminal; leave it out") from None
+
+
+def _join(plan: Plan, framing: Framing, terminal: Terminal | None) -> int:
     from chimirror.client import ConnectTimeout, Error, Refused, Untrusted
     from chimirror.client.blocking import start
 
@@ -119,7 +133,7 @@ def _join(plan: Plan, framing: Framing) -> int:
 
     try:
         # A server need not have said anything before our input may come.
-        session = start(plan, framing, greeted=False)
+        session = start(plan, framing, greeted=terminal is not None)
     except Error as error:
         text = str(error)
         if isinstance(error, ConnectTimeout):
@@ -129,7 +143,14 @@ def _join(plan: Plan, framing: Framing) -> int:
         elif isinstance(error, Refused) and error.status == 401:
             text += "; log in with --header Authorization:..."
         raise Failure(text) from None
-    return Joined(session).run()
+    if terminal is None:
+        return Joined(session).run()
+    if not session.pty:
+        session.abort()
+        raise Failure("there is no terminal at the other end; leave --pty out")
+    from .screen import Screen
+
+    return Screen(session, terminal).run()
 
 
 def _trusting(ca: str | None) -> ssl.SSLContext | None:
