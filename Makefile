@@ -1,4 +1,4 @@
-# make demo   a real program as a WebSocket service, in the foreground
+# make demo   real programs as WebSocket services and a page for them, in the foreground
 # make test   everything that is checked, against the built wheel (ARGS="-k relay" for some)
 # make bench  everything that is measured, into tests/bench/RESULTS.md and README.md;
 #             15 minutes, best as root and on an idle machine
@@ -20,8 +20,9 @@ TOOLS := busybox-static chromium dbus default-jre-headless gnucobol haproxy ipro
 LIBRARIES := gcc libc6-dev libsystemd-dev pkgconf python3-dev
 
 # What judges manifests (the parser's one-file build, so that nothing else is needed)
-# and the types of chimirror.js.
-JUDGES := @asyncapi/parser@3.6.3 @asyncapi/specs@6.11.1 typescript@5.9.3
+# the types of chimirror.js, the console, and that web/vendor is what was published.
+JUDGES := @asyncapi/parser@3.6.3 @asyncapi/specs@6.11.1 typescript@5.9.3 \
+	axe-core@4.14.1 @xterm/xterm@6.0.0 @xterm/addon-fit@0.11.0
 
 # A service cannot use an interpreter in somebody's home: the system's own.
 HOST_PYTHON ?= /usr/bin/python3
@@ -31,11 +32,12 @@ HOST := /opt/chimirror
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo
-	@echo 'The guessing game is at ws://127.0.0.1:30747/; to play it from another terminal:'
+	@$(MAKE) -s -C examples
+	@echo 'Open http://127.0.0.1:30747/ in a browser; or play a game in another terminal:'
 	@echo
-	@echo '    $(CURDIR)/$(BIN)/chimirror-connect ws://127.0.0.1:30747/'
+	@echo '    $(CURDIR)/$(BIN)/chimirror-connect ws://127.0.0.1:30747/animals'
 	@echo
-	@exec $(BIN)/chimirror-server -- python3 examples/animals.py
+	@exec $(BIN)/chimirror-server --console --apps examples
 
 test: $(VENV)/.test $(VENV)/npm
 	@.ci/packages $(TOOLS)
@@ -70,7 +72,7 @@ $(VENV)/.python:
 	@touch $@
 
 # The demo runs what stands in the tree, as it was when pip last saw it.
-$(VENV)/.demo: $(VENV)/.python pyproject.toml $(shell find chimirror -name '*.py' -o -name '*.sh')
+$(VENV)/.demo: $(VENV)/.python pyproject.toml $(shell find chimirror -type f ! -name '*.pyc')
 	@echo 'installing into $(VENV)'
 	@$(PIP) install .
 	@touch $@

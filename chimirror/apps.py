@@ -93,8 +93,7 @@ class App:
         # Where nothing else is served, we are in its directory already.
         directory = config.directory if config.apps is not None else None
         argv = config.command or (self.command,)
-        wants = {"pty": config.pty, "control": config.control}
-        self.program = Program(name, argv, directory, **wants)
+        self.program = Program(name, argv, directory, pty=config.pty)
         self.environment = allowed(inherited, config)
         self.policy = make_policy(config, f"/{name}" if name else "", missing)
         keep = frozenset(config.pass_env)
@@ -165,4 +164,5 @@ def make_policy(
         trusted,
         root,
         missing,
+        config.console,
     )

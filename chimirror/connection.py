@@ -112,8 +112,9 @@ class Connection(Stream):
         self._owner = owner
 
     def answer(self, response: bytes) -> None:
-        """Send a final HTTP response and end."""
+        """Send a final HTTP response and end, however long a reading client takes."""
         if self.state == CONNECTING:
+            self._unsent = len(response)
             self._begin_close([response], guarded=True)
 
     def open(self, response: bytes, early: bytes) -> None:
@@ -263,7 +264,7 @@ class Connection(Stream):
             self._owner.on_head_timeout()
         elif self.state == OPEN or (self.state == CLOSING and not self._guarded):
             self._keep_alive(now)
-        elif self.state == LINGERING and self._still_leaving():
+        elif (self.state == LINGERING or self._unsent) and self._still_leaving():
             self._loop.arm(self, now + CLOSE_TIMEOUT)
         else:
             self.finish()
@@ -298,7 +299,7 @@ class Connection(Stream):
 
     def _still_leaving(self) -> bool:
         """Whether what we sent is still being taken: then closing would cut it off."""
-        before, self._unsent = self._unsent, self.unsent()
+        before, self._unsent = self._unsent, self.unsent() + self.backlog
         return self._unsent > 0 and (not before or self._unsent < before)
 
     def on_fault(self, error: Exception) -> None:

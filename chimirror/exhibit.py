@@ -1,4 +1,4 @@
-"""What somebody gets to see who just looks: a page, a manifest, or the list of them.
+"""What somebody gets to see who just looks: a page, a manifest, their list, a file.
 
 Loaded when somebody does: a bridge on its way to a session has no use for it.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from chimirror.wire import manifest
 from chimirror.wire.publication import Publication
-from chimirror.wire.visit import CATALOG, MANIFEST, Page
+from chimirror.wire.visit import ASSET, CATALOG, MANIFEST, Page
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,12 +15,13 @@ if TYPE_CHECKING:
     from typing import Any
 
     from chimirror.apps import App, Apps
+    from chimirror.console import Shown
     from chimirror.wire.visit import Visit
 
 
 def exhibit(
     visit: Visit, app: App, apps: Apps, *, steerable: bool
-) -> Page | Publication:
+) -> Page | Publication | Shown:
     """The answer to a visit.
 
     Args:
@@ -28,12 +29,22 @@ def exhibit(
         app: The application that the path names.
         apps: All that are served here.
         steerable: Sessions can be steered here.
+
+    Raises:
+        Refusal: There is no such file.
     """
     if visit.sight == MANIFEST:
         found = document(app, visit.url, steerable=steerable)
         return Publication(found, visit.request)
     if visit.sight == CATALOG:
         return Publication(catalog(apps.all()), visit.request)
+    if visit.policy.console:
+        from chimirror import console
+
+        if visit.sight == ASSET:
+            return console.asset(visit)
+        if console.is_wanted(visit.request):
+            return console.page(visit)
     return Page(visit)
 
 

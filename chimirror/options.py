@@ -101,9 +101,6 @@ SHARED = (
     Option("--direction", "WAY", "both", "both", "direction", "names.direction",
            "Who says something: send (the client), receive (the application, to it) "
            "or both."),
-    Option("--control", "", None, False, "control", "",
-           "Give the application a control channel, and pass on to it what it alone "
-           "can do."),
     Option("--host", "NAME", None, (), "hosts", "names.hosts",
            "Serve this host name too, not only localhost and IP addresses; "
            "repeatable.", True),
@@ -146,6 +143,8 @@ SHARED = (
     Option("--apps", "DIR", None, None, "apps", "names.applications",
            "Instead of a COMMAND: serve each application that has a file NAME.toml in "
            "this directory under the path /NAME."),
+    Option("--console", "", None, False, "console", "",
+           "Serve a page that talks to applications from a browser."),
 )
 BRIDGE_ONLY = (
     Option("--max-sessions", "N", "off", None, "max_sessions", "units.limit",
@@ -211,7 +210,6 @@ class Config:
     stderr: str | None  # None: by framing
     subprotocols: dict[str, str]
     direction: str  # as the client sees it
-    control: bool  # the application has a control channel
     hosts: tuple[str, ...]
     origins: tuple[str, ...]
     trusted_proxies: tuple[str, ...]
@@ -230,6 +228,7 @@ class Config:
     env: dict[str, str]
     directory: str | None
     apps: str | None  # a directory; then there is no command
+    console: bool
     max_sessions: int | None
     # The bridge's.
     user_range: tuple[int, int] | None

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from chimirror.apps import App
     from chimirror.connection import Connection
+    from chimirror.console import Shown
     from chimirror.service import Service
     from chimirror.wire.publication import Publication
     from chimirror.wire.visit import Page
@@ -133,7 +134,7 @@ class Reception:
         )
         self._answer(refusal)
 
-    def _answer(self, answer: http.Refusal | Page | Publication) -> None:
+    def _answer(self, answer: http.Refusal | Page | Publication | Shown) -> None:
         response = answer.response(head=self._head.startswith(b"HEAD "))
         self.leave()
         self._owner.connection.answer(response)

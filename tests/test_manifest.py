@@ -39,7 +39,7 @@ def described(
     **changed: Any,
 ) -> Any:
     usual: dict[str, Any] = {"direction": "both", "stderr": None, "pty": False}
-    usual |= {"max_message": 1 << 20, "control": False}
+    usual["max_message"] = 1 << 20
     policy = Policy(framings or FRAMINGS, foreign)
     return manifest.document(
         interface,
@@ -315,16 +315,11 @@ def test_the_control_part() -> None:
     found = ways(steerable=True)
     assert found["receive-control"] == {"authorize", *helm.METHODS}
     assert found["send-control"] == {"result", "fault", "changed"}
-    for passed_on in (True, False):
-        contract = described(GUESSING, control=passed_on)["x-chimirror"]
-        assert contract["control"] is passed_on
 
 
 def test_entry() -> None:
     policy = Policy(["lines"], {"mcp": "lines"})
-    settings = SimpleNamespace(
-        direction="both", stderr=None, max_message=9, control=True
-    )
+    settings = SimpleNamespace(direction="both", stderr=None, max_message=9)
     assert manifest.entry(GUESSING, policy, settings) == {
         "name": "animals",
         "title": "Animals",
@@ -335,7 +330,6 @@ def test_entry() -> None:
         "framings": ["lines"],
         "subprotocols": ["chimirror.lines.v1", "mcp"],
         "direction": "both",
-        "control": True,
     }
     assert manifest.entry(Interface(), policy, settings)["path"] == "/"
     assert manifest.entry(Interface(), policy, settings)["manifest"] == "/asyncapi.json"

@@ -127,7 +127,6 @@ def test_defaults_are_those_of_the_design() -> None:
         "stderr": None,
         "subprotocols": {},
         "direction": "both",
-        "control": False,
         "hosts": (),
         "origins": (),
         "trusted_proxies": (),
@@ -146,6 +145,7 @@ def test_defaults_are_those_of_the_design() -> None:
         "env": {},
         "directory": None,
         "apps": None,
+        "console": False,
         "listen": (),
         "socket_mode": 0o600,
         "workers": None,
@@ -172,12 +172,12 @@ def test_everything_given() -> None:
         "--listen [::1]:8000 --listen unix:/run/a --socket-mode 0660 --workers 2"
         " --drain-timeout 1min --max-sessions 100 --max-sessions-per-source=5"
         " --max-rate 90/min --framing lines,json --stderr log --subprotocol mcp=lines"
-        " --direction receive --control --host Example.ORG --host b --origin https://A.example:443"
+        " --direction receive --host Example.ORG --host b --origin https://A.example:443"
         " --trusted-proxy 10.0.0.0/8 --trusted-proxy unix --proxy-protocol"
         " --max-message 64K --handshake-timeout 500ms --idle-timeout 1h"
         " --session-timeout 1d --ping-interval off --ping-timeout 3 --linger-timeout 0"
         " --stop-grace 0 --kill-grace 1.5 --pass-env A,B --pass-env C --env X=1=2"
-        " --directory /tmp -- sh -c --help".split()
+        " --directory /tmp --console -- sh -c --help".split()
     )
     assert {name: getattr(config, name) for name in config.__slots__} == {
         "command": ("sh", "-c", "--help"),
@@ -185,7 +185,6 @@ def test_everything_given() -> None:
         "stderr": "log",
         "subprotocols": {"mcp": "lines"},
         "direction": "receive",
-        "control": True,
         "hosts": ("example.org", "b"),
         "origins": ("https://a.example",),
         "trusted_proxies": ("10.0.0.0/8", "unix"),
@@ -204,6 +203,7 @@ def test_everything_given() -> None:
         "env": {"X": "1=2"},
         "directory": "/tmp",
         "apps": None,
+        "console": True,
         "listen": ("[::1]:8000", "unix:/run/a"),
         "socket_mode": 0o660,
         "workers": 2,

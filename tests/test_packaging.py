@@ -147,7 +147,8 @@ def test_wheel_holds_every_module_and_nothing_else(wheel: Path) -> None:
             n for n in archive.namelist() if "-info/" not in n and ".data/" not in n
         }
     modules = {str(f.relative_to(ROOT)) for f in (ROOT / "chimirror").rglob("*.py")}
-    web = {str(f.relative_to(ROOT)) for f in (ROOT / "chimirror" / "web").iterdir()}
+    files = [f for f in (ROOT / "chimirror" / "web").rglob("*") if f.is_file()]
+    web = {str(f.relative_to(ROOT)) for f in files}
     assert names == modules | web | {"chimirror/py.typed"}
 
 

@@ -16,14 +16,15 @@ COLUMNS, ROWS = 80, 24  # until somebody says
 KIND = "xterm-256color"  # of terminal, as terminfo(5) names it
 
 
-def make(ours: dict[int, int], theirs: dict[int, int]) -> None:
+def make(ours: list[int], theirs: list[int]) -> None:
     """A new terminal: its master, to write and to read, is ours, its slave theirs.
 
-    Each under the number that it stands for; what is there is in them, whatever fails.
+    What is there is in the lists, whatever fails.
     """
-    master, theirs[0] = os.openpty()
-    ours[0] = master
-    ours[1] = os.dup(master)
+    master, slave = os.openpty()
+    ours.append(master)
+    theirs.append(slave)
+    ours.append(os.dup(master))
     os.set_blocking(master, False)
     resize(master, COLUMNS, ROWS)
 

@@ -57,9 +57,11 @@ class Policy:
         root: The path of the application, where it has one of its own: `/NAME`.
         missing: What to answer where there is no application, once the Host is ours:
             the arguments of a Refusal.
+        console: Whether browsers get a page to talk to applications from.
     """
 
     __slots__ = (
+        "console",
         "framings",
         "hosts",
         "missing",
@@ -78,6 +80,7 @@ class Policy:
         trusted: Callable[[str], bool] | None = None,
         root: str = "",
         missing: Mapping[str, Any] | None = None,
+        console: bool = False,
     ) -> None:
         self.framings = tuple(framings)
         self.subprotocols = {
@@ -90,6 +93,7 @@ class Policy:
         self.trusted = trusted
         self.root = root
         self.missing = missing
+        self.console = console
 
     def offer(self) -> str:
         """Name what is served, for texts."""
@@ -162,7 +166,7 @@ def _sight(request: Request, policy: Policy) -> str:
         return ""
     from chimirror.wire import visit
 
-    return visit.sights(policy).get(request.path, "")
+    return visit.sight(request.path, policy)
 
 
 def _check_upgrade(request: Request) -> None:

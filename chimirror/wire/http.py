@@ -258,7 +258,7 @@ def parse(buffer: bytes | bytearray) -> tuple[Request, int] | None:
 
 def response(
     status: int,
-    body: str,
+    body: str | bytes,
     *,
     headers: Iterable[tuple[str, str]] = (),
     head: bool = False,
@@ -269,13 +269,13 @@ def response(
 
     Args:
         status: One of the statuses in DESIGN.
-        body: The text, line ends included.
+        body: The content; of a text, line ends included.
         headers: Further fields, ours: nothing in them is checked.
         head: The request was HEAD, the body stays away.
         content_type: The media type of `body`.
         cache: What others may do with the response: Cache-Control.
     """
-    payload = body.encode()
+    payload = body.encode() if isinstance(body, str) else body
     lines = [
         f"HTTP/1.1 {status} {_REASONS[status]}",
         f"Content-Type: {content_type}",

@@ -36,9 +36,6 @@ if TYPE_CHECKING:
         @property
         def pty(self) -> bool: ...
 
-        @property
-        def control(self) -> bool: ...
-
 
 JSON, TEXT = "application/json", "text/plain"
 SCHEMAS = "#/components/schemas/"

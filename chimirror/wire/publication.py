@@ -30,8 +30,8 @@ class Publication:
 
     def __init__(self, document: object, request: Request) -> None:
         self._text = text(document)
-        self._tag = _tag(self._text)
-        self.status = 304 if _is_known(self._tag, request) else 200
+        self._tag = tag(self._text.encode())
+        self.status = 304 if is_known(self._tag, request) else 200
 
     def response(self, *, head: bool = False) -> bytes:
         return http.response(
@@ -51,13 +51,14 @@ def text(document: object) -> str:
     return json.dumps(document, indent=2).replace("\x7f", "\\u007f") + "\n"
 
 
-def _tag(body: str) -> str:
+def tag(content: bytes) -> str:
+    """The ETag of what is sent."""
     from _blake2 import blake2b  # what hashlib would take 10 ms to find
 
-    return f'"{blake2b(body.encode(), digest_size=_TAG_BYTES).hexdigest()}"'
+    return f'"{blake2b(content, digest_size=_TAG_BYTES).hexdigest()}"'
 
 
-def _is_known(tag: str, request: Request) -> bool:
-    """RFC 9110, 13.1.2: compared weakly, `*` is any."""
+def is_known(etag: str, request: Request) -> bool:
+    """Whether the client has it: RFC 9110, 13.1.2; compared weakly, `*` is any."""
     asked = request.elements(b"if-none-match")
-    return any(each in (b"*", tag.encode(), b"W/" + tag.encode()) for each in asked)
+    return any(each in (b"*", etag.encode(), b"W/" + etag.encode()) for each in asked)

@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from chimirror.wire.handshake import Policy
     from chimirror.wire.http import Request
 
-PAGE, MANIFEST, CATALOG = "page", "manifest", "catalog"
+PAGE, MANIFEST, CATALOG, ASSET = "page", "manifest", "catalog", "asset"
 MANIFEST_FILE = "/asyncapi.json"  # below the path of an application
 CATALOG_PATH = "/.well-known/chimirror"
+ASSETS_PATH = f"{CATALOG_PATH}/assets/"
 
 
 def sights(policy: Policy) -> dict[str, str]:
@@ -31,11 +32,18 @@ def sights(policy: Policy) -> dict[str, str]:
     return found
 
 
+def sight(path: str, policy: Policy) -> str:
+    """What is to be seen at a path; or nothing."""
+    if policy.console and not policy.root and path.startswith(ASSETS_PATH):
+        return ASSET
+    return sights(policy).get(path, "")
+
+
 class Visit:
     """A request of somebody who just looks.
 
     Attributes:
-        sight: PAGE, MANIFEST or CATALOG.
+        sight: PAGE, MANIFEST, CATALOG or ASSET.
         request: The request.
         policy: Of what is looked at.
         url: Of this server, as the visitor sees it, without a path.

@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: MIT
+/**
+ * The page of the console: chooses an application, talks to it, shows what it says.
+ *
+ * Law: the address names the application, so that it can be kept; whatever a server or
+ * an application says becomes text.
+ */
+
+import { Plot, size } from "./plot.js";
+import { message, Talk } from "./talk.js";
+import { Transcript } from "./transcript.js";
+
+const CATALOG = "/.well-known/chimirror";
+const at = (id) => document.getElementById(id);
+const TERMINAL = "stdio"; // the framing in which every key can be sent
+
+const talk = new Talk();
+const transcript = new Transcript(at("transcript"), refreshButtons);
+const plot = new Plot(at("plot"));
+const history = [];
+let applications = [];
+let application = null; // the entry of the catalog
+let manifest = null;
+let terminal = null;
+let recalled = 0; // where in the history we are
+
+// Choosing
+
+async function read(path) {
+  const response = await fetch(path, { headers: { Accept: "application/json" } });
+  if (!response.ok) throw new Error((await response.text()).split("\n")[0]);
+  return response.json();
+}
+
+async function begin() {
+  try {
+    ({ applications } = await read(CATALOG));
+  } catch (error) {
+    return show("failed", `Nothing can be read here: ${error.message}`);
+  }
+  if (!applications.length) return show("failed", "Nothing is served here");
+  for (const { name, title } of applications) {
+    const label = title && name ? `${title} (${name})` : title || name || "The application";
+    at("application").add(new Option(label, name));
+  }
+  const here = location.pathname.split("/")[1];
+  if (applications.some(({ name }) => name === here)) at("application").value = here;
+  show("idle", "Not connected");
+  await choose();
+}
+
+async function choose() {
+  const chosen = applications.find(({ name }) => name === at("application").value);
+  application = chosen;
+  manifest = null;
+  if (location.pathname !== chosen.path) window.history.replaceState(null, "", chosen.path);
+  document.title = `${chosen.title || chosen.name || "chimirror"} – chimirror console`;
+  at("purpose").textContent = chosen.purpose;
+  at("framing").replaceChildren(...chosen.framings.map((name) => new Option(name)));
+  at("manifest-link").href = chosen.manifest;
+  at("manifest").textContent = "";
+  refresh();
+  try {
+    const found = await read(chosen.manifest);
+    if (application !== chosen) return;
+    manifest = found;
+    at("manifest").textContent = JSON.stringify(found, null, 2);
+  } catch (error) {
+    at("manifest").textContent = error.message;
+  }
+  refresh();
+}
+
+/** What a client may send in a framing, as somebody would write it. */
+function examples(framing) {
+  const channel = manifest?.channels?.[framing];
+  const operation = manifest?.operations?.[`receive-${framing}`];
+  const names = (operation?.messages ?? []).map(({ $ref }) => $ref.split("/").at(-1));
+  return names.flatMap((name) => {
+    const { contentType = "", examples: found = [] } = channel?.messages?.[name] ?? {};
+    return found.map(({ payload }) => written(payload, framing, contentType)).filter(Boolean);
+  });
+}
+
+function written(payload, framing, contentType) {
+  if (framing === TERMINAL) {
+    if (payload?.type !== "stdin") return "";
+    const bytes = Uint8Array.from(atob(payload.payload), (char) => char.charCodeAt(0));
+    return new TextDecoder().decode(bytes).replace(/\r?\n$/, "");
+  }
+  const plain = typeof payload === "string" && contentType.startsWith("text/");
+  return plain ? payload : JSON.stringify(payload);
+}
+
+// Showing
+
+function show(state, text) {
+  at("state").dataset.state = state;
+  at("state").textContent = text;
+}
+
+const view = () => document.querySelector("[name=view]:checked").value;
+const framing = () => at("framing").value;
+
+function refresh() {
+  const open = talk.live;
+  const busy = open || talk.state === "connecting";
+  const terminals = framing() === TERMINAL;
+  const [lines, screen] = document.querySelectorAll("[name=view]");
+  screen.disabled = !terminals;
+  if (!terminals) lines.checked = true;
+  at("framing-title").textContent = manifest?.channels?.[framing()]?.title ?? "";
+  at("application").disabled = at("framing").disabled = busy;
+  at("connect").disabled = busy || !application;
+  at("connect").textContent = ["ended", "failed"].includes(talk.state) ? "Reconnect" : "Connect";
+  at("disconnect").disabled = !open;
+  const mute = application?.direction === "receive";
+  at("send").disabled = !open || mute;
+  at("line").disabled = mute;
+  for (const id of ["interrupt", "eof"]) {
+    at(id).hidden = !terminals;
+    at(id).disabled = !open || (id === "eof" && mute);
+  }
+  at("hint").textContent = mute ? "This application only talks." : "";
+  const found = mute ? [] : examples(framing());
+  at("examples").hidden = !found.length;
+  at("examples").replaceChildren(...found.map(exampleButton));
+  refreshView();
+  refreshButtons();
+}
+
+function refreshView() {
+  const screen = view() === "terminal";
+  at("transcript").hidden = at("composer").hidden = at("pretty-label").hidden = screen;
+  at("terminal").hidden = !screen;
+  if (!screen) return;
+  if (terminal) terminal.fit();
+  else void openTerminal();
+}
+
+async function openTerminal() {
+  const { Terminal } = await import("./terminal.js");
+  if (terminal) return;
+  terminal = new Terminal(at("terminal"), talk);
+  terminal.onLine = (line) => say([line]);
+  for (const { name, text } of transcript.said()) terminal.add(name, text);
+  if (talk.live) terminal.focus();
+}
+
+function refreshButtons() {
+  at("save").disabled = at("clear").disabled = !transcript.length;
+}
+
+function exampleButton(text) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.textContent = text;
+  button.addEventListener("click", () => {
+    if (talk.live) return submit(text);
+    at("line").value = text;
+    at("line").focus();
+  });
+  return button;
+}
+
+function showTraffic() {
+  for (const [name, bytes] of Object.entries(talk.bytes)) {
+    at(`bytes-${name}`).textContent = size(bytes);
+  }
+  at("exit").textContent = talk.exit ?? (talk.ended ? "unknown" : "none yet");
+  const seconds = talk.began ? Math.floor(((talk.ended || Date.now()) - talk.began) / 1000) : 0;
+  const [hours, minutes] = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60];
+  const parts = [hours && `${hours} h`, seconds >= 60 && `${minutes} min`, `${seconds % 60} s`];
+  at("time").textContent = parts.filter(Boolean).join(" ");
+}
+
+function tick() {
+  showTraffic();
+  const { stdin, stdout, stderr } = talk.bytes;
+  if (talk.live) plot.tick(stdin, stdout + stderr);
+}
+
+// Talking
+
+async function say(lines) {
+  talk.flush(); // it came before
+  for (const line of lines) transcript.line("stdin", line);
+  await talk.send(lines);
+}
+
+async function submit(text) {
+  const { lines, note = "" } = message(text, talk.framing);
+  at("hint").textContent = note;
+  if (lines.length) {
+    if (history.at(-1) !== text) history.push(text);
+    recalled = history.length;
+    at("line").value = "";
+    fitLine();
+  }
+  await say(lines);
+}
+
+function recall(step) {
+  recalled = Math.max(0, Math.min(history.length, recalled + step));
+  at("line").value = history[recalled] ?? "";
+  fitLine();
+}
+
+function fitLine() {
+  const line = at("line");
+  line.rows = Math.min(8, line.value.split("\n").length);
+}
+
+function save() {
+  const url = URL.createObjectURL(new Blob(transcript.saved(), { type: "text/plain" }));
+  const link = document.createElement("a");
+  link.href = url;
+  const name = application?.name || "session";
+  link.download = `${name}-${new Date().toISOString().slice(0, 19).replaceAll(":", "")}.txt`;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(url), 60_000);
+}
+
+talk.addEventListener("state", () => {
+  show(talk.state, talk.text);
+  if (talk.state !== "connecting") transcript.line("note", talk.text);
+  if (talk.pty) document.querySelector("[value=terminal]").checked = true;
+  terminal?.attach();
+  refresh();
+  showTraffic();
+  if (talk.live) (view() === "terminal" ? terminal : at("line"))?.focus();
+});
+talk.addEventListener("data", ({ detail: { name, text } }) => {
+  transcript.add(name, text);
+  terminal?.add(name, text);
+});
+talk.addEventListener("note", ({ detail }) => transcript.line("note", detail));
+
+at("choice").addEventListener("submit", (event) => {
+  event.preventDefault();
+  plot.reset();
+  void talk.start(application.path, framing());
+});
+at("composer").addEventListener("submit", (event) => {
+  event.preventDefault();
+  if (!at("send").disabled) void submit(at("line").value);
+});
+at("line").addEventListener("keydown", (event) => {
+  const single = !at("line").value.includes("\n");
+  if (event.isComposing) return;
+  if (event.key === "Enter" && !event.shiftKey) {
+    event.preventDefault();
+    at("composer").requestSubmit();
+  } else if (single && (event.key === "ArrowUp" || event.key === "ArrowDown")) {
+    event.preventDefault();
+    recall(event.key === "ArrowUp" ? -1 : 1);
+  }
+});
+at("line").addEventListener("input", fitLine);
+at("application").addEventListener("change", choose);
+at("framing").addEventListener("change", refresh);
+for (const radio of document.querySelectorAll("[name=view]")) {
+  radio.addEventListener("change", refreshView);
+}
+at("pretty").addEventListener("change", () => {
+  transcript.indent = at("pretty").checked;
+  transcript.redraw();
+});
+at("disconnect").addEventListener("click", () => talk.stop());
+at("interrupt").addEventListener("click", () => talk.interrupt());
+at("eof").addEventListener("click", () => talk.eof());
+at("save").addEventListener("click", save);
+at("clear").addEventListener("click", () => {
+  transcript.clear();
+  terminal?.clear();
+});
+setInterval(tick, 1000);
+void begin();

@@ -1,0 +1,490 @@
+"""The console as somebody meets it: in Debian's Chromium, by hand, by key, by ear.
+
+Law: whatever a test does, the page's policy was not violated, no script failed and
+nothing was loaded from elsewhere.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from launch import Service, reserved, server
+from npm import packaged
+from pages import CASES
+from players import chromium
+from settling import slay
+
+APPLICATION = f"""
+command = [{sys.executable!r}, {str(CASES / "voices.py")!r}]
+framing = ["stdio", "json", "lines"]
+[interface]
+title = "Voices <b>"
+purpose = "Does what it is <i>told</i>."
+[interface.send]
+schema = {{ type = "string" }}
+examples = ["hello", "nested"]
+"""
+TELLING = """
+command = ["sh", "-c", "echo first; cat"]
+framing = ["lines"]
+direction = "receive"
+"""
+# What stty prints is known by its colon.
+SIZED = """
+command = ["sh", "-c", "read go; stty size | tr ' ' :; cat"]
+framing = ["stdio"]
+pty = true
+"""
+WATCH = """
+globalThis.violations = [];
+document.addEventListener("securitypolicyviolation",
+  (event) => violations.push(event.effectiveDirective + " " + event.blockedURI));
+"""
+NARROW = {"width": 360, "height": 740}
+
+
+expect.set_options(timeout=20_000)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as found:
+        yield found.browser
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    path = tmp_path / "apps"
+    path.mkdir()
+    (path / "voices.toml").write_text(APPLICATION)
+    (path / "telling.toml").write_text(TELLING)
+    (path / "sized.toml").write_text(SIZED)
+    return path
+
+
+def serve(directory: Path, **more: str) -> Any:
+    options = ("--console", "--apps", str(directory))
+    return server(directory.parent, [], *options, **more)
+
+
+@pytest.fixture
+def service(directory: Path) -> Iterator[Service]:
+    with serve(directory) as found:
+        yield found
+
+
+@contextmanager
+def visiting(
+    browser: Browser, port: int, path: str = "/voices", **context: Any
+) -> Iterator[Page]:
+    """A page that has loaded; see the law."""
+    faults: list[str] = []
+    asked: set[str] = set()
+    with browser.new_context(**context) as made:
+        page = made.new_page()
+        page.set_default_timeout(20_000)
+        page.add_init_script(WATCH)
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("request", lambda request: asked.add(request.url.split("/")[2]))
+        page.on("dialog", lambda dialog: faults.append(dialog.message))
+        page.goto(f"http://127.0.0.1:{port}{path}")
+        expect(page.locator("#connect")).to_be_enabled()
+        yield page
+        assert page.evaluate("violations") == []
+        assert len(made.pages) == 1
+    assert not faults
+    assert {each for each in asked if each} == {f"127.0.0.1:{port}"}
+
+
+@pytest.fixture
+def page(browser: Browser, service: Service) -> Iterator[Page]:
+    with visiting(browser, service.port) as found:
+        yield found
+
+
+def state(page: Page, text: str) -> None:
+    expect(page.locator("#state")).to_have_text(text)
+
+
+def connect(page: Page, framing: str = "stdio", view: str = "Lines") -> None:
+    page.get_by_label("Framing", exact=True).select_option(framing)
+    show(page, view)
+    page.get_by_role("button", name="Connect", exact=True).click()
+    state(page, "Connected")
+
+
+def show(page: Page, view: str) -> None:
+    page.get_by_role("radio", name=view).check()
+
+
+def say(page: Page, text: str) -> None:
+    page.get_by_label("Line to send").fill(text)
+    page.get_by_role("button", name="Send").click()
+
+
+def entries(page: Page, name: str) -> Any:
+    return page.locator(f"#transcript .{name} .text")
+
+
+# Choosing
+
+
+def test_an_application_is_chosen(page: Page) -> None:
+    name = page.get_by_label("Name")
+    expect(name).to_have_value("voices")
+    expect(page.locator("#purpose")).to_have_text("Does what it is <i>told</i>.")
+    expect(page).to_have_title("Voices <b> – chimirror console")
+    page.get_by_text("Manifest", exact=True).click()
+    expect(page.locator("#manifest")).to_contain_text('"asyncapi": "3.0.0"')
+    name.select_option("telling")
+    expect(page.locator("#framing option")).to_have_text(["lines"])
+    expect(page.locator("#framing-title")).to_have_text("One message, one line")
+    assert page.url.endswith("/telling")
+    link = page.get_by_role("link", name="AsyncAPI document")
+    expect(link).to_have_attribute("href", "/telling/asyncapi.json")
+
+
+def test_the_only_application(browser: Browser, tmp_path: Path) -> None:
+    with (
+        server(tmp_path, ["cat"], "--console") as service,
+        visiting(browser, service.port, "/") as page,
+    ):
+        connect(page, "json")
+        say(page, '{"a": 1}')
+        expect(entries(page, "stdout")).to_have_text('{\n  "a": 1\n}')
+
+
+# Talking
+
+
+@pytest.mark.parametrize("framing", ["stdio", "json", "lines"])
+def test_lines(page: Page, framing: str) -> None:
+    connect(page, framing)
+    say(page, "hello")
+    expect(entries(page, "stdout")).to_have_text('"hello"')
+    said = '"hello"' if framing == "json" else "hello"
+    expect(entries(page, "stdin")).to_have_text(said)
+    expect(page.get_by_label("Line to send")).to_have_value("")
+    say(page, '"a\\nb"')
+    expect(entries(page, "stdout").nth(1)).to_have_text('"a\\nb"')
+
+
+def test_stdout_and_stderr_are_told_apart(page: Page) -> None:
+    connect(page)
+    say(page, "err alas")
+    expect(entries(page, "stderr")).to_have_text("alas")
+    expect(page.locator("#transcript .stderr .tag")).to_have_text("err")
+    expect(page.locator("#bytes-stderr")).to_have_text("5 B")
+    expect(page.locator("#bytes-stdin")).to_have_text("9 B")
+
+
+def test_json_is_indented(page: Page) -> None:
+    """And nothing of it is changed, numbers that JavaScript has not included."""
+    connect(page)
+    say(page, "nested")
+    plain = '{"a":[1,{"b":"x, {y}"},[],{}],"n":12345678901234567890,"t":null}'
+    pretty = (
+        '{\n  "a": [\n    1,\n    {\n      "b": "x, {y}"\n    },\n    [],\n    {}\n  ],'
+        '\n  "n": 12345678901234567890,\n  "t": null\n}'
+    )
+    shown = entries(page, "stdout")
+    expect(shown).to_have_text(pretty)
+    assert shown.text_content() == pretty
+    page.get_by_label("Indent JSON").uncheck()
+    expect(shown).to_have_text(plain)
+
+
+def test_a_prompt_is_seen_before_its_line_ends(page: Page) -> None:
+    connect(page)
+    say(page, "prompt")
+    expect(entries(page, "stdout")).to_have_text("name? ")
+
+
+def test_examples_are_one_click_away(page: Page) -> None:
+    page.get_by_role("button", name="hello").click()
+    expect(page.get_by_label("Line to send")).to_have_value("hello")
+    connect(page, "json")
+    page.get_by_role("button", name='"hello"').click()
+    expect(entries(page, "stdout")).to_have_text('"hello"')
+
+
+@pytest.mark.parametrize(("code", "reason"), [(0, "exit 0"), (3, "exit 3")])
+def test_the_exit_status(page: Page, code: int, reason: str) -> None:
+    connect(page)
+    say(page, f"exit {code}")
+    state(page, f"Ended: {reason}")
+    expect(page.locator("#exit")).to_have_text(reason)
+    page.get_by_role("button", name="Reconnect").click()
+    state(page, "Connected")
+    expect(page.locator("#exit")).to_have_text("none yet")
+
+
+def test_ending_the_input(page: Page) -> None:
+    connect(page)
+    page.get_by_role("button", name="End input").click()
+    state(page, "Ended: exit 0")
+
+
+def test_interrupting(page: Page) -> None:
+    connect(page)
+    say(page, "hello")
+    expect(entries(page, "stdout")).to_have_count(1)
+    page.get_by_role("button", name="Interrupt").click()
+    state(page, "Ended: signal INT")
+
+
+def test_disconnecting(page: Page) -> None:
+    connect(page)
+    page.get_by_role("button", name="Disconnect").click()
+    state(page, "Ended: closed from here")
+
+
+def test_who_only_talks_is_told_nothing(page: Page) -> None:
+    page.get_by_label("Name").select_option("telling")
+    page.get_by_role("button", name="Connect", exact=True).click()
+    expect(entries(page, "stdout")).to_have_text("first")
+    expect(page.get_by_label("Line to send")).to_be_disabled()
+    expect(page.locator("#hint")).to_have_text("This application only talks.")
+
+
+def test_a_server_that_dies_and_comes_back(browser: Browser, directory: Path) -> None:
+    with reserved() as port:
+        listen = f"127.0.0.1:{port}"
+        with serve(directory, listen=listen) as first:
+            opened = visiting(browser, port)
+            page = opened.__enter__()
+            connect(page)
+            slay(first.own())
+            lost = "the connection was lost: the network or the server has failed"
+            state(page, f"Lost: {lost}")
+            first.process.wait()
+        again = page.get_by_role("button", name="Reconnect")
+        again.click()
+        where = f"nothing that can be reached answers at 127.0.0.1:{port}"
+        state(page, f"Not connected: {where}")
+        with serve(directory, listen=listen):
+            again.click()
+            state(page, "Connected")
+            opened.__exit__(None, None, None)
+
+
+def test_traffic(page: Page) -> None:
+    connect(page)
+    say(page, "hello")
+    expect(page.locator("#bytes-stdout")).to_have_text("8 B")
+    plot = page.get_by_role("img", name="received")
+    drawn = (
+        "(plot) => plot.getContext('2d').getImageData(0, 0, plot.width, plot.height)"
+    )
+    seen = f"(plot) => new Set(({drawn})(plot).data).size"
+    page.wait_for_function(f"() => ({seen})(document.getElementById('plot')) > 8")
+    expect(plot).to_be_visible()
+
+
+def test_the_transcript_is_saved(page: Page) -> None:
+    connect(page)
+    say(page, "hello")
+    expect(entries(page, "stdout")).to_have_count(1)
+    say(page, "err alas")
+    expect(entries(page, "stderr")).to_have_count(1)
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name="Save").click()
+    saved = Path(waiting.value.path()).read_text().splitlines()
+    assert waiting.value.suggested_filename.startswith("voices-")
+    said = [line.partition(" ")[2] for line in saved]
+    assert said == [
+        "note Connected",
+        "in   hello",
+        'out  "hello"',
+        "in   err alas",
+        "err  alas",
+    ]
+    page.get_by_role("button", name="Clear").click()
+    expect(page.locator("#transcript")).to_be_empty()
+    expect(page.get_by_role("button", name="Save")).to_be_disabled()
+
+
+# As a terminal
+
+
+def screen(page: Page) -> Any:
+    return page.locator("#terminal .xterm-rows")
+
+
+def test_a_terminal(page: Page) -> None:
+    connect(page, view="Terminal")
+    keys = page.get_by_label("Terminal input")
+    expect(keys).to_be_focused()
+    page.keyboard.type("hellx")
+    page.keyboard.press("Backspace")
+    page.keyboard.type("o\n")
+    expect(screen(page)).to_contain_text('hello"hello"')
+    page.keyboard.type("err alas\n")
+    red = screen(page).locator(".xterm-fg-1")
+    expect(red).to_have_text("alas")
+    show(page, "Lines")
+    expect(entries(page, "stdin")).to_have_text(["hello", "err alas"])
+    show(page, "Terminal")
+    keys.focus()
+    page.keyboard.press("Control+D")
+    state(page, "Ended: exit 0")
+
+
+def test_a_terminal_opened_late_shows_what_was_said(page: Page) -> None:
+    connect(page)
+    say(page, "hello")
+    expect(entries(page, "stdout")).to_have_count(1)
+    show(page, "Terminal")
+    expect(screen(page)).to_contain_text('hello"hello"')
+    page.get_by_label("Terminal input").focus()
+    page.keyboard.press("Control+C")
+    state(page, "Ended: signal INT")
+
+
+def test_an_application_with_a_terminal_of_its_own(page: Page) -> None:
+    """Every key is sent, and its terminal has the size of ours."""
+    page.get_by_label("Name").select_option("sized")
+    page.get_by_role("button", name="Connect", exact=True).click()
+    expect(page.get_by_role("radio", name="Terminal")).to_be_checked()
+    expect(page.get_by_label("Terminal input")).to_be_focused()
+    page.keyboard.type("go\n")
+    rows = screen(page).locator("> div").count()
+    expect(screen(page)).to_contain_text(f"{rows}:")
+    page.keyboard.type("x")
+    page.keyboard.press("Backspace")
+    page.keyboard.type("twice\n")
+    expect(screen(page)).to_contain_text("twicetwice")
+    page.keyboard.press("Control+C")
+    state(page, "Ended: signal INT")
+
+
+# What an application may not do
+
+
+@pytest.mark.parametrize("view", ["Lines", "Terminal"])
+def test_hostile_output_is_text(page: Page, view: str) -> None:
+    connect(page, view=view)
+    title, where = page.title(), page.url
+    if view == "Lines":
+        say(page, "hostile")
+        expect(entries(page, "stdout").nth(5)).to_contain_text("styled")
+        expect(entries(page, "stdout").nth(0)).to_have_text(
+            "<script>document.title='owned'</script>"
+        )
+        assert page.locator("#transcript :is(script, img, a)").count() == 0
+    else:
+        page.keyboard.type("hostile\n")
+        expect(screen(page)).to_contain_text("styled")
+        expect(screen(page)).to_contain_text("link")
+        assert page.locator("#terminal :is(script, img, a)").count() == 0
+        screen(page).get_by_text("link", exact=True).click(force=True)
+    assert (page.title(), page.url) == (title, where)
+
+
+@pytest.mark.parametrize("view", ["Lines", "Terminal"])
+def test_a_long_line(page: Page, view: str) -> None:
+    connect(page, view=view)
+    if view == "Lines":
+        say(page, "long")
+        expect(entries(page, "stdout").first).to_contain_text("characters in all")
+    else:
+        page.keyboard.type("long\n")
+    expect(page.locator("#bytes-stdout")).to_have_text("10 MB")
+    assert page.evaluate("document.getElementById('transcript').textContent.length") < (
+        100_000
+    )
+
+
+@pytest.mark.parametrize("framing", ["stdio", "json", "lines"])
+def test_a_flood(page: Page, framing: str) -> None:
+    """The end of it is seen, the page answers, and it does not grow."""
+    connect(page, framing)
+    say(page, "flood")
+    say(page, "hello")
+    expect(entries(page, "stdout").last).to_have_text('"hello"')
+    assert page.locator("#transcript .entry").count() <= 600
+    expect(page.locator("#transcript")).to_have_attribute("aria-busy", "false")
+
+
+# For everybody
+
+
+def test_by_keyboard_alone(page: Page) -> None:
+    def reach(wanted: str, key: str = "Tab") -> None:
+        for _ in range(40):
+            if page.evaluate(f"document.activeElement.id === '{wanted}'"):
+                return
+            page.keyboard.press(key)
+        raise AssertionError(f"no {key} reaches {wanted}")
+
+    reach("application")
+    page.keyboard.type("Voices")
+    reach("framing")
+    page.keyboard.press("ArrowDown")
+    reach("connect")
+    page.keyboard.press("Enter")
+    state(page, "Connected")
+    expect(page.get_by_label("Line to send")).to_be_focused()
+    page.keyboard.type("hello\n")
+    expect(entries(page, "stdout")).to_have_text('"hello"')
+    page.keyboard.press("ArrowUp")
+    expect(page.get_by_label("Line to send")).to_have_value("hello")
+    page.keyboard.press("ArrowDown")
+    expect(page.get_by_label("Line to send")).to_have_value("")
+    page.keyboard.type("1")
+    page.keyboard.press("Shift+Enter")
+    page.keyboard.type("2\n")
+    expect(entries(page, "stdin").last).to_have_text('"1\\n2"')
+    for each in ("transcript", "clear", "save", "disconnect"):
+        reach(each, "Shift+Tab")
+    page.keyboard.press("Space")
+    state(page, "Ended: closed from here")
+
+
+def test_the_keyboard_gets_out_of_the_terminal(page: Page) -> None:
+    connect(page, view="Terminal")
+    expect(page.get_by_label("Terminal input")).to_be_focused()
+    page.keyboard.press("Shift+Tab")
+    expect(page.get_by_role("button", name="Clear")).to_be_focused()
+
+
+LOOKS: dict[str, dict[str, Any]] = {
+    "light": {"color_scheme": "light"},
+    "dark": {"color_scheme": "dark"},
+    "narrow": {"viewport": NARROW},
+    "narrow, dark": {"viewport": NARROW, "color_scheme": "dark"},
+}
+
+
+def audit(page: Page) -> list[Any]:
+    source = packaged("axe-core/axe.min.js").read_text()
+    page.evaluate(f"() => {{ {source} }}")
+    found: list[Any] = page.evaluate("axe.run().then((told) => told.violations)")
+    return [(each["id"], [node["html"] for node in each["nodes"]]) for each in found]
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_an_audit_finds_nothing(browser: Browser, service: Service, look: str) -> None:
+    with visiting(browser, service.port, **LOOKS[look]) as page:
+        assert audit(page) == []
+        page.get_by_text("Manifest", exact=True).click()
+        connect(page)
+        say(page, "nested")
+        say(page, "err alas")
+        expect(entries(page, "stderr")).to_have_count(1)
+        assert audit(page) == []
+        show(page, "Terminal")
+        expect(screen(page)).to_contain_text("alas")
+        assert audit(page) == []
+        page.get_by_role("button", name="Disconnect").click()
+        state(page, "Ended: closed from here")
+        assert audit(page) == []
+        wide = "document.documentElement.scrollWidth - innerWidth"
+        assert page.evaluate(wide) <= 0
