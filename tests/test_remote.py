@@ -314,17 +314,16 @@ def test_adopted_ones_belong_to_the_supervisor(house: House) -> None:
     first.close()
     claimed = Adopt({"a": 1}, {"b": 2, "d": 0}, 1, more=False)
     assert house.supervisor.hear() == [claimed]
-    lone.finish()
     second = house.zygote(2)
     other = house.run(second, "c", 3)
     house.starter.signal(1, 15)
     house.starter.signal(3, 10)
-    ending.finish()
     second.say(exited(1, 7))  # not its own to tell
     assert len(running.told) == 1
     house.supervisor.say(exited(1, None))
     assert running.told[-1] == ("exited", UNKNOWN, False)
-    running.finish()
+    for one in (lone, ending, running):  # in one tick
+        one.finish()
     assert house.supervisor.hear() == [errands.Signal(15, 1, "a")]
     assert house.supervisor.hear_finish() == ["d", "b", "a"]
     assert second.hear() == [errands.Signal(10, 3, "c")]
