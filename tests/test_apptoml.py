@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from chimirror import options
 from chimirror.apptoml import OF_A_FILE, OPTIONS, Unusable, line_of, parse
+from chimirror.ctl.tomltext import document, value
 from chimirror.directory import merge
-from tomltext import document, value
 
 BASE = options.server(["--apps", "/srv/apps"])
 
@@ -68,6 +68,7 @@ KEYS: dict[str, st.SearchStrategy[Both]] = {
     "max-sessions": once("--max-sessions", st.integers(1, 99)),
     "pass-env": listed("--pass-env", NAMES),
     "env": tabled("--env", NAMES, WORDS),
+    "pty": st.booleans().map(lambda found: (found, ["--pty"] * found)),
     "directory": once("--directory", st.sampled_from(["/", "/srv/a b", '/"\\'])),
     **{
         key: once(f"--{key}", TIMES)
@@ -79,6 +80,10 @@ KEYS: dict[str, st.SearchStrategy[Both]] = {
     },
 }
 COMMANDS = st.lists(WORDS, min_size=1, max_size=3).filter(lambda words: words[0])
+
+
+def text_of(fields: dict[str, Any]) -> str:
+    return document({(key,): value for key, value in fields.items()})
 
 
 def test_every_key_is_an_option() -> None:
@@ -98,8 +103,15 @@ def test_a_file_means_what_the_command_line_would(
     fields = {key: in_file for key, (in_file, _) in chosen.items()}
     fields |= {"command": command, "arguments": arguments}
     line = [word for _, words in chosen.values() for word in words]
-    expected = options.server([*line, "--", *command, *arguments])
-    found = merge(BASE, parse(document(fields).encode()))
+    parsed = parse(text_of(fields).encode())
+    try:
+        expected = options.server([*line, "--", *command, *arguments])
+    except options.UsageError as error:  # one option does not go with another
+        with pytest.raises(ValueError) as caught:
+            merge(BASE, parsed)
+        assert str(caught.value) == error.text
+        return
+    found = merge(BASE, parsed)
     for name in options.Config.__slots__:
         if name != "apps":
             assert getattr(found, name) == getattr(expected, name), name
@@ -245,7 +257,7 @@ def test_the_line_of_a_key_is_where_it_begins(before: list[str], after: str) -> 
 )))  # fmt: skip
 def test_whatever_it_says_is_a_file_or_an_error(fields: dict[str, Any]) -> None:
     try:
-        parse(document(fields).encode())
+        parse(text_of(fields).encode())
     except Unusable as error:
         assert 1 <= error.line <= len(fields) + 1
         assert str(error)
@@ -259,4 +271,4 @@ def test_garbage_is_an_error(garbage: bytes) -> None:
 
 
 def test_values_are_written_as_they_are_read() -> None:
-    assert value({"a": ["b", 1, True]}) == '{ "a" = ["b", 1, true] }'
+    assert value({"a": ["b", 1, True]}) == '{ a = ["b", 1, true] }'

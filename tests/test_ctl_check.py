@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from chimirror.ctl import check, journal
+from chimirror.ctl import check, finding, journal
 from chimirror.ctl.main import run
 from hosts import Machine, Screen
 
@@ -64,9 +64,9 @@ def found(machine: Machine) -> tuple[int, dict[str, dict[str, str]]]:
     screen = Screen()
     status = run(["check", "--json"], machine.host, screen)
     told = json.loads(screen.text)
-    assert all(one["advice"] for one in told if one["verdict"] != check.GOOD)
-    assert all(not one["advice"] for one in told if one["verdict"] == check.GOOD)
-    return status, {one["about"]: one for one in told if one["verdict"] != check.GOOD}
+    assert all(one["advice"] for one in told if one["verdict"] != finding.GOOD)
+    assert all(not one["advice"] for one in told if one["verdict"] == finding.GOOD)
+    return status, {one["about"]: one for one in told if one["verdict"] != finding.GOOD}
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="the directory is to be root's")
@@ -180,7 +180,7 @@ def test_faults(
     status, told = found(machine)
     assert told[about]["verdict"] == verdict
     assert said in told[about]["text"]
-    bad = any(one["verdict"] == check.BAD for one in told.values())
+    bad = any(one["verdict"] == finding.BAD for one in told.values())
     assert status == (os.EX_CONFIG if bad else os.EX_OK)
 
 
@@ -241,3 +241,119 @@ def test_on_a_terminal(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Non
     piped = Screen()
     run(["check"], machine.host, piped)
     assert piped.text.splitlines()[0] == "verdict\tabout\ttext\tadvice"
+
+
+# Applications by name
+
+
+def by_name(machine: Machine) -> Path:
+    """The units serve applications by name."""
+    path = machine.directory / "apps"
+    path.mkdir(exist_ok=True)
+    conf = f"CHIMIRROR_COMMAND=--apps {path}\n"
+    machine.write("etc/chimirror/chimirror.conf", conf)
+    return path
+
+
+def test_applications_are_looked_at_and_compiled(machine: Machine) -> None:
+    path = by_name(machine)
+    (path / "one.toml").write_text('command = ["cat"]\n')
+    (path / "bad.toml").write_text('command = ["cat"]\nframing = "xml"\n')
+    status, told = found(machine)
+    assert (status, set(told) - {"journal"}) == (os.EX_CONFIG, {"application bad"})
+    said = told["application bad"]
+    assert said["text"].startswith(f'{path}/bad.toml:2: "xml" is not a framing; write')
+    assert said["advice"] == f"edit {path}/bad.toml"
+    assert [file.name for file in (path / ".compiled").iterdir()] == ["one"]
+
+
+def spoilt_mode(path: Path) -> None:
+    path.chmod(0o777)
+
+
+def spoilt_name(path: Path) -> None:
+    (path / "my game.toml").write_text('command = ["cat"]\n')
+
+
+def spoilt_file(path: Path) -> None:
+    (path / "one.toml").chmod(0o666)
+
+
+def hidden_file(path: Path) -> None:
+    (path / "one.toml").chmod(0o600)
+
+
+def no_program(path: Path) -> None:
+    (path / "one.toml").write_text('command = ["no-such"]\n')
+
+
+def no_own_program(path: Path) -> None:
+    text = 'command = ["./no-such"]\ndirectory = "."\n'
+    (path / "one.toml").write_text(text)
+
+
+def no_directory(path: Path) -> None:
+    (path / "one.toml").write_text('command = ["cat"]\ndirectory = "/no/such"\n')
+
+
+def none_at_all(path: Path) -> None:
+    (path / "one.toml").unlink()
+
+
+def no_apps(path: Path) -> None:
+    none_at_all(path)
+    path.rmdir()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "about", "verdict", "said"),
+    [
+        (spoilt_mode, "applications", "bad", "everybody may write it"),
+        (spoilt_name, "applications", "bad", "/my game.toml: this is no name"),
+        (spoilt_file, "application one", "bad", "everybody may write its file"),
+        (hidden_file, "application one", "doubtful", "only some can read its file"),
+        (no_program, "application one", "bad", "there is no program no-such"),
+        (no_own_program, "application one", "bad", "there is no program ./no-such"),
+        (no_directory, "application one", "bad", "there is no directory /no/such"),
+        (none_at_all, "applications", "doubtful", "there are none"),
+        (no_apps, "applications", "bad", "No such file or directory"),
+    ],
+)
+def test_faults_of_applications(
+    spoil: Callable[[Path], None], about: str, verdict: str, said: str, machine: Machine
+) -> None:
+    path = by_name(machine)
+    (path / "one.toml").write_text('command = ["cat"]\n')
+    spoil(path)
+    status, told = found(machine)
+    assert said in told[about]["text"]
+    assert told[about]["verdict"] == verdict
+    if verdict == "bad":
+        assert status == os.EX_CONFIG
+
+
+@pytest.mark.parametrize(
+    "conf",
+    [
+        "CHIMIRROR_COMMAND=--apps={}\n",
+        "CHIMIRROR_OPTIONS=--stderr log --apps {}\nCHIMIRROR_COMMAND=\n",
+    ],
+)
+def test_wherever_they_are_named(conf: str, machine: Machine) -> None:
+    path = by_name(machine)
+    (path / "bad.toml").write_text("")
+    machine.write("etc/chimirror/chimirror.conf", conf.format(path))
+    assert "no command" in found(machine)[1]["application bad"]["text"]
+
+
+def test_a_directory_alone(machine: Machine) -> None:
+    """No systemd is needed for that, and nothing else is looked at."""
+    path = machine.directory / "apps"
+    path.mkdir()
+    (path / "one.toml").write_text(
+        'command = ["sh"]\ndirectory = "."\n[interface]\ntitle = "A shell"\n'
+    )
+    bare = machine.host._replace(run="/no/such")
+    screen = Screen()
+    assert run(["check", "--apps", str(path)], bare, screen) == os.EX_OK
+    assert screen.rows() == [["good", "application one", "A shell", "-"]]

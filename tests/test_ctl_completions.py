@@ -68,7 +68,7 @@ def test_options_in_bash(verb: str) -> None:
 def test_options_in_zsh(verb: str) -> None:
     offered = shell("zsh", ZSH, verb, "-")
     # One that excludes others names them first, in parentheses.
-    found = (re.match(r"(?:\([^)]*\))?(--[a-z-]+=?)\[", line) for line in offered)
+    found = (re.match(r"(?:\*|\([^)]*\))?(--[a-z-]+=?)\[", line) for line in offered)
     long = {match[1] for match in found if match}
     valued = {name.rstrip("=") for name in long if name.endswith("=")}
     assert {name.rstrip("=") for name in long} == set(usage.VERBS[verb])

@@ -88,6 +88,11 @@ def test_an_end_is_a_row() -> None:
     }
 
 
+def test_an_application_may_have_a_name() -> None:
+    (row,) = ends([end(1, 7) | {"CHIMIRROR_APPLICATION": "animals"}], set())
+    assert (row["application"], row["command"]) == ("animals", "cat")
+
+
 def test_a_live_session_has_no_row() -> None:
     assert ends([start(1, 5)], {identity(1)}) == []
 

@@ -33,12 +33,12 @@ def test_options_are_those_of_the_text() -> None:
     assert {name.rstrip(",") for name in said} == {*usage.FLAGS, *usage.VALUED}
     for name, text in said.items():
         option = name.rstrip(",")
-        described = re.sub(r"^(-f|[A-Z]+) ", "", text)
+        described = re.sub(r"^(-f|[A-Z=]+) ", "", text)
         owners = {verb for verb, names in usage.VERBS.items() if option in names}
         if owners:
             listed = described.partition(":")[0].split(", ")
             assert set(listed) == owners, name
-        valued = re.match(r"[A-Z]{1,}\b", text) is not None
+        valued = re.match(r"[A-Z=]+\b", text) is not None
         assert (option in usage.VALUED) == (valued and owners != set()), name
 
 
@@ -55,6 +55,10 @@ def test_options_are_those_of_the_text() -> None:
         ("history --since -2h", "history", (), {"--since": "-2h"}),
         ("manifest", "manifest", (), {}),
         ("manifest --apps=/a b", "manifest", ("b",), {"--apps": "/a"}),
+        ("check --apps /a", "check", (), {"--apps": "/a"}),
+        ("add a -- b -c --d", "add", ("a", "b", "-c", "--d"), {}),
+        ("add a --apps=/b -- c", "add", ("a", "c"), {"--apps": "/b"}),
+        ("remove a", "remove", ("a",), {}),
         ("--help", "--help", (), {}),
         ("drain --version", "--version", (), {}),
     ],
@@ -84,6 +88,13 @@ def test_good_lines(
         ("close", "close needs the ID of a session; chimirror-ctl sessions lists them"),
         ("show a b", "show takes one ID"),
         ("manifest a b", "manifest takes one NAME"),
+        ("remove", "remove takes one NAME"),
+        ("remove a b", "remove takes one NAME"),
+        ("add", "add takes one NAME, and behind -- what to start: add NAME -- COMM"),
+        ("add a", "add takes one NAME, and behind -- what to start"),
+        ("add a b", "add takes one NAME, and behind -- what to start"),
+        ("add a --", "add takes one NAME, and behind -- what to start"),
+        ("remove --set a=b c", "remove takes no --set; that belongs to add"),
     ],
 )
 def test_bad_lines(line: str, said: str) -> None:
@@ -92,3 +103,9 @@ def test_bad_lines(line: str, said: str) -> None:
     assert str(caught.value).startswith(said)
     assert str(caught.value).endswith("\nUsage: chimirror-ctl VERB [options] [ID...]")
     assert caught.value.status == os.EX_USAGE
+
+
+def test_settings_may_be_repeated() -> None:
+    given = usage.parse("add a --set b=c --set=d=e=f --apps /x -- cat".split())
+    assert given.settings == ("b=c", "d=e=f")
+    assert given.ids == ("a", "cat")

@@ -61,6 +61,9 @@ def test_everything_comes_and_goes(tmp_path: Path) -> None:
             limits = ("--sessions=50", "--session-timeout=1h", "--memory-max=1G")
             machine.do("chimirror-ctl", "limit", *limits)
             machine.do("chimirror-ctl", "limit", "--runtime", *limits)
+            own = ("--own-socket", "127.0.0.1:4000", "--", "/usr/bin/cat")
+            machine.do("chimirror-ctl", "add", "game", *own)
+            machine.do("systemctl", "enable", "--now", "chimirror-game.socket")
             make(machine, "uninstall")
             assert peer.receive() == Closed(1001, "drain")
         # What the operator wrote stays.

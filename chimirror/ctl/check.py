@@ -1,7 +1,7 @@
 """The verb that looks whether this machine is set up right: check.
 
 Each finding says what is so, and what to do where that is not as it should be. Nothing
-is changed.
+is changed, but that application files are compiled, as whoever serves them would.
 """
 
 from __future__ import annotations
@@ -10,12 +10,11 @@ import grp
 import os
 import stat
 from textwrap import wrap
-from typing import NamedTuple
 
-from chimirror import envfile
-from chimirror.ctl import journal, limit, limits, systemd
+from chimirror.ctl import applications, journal, limit, limits, ownunits, systemd
 from chimirror.ctl.cgroups import CONTROLLERS, Trees
 from chimirror.ctl.failure import Failure
+from chimirror.ctl.finding import BAD, DOUBTFUL, GOOD, Finding
 from chimirror.ctl.host import SLICE
 from chimirror.ctl.table import Column
 from chimirror.system.escape import printable
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from chimirror.ctl.table import Output
     from chimirror.ctl.usage import Given
 
-GOOD, DOUBTFUL, BAD = "good", "doubtful", "bad"
 OLDEST = 252  # of systemd: what the units are written for
 SHORTEST = 20  # columns of a line for people
 GROUP = "chimirror"  # of bridges
@@ -44,22 +42,12 @@ UNITS = (*SOCKETS, systemd.SAMPLE, systemd.SERVER, SLICE)
 NAMES = ("LoadState", "ActiveState", "UnitFileState", "NAccepted", "NConnections")
 
 
-class Finding(NamedTuple):
-    """One thing that was looked at.
-
-    Attributes:
-        advice: what to do about it; empty where nothing is to be done.
-    """
-
-    verdict: str
-    about: str
-    text: str
-    advice: str = ""
-
-
 def check(given: Given, host: Host, output: Output) -> int:
     """Print the findings; status 78 where one of them is bad."""
-    found = list(findings(host))
+    if "--apps" in given:
+        found = list(applications.review(given.options["--apps"]))
+    else:
+        found = list(findings(host))
     if "--json" in given:
         output.json([one._asdict() for one in found])
     elif output.width:
@@ -97,6 +85,7 @@ def findings(host: Host) -> Iterator[Finding]:
     yield from _sockets(shown)
     yield from _failed()
     yield from _configuration(host)
+    yield from ownunits.review(host)
     yield _controllers(host)
     if shown[systemd.SAMPLE]["LoadState"] == "loaded":
         yield from _room(host)
@@ -173,21 +162,24 @@ def _failed() -> Iterator[Finding]:
 
 
 def _configuration(host: Host) -> Iterator[Finding]:
-    path = f"{host.etc}/chimirror/chimirror.conf"
+    path = applications.configuration(host)
     if not os.path.exists(path):
         advice = f"set CHIMIRROR_COMMAND= in {path}"
         yield Finding(DOUBTFUL, "application", "the demonstration is served", advice)
         return
     try:
-        given = envfile.read(path)
+        given = applications.configured(host)
     except ValueError as error:
         advice = "systemd may read it in another way: write NAME=VALUE lines"
         yield Finding(DOUBTFUL, "application", str(error), advice)
         return
-    command = given.get("CHIMIRROR_COMMAND", "")
-    yield Finding(GOOD, "application", command or "the demonstration is served")
-    words = given.get("CHIMIRROR_OPTIONS", "").split()
-    options = {word.partition("=")[0] for word in words}
+    directory = given.apps
+    if directory is None:
+        command = given.command or "the demonstration is served"
+        yield Finding(GOOD, "application", command)
+    else:
+        yield from applications.review(directory)
+    options = {word.partition("=")[0] for word in given.options}
     for option in sorted(options & limit.OPTIONS.keys()):
         text = f"{path}: a unit itself gives {option}, so no session can start"
         advice = "take it out; chimirror-ctl limit sets it"

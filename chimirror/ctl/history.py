@@ -42,7 +42,7 @@ COLUMNS = (
     Column("messages_out", "MSG-OUT", table.number, spare=True),
     Column("command", "COMMAND"),
 )
-TEXTS = ("PEER", "COMMAND", "EXIT", "REASON")
+TEXTS = ("PEER", "COMMAND", "APPLICATION", "EXIT", "REASON")
 COUNTS = ("BYTES_IN", "BYTES_OUT", "MESSAGES_IN", "MESSAGES_OUT", "DURATION_USEC")
 TOLD = tuple(f"CHIMIRROR_{name}" for name in (*TEXTS, *COUNTS))
 FIELDS = ("MESSAGE_ID", SESSION, PID, INVOCATION, *TOLD)
@@ -122,7 +122,7 @@ def _row(record: Record) -> Row:
         row[name.lower()] = int(text) if text.isdigit() else None
     usec = row.pop("duration_usec")
     row["duration"] = usec / 1e6 if isinstance(usec, int) else None
-    row["application"] = row["command"]
+    row["application"] = row["application"] or row["command"]
     return row
 
 

@@ -8,6 +8,7 @@ import sys
 
 from chimirror import __version__
 from chimirror.ctl import (
+    adding,
     check,
     ending,
     history,
@@ -44,6 +45,8 @@ VERBS: dict[str, Verb] = {
     "drain": ending.drain,
     "check": check.check,
     "manifest": manifest.manifest,
+    "add": adding.add,
+    "remove": adding.remove,
 }
 
 

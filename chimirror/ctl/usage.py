@@ -34,6 +34,8 @@ Usage:
   chimirror-ctl drain [options]
   chimirror-ctl check [options]
   chimirror-ctl manifest [options] [NAME]
+  chimirror-ctl add [options] [--set KEY=VALUE]... NAME -- COMMAND...
+  chimirror-ctl remove [options] NAME
   chimirror-ctl --help
   chimirror-ctl --version
 
@@ -51,6 +53,8 @@ Verbs:
   check                        Is this machine set up right, and if not, what to do.
   manifest                     What an application tells its clients, as AsyncAPI;
                                without a NAME, the list of all.
+  add                          Serve an application by name: write its file.
+  remove                       Take such an application away again.
 
 Options:
   --json                       sessions, show, history, stats, limits, check: print
@@ -79,9 +83,14 @@ Options:
   --sessions-per-source N      limit: sessions at once from one address.
   --runtime                    limit: until the machine restarts.
   --now                        drain: end the sessions, with 1001 drain.
-  --apps DIR                   manifest: where the application files are
-                               (/etc/chimirror/apps).
+  --apps DIR                   check, manifest, add, remove: where the application
+                               files are (/etc/chimirror/apps; check: what the units
+                               serve). Then check looks at nothing else.
   --url URL                    manifest: of the server, such as wss://play.example.
+  --set KEY=VALUE              add: a key of its file, such as framing=lines or
+                               interface.title=Animals; repeatable.
+  --own-socket ADDRESS         add: give it units of its own, listening there,
+                               instead of a file.
   --help                       Print this text and exit.
   --version                    Print the version and exit.
 
@@ -120,8 +129,10 @@ VERBS = {
     "limits": ("--json",),
     "limit": (*LIMITS, "--runtime"),
     "drain": ("--now",),
-    "check": ("--json",),
+    "check": ("--json", "--apps"),
     "manifest": ("--apps", "--url"),
+    "add": ("--set", "--apps", "--own-socket"),
+    "remove": ("--apps",),
 }
 FLAGS = ("--json", "--watch", "--follow", "--runtime", "--now", "--help", "--version")
 VALUED = (
@@ -134,10 +145,19 @@ VALUED = (
     "--lines",
     "--apps",
     "--url",
+    "--set",
+    "--own-socket",
     *LIMITS,
 )
+REPEATED = "--set"
 SHORT = {"-f": "--follow"}
 ALONE = ("--help", "--version")
+# Verbs of one application, and what else they take.
+NAMED = {
+    "manifest": "",
+    "add": ", and behind -- what to start: add NAME -- COMMAND [ARG...]",
+    "remove": "",
+}
 
 
 class Given(NamedTuple):
@@ -145,13 +165,16 @@ class Given(NamedTuple):
 
     Attributes:
         verb: one of VERBS, --help or --version.
-        ids: of sessions, as they were typed; or the name of an application.
+        ids: of sessions, as they were typed; or the name of an application, and what
+            it is to start.
         options: those that were given, by name; a flag's value is "".
+        settings: the values of --set.
     """
 
     verb: str
     ids: tuple[str, ...] = ()
     options: dict[str, str] = {}  # noqa: RUF012  # never changed
+    settings: tuple[str, ...] = ()
 
     def __contains__(self, name: object) -> bool:
         return name in self.options
@@ -166,25 +189,26 @@ def parse(argv: Sequence[str]) -> Given:
     Raises:
         Failure: it makes no sense; the text says what to write instead.
     """
-    given, words = _scan(argv)
+    given, words, settings = _scan(argv)
     for name in ALONE:
         if name in given:
             return Given(name)
+    verb = words[0] if words else ""
+    for name in given:
+        if name not in VERBS.get(verb, given):
+            raise _wrong(_foreign(verb, name))
     try:
-        read = dict(docopt(USAGE, list(argv), default_help=False))
+        docopt(USAGE, list(argv), default_help=False)
     except (DocoptExit, DocoptLanguageError):
         raise _wrong(_fault(words)) from None
-    verb = next(name for name in VERBS if read[name])
-    for name in given:
-        if name not in VERBS[verb]:
-            raise _wrong(_foreign(verb, name))
-    return Given(verb, tuple(words[1:]), given)
+    return Given(verb, tuple(words[1:]), given, tuple(settings))
 
 
-def _scan(argv: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-    """The options that were given, none of them abbreviated, and the words."""
+def _scan(argv: Sequence[str]) -> tuple[dict[str, str], list[str], list[str]]:
+    """The options that were given, none abbreviated; the words; the settings."""
     given: dict[str, str] = {}
     words: list[str] = []
+    settings: list[str] = []
     rest = iter(argv)
     for token in rest:
         if token == "--":
@@ -193,10 +217,12 @@ def _scan(argv: Sequence[str]) -> tuple[dict[str, str], list[str]]:
             words.append(token)
         else:
             name, value = _option(token, rest)
-            if name in given:
+            if name == REPEATED:
+                settings.append(value)
+            elif name in given:
                 raise _wrong(f"{name} is given twice; give it once")
             given[name] = value
-    return given, words
+    return given, words, settings
 
 
 def _option(token: str, rest: object) -> tuple[str, str]:
@@ -235,8 +261,8 @@ def _fault(words: Sequence[str]) -> str:
         close = get_close_matches(verb, VERBS, n=1)
         hint = f"write {close[0]}" if close else "--help lists the verbs"
         return f'"{verb}" is not a verb; {hint}'
-    if f"{verb} [options] [NAME]" in USAGE:
-        return f"{verb} takes one NAME"
+    if verb in NAMED:
+        return f"{verb} takes one NAME{NAMED[verb]}"
     if f"{verb} ID" not in USAGE and f"{verb} [options] ID" not in USAGE:
         return f'{verb} takes no "{ids[0]}"' if ids else f"{verb} cannot be read"
     if not ids:

@@ -2,7 +2,7 @@
 # to the usage text. It is named chimirror-ctl where bash-completion looks for it.
 
 _chimirror_ctl() {
-    local verbs='sessions show log history stats close kill limits limit drain check manifest'
+    local verbs='sessions show log history stats close kill limits limit drain check manifest add remove'
     local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
     local verb='' options='' word
     for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
@@ -26,7 +26,7 @@ _chimirror_ctl() {
             mapfile -t COMPREPLY < <(compgen -d -- "$current")
             return
             ;;
-        --peer | --application | --older | --younger | --lines | --url | \
+        --peer | --application | --older | --younger | --lines | --url | --set | --own-socket | \
             --*-max | --cpu-quota | --session-timeout | --sessions | --sessions-per-source)
             return
             ;;
@@ -34,7 +34,8 @@ _chimirror_ctl() {
     case $verb in
         '') options="$verbs --help --version" ;;
         sessions) options='--json --watch --sort --peer --application --older --younger' ;;
-        show | limits | check) options='--json' ;;
+        show | limits) options='--json' ;;
+        check) options='--json --apps' ;;
         log) options='--follow -f' ;;
         history) options='--json --since --lines --peer --application' ;;
         stats) options='--json --since' ;;
@@ -45,6 +46,8 @@ _chimirror_ctl() {
             ;;
         drain) options='--now' ;;
         manifest) options='--apps --url' ;;
+        add) options='--set --apps --own-socket' ;;
+        remove) options='--apps' ;;
     esac
     case $verb in show | log | close | kill)
         if [[ $current != -* ]]; then

@@ -1,0 +1,145 @@
+"""Applications by name, and with units of their own, under a real systemd."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from machine import PORT, Machine
+from operators import ctl, refused, told
+from peers import Closed, Peer, upgrade
+from sessions import SERVER_PORT, gone, serve_many, systemctl_show
+from settling import until
+
+pytestmark = pytest.mark.timeout(120)
+
+APPS = "/etc/chimirror/apps"
+OWN_PORT = 30750
+SAY = 'printf "%s\\n" "$0" "$@" "$SCRIPT_NAME"; exec cat'
+ODD = ["a b", 'd"e', "f\\g", "$HOME", "%n", "'", "`x`"]
+
+
+@pytest.fixture
+def named(machine: Machine) -> Machine:
+    """A machine that serves applications by name: one line says so."""
+    machine.write("/etc/chimirror/chimirror.conf", f"CHIMIRROR_COMMAND=--apps {APPS}\n")
+    return machine
+
+
+@pytest.fixture
+def owned(machine: Machine) -> Iterator[Machine]:
+    yield machine
+    machine.run("chimirror-ctl", "remove", "game")
+
+
+def opened(machine: Machine, stack: ExitStack, target: str, port: int = PORT) -> Peer:
+    peer = stack.enter_context(Peer(machine.connect(port)))
+    assert peer.open(target, framing="lines").status == 101
+    return peer
+
+
+def heard(peer: Peer, count: int) -> list[str]:
+    lines = []
+    for _ in range(count):
+        got = peer.receive()
+        assert isinstance(got, bytes)
+        lines.append(got.decode())
+    return lines
+
+
+def test_applications_by_name(named: Machine) -> None:
+    for name in ("one", "two"):
+        said = ctl(
+            named, "add", name, "--set", "framing=lines", "--", "sh", "-c", SAY, name
+        )
+        assert f"{APPS}/{name}.toml: written\n" == said
+    named.write(f"{APPS}/bad.toml", 'command = ["cat"]\n\nframing = "xml"\n')
+    serve_many_by_name(named)
+    with ExitStack() as stack:
+        for port in (PORT, SERVER_PORT):
+            for name in ("one", "two"):
+                peer = opened(named, stack, f"/{name}/x", port)
+                assert heard(peer, 2) == [name, f"/{name}"]
+            with Peer(named.connect(port)) as peer:
+                peer.send_raw(upgrade("/bad", "lines", ()))
+                assert peer.refusal().status == 500
+        until(lambda: len(told(named, "sessions")) == 4, "all four sessions")
+        seen = sorted(one["application"] for one in told(named, "sessions"))
+        assert seen == ["one", "one", "two", "two"]
+    gone(named)
+    for entry in named.journal(CHIMIRROR_CAUSE="application-file"):
+        assert entry["CHIMIRROR_DETAIL"].startswith(
+            'bad.toml:3: "xml" is not a framing'
+        )
+    assert {one["application"] for one in told(named, "history")} >= {"one", "two"}
+    status, said = refused(named, "check")
+    assert status == os.EX_CONFIG
+    assert f'{APPS}/bad.toml:3: "xml" is not a framing; write' in said
+    assert ctl(named, "remove", "bad").startswith(f"{APPS}/bad.toml: removed")
+    assert "application bad" not in ctl(named, "check")
+    ctl(named, "remove", "one")
+    with Peer(named.connect()) as peer:
+        peer.send_raw(upgrade("/one", "lines", ()))
+        assert peer.refusal().status == 404
+
+
+def serve_many_by_name(machine: Machine) -> None:
+    conf = machine.path("/etc/chimirror/chimirror.conf").read_text()
+    serve_many(machine)
+    machine.write("/etc/chimirror/chimirror.conf", conf)
+
+
+def test_what_was_compiled_is_used(named: Machine) -> None:
+    """A session may not write it, and needs no TOML."""
+    ctl(named, "add", "one", "--", "cat", "/proc/self/status")
+    kept = named.path(f"{APPS}/.compiled/one")
+    before = kept.stat().st_mtime_ns
+    with Peer(named.connect()) as peer:
+        assert peer.open("/one").status == 101
+        assert peer.story().closed == Closed(1000, "exit 0")
+    assert kept.stat().st_mtime_ns == before
+
+
+def test_an_application_with_units_of_its_own(owned: Machine) -> None:
+    machine = owned
+    said = ctl(
+        machine,
+        *("add", "game", "--own-socket", f"127.0.0.1:{OWN_PORT}"),
+        *("--set", "framing=lines", "--set", "env.LEVEL=3 4", "--"),
+        *("/bin/sh", "-c", f'echo "$LEVEL"; {SAY}', *ODD),
+    )
+    assert said.splitlines()[-1] == "now: systemctl enable --now chimirror-game.socket"
+    machine.do("systemctl", "enable", "--now", "chimirror-game.socket")
+    machine.do(
+        "systemctl", "set-property", "--runtime", "chimirror-game.slice", "TasksMax=64"
+    )
+    with ExitStack() as stack:
+        peer = opened(machine, stack, "/any/path", OWN_PORT)
+        assert heard(peer, len(ODD) + 2) == ["3 4", *ODD, ""]
+        until(lambda: told(machine, "sessions"), "the session")
+        (one,) = told(machine, "sessions")
+        assert one["application"] == "game"
+        assert one["unit"].startswith("chimirror-game@")
+        assert systemctl_show(machine, one["unit"], "Slice") == "chimirror-game.slice"
+        assert systemctl_show(machine, "chimirror-game.slice", "TasksMax") == "64"
+        assert (
+            systemctl_show(machine, "chimirror-game.slice", "Slice")
+            == "chimirror.slice"
+        )
+        assert "chimirror-game.socket has its sessions" in ctl(machine, "check")
+        # And the shipped ones go on beside it, with what they serve.
+        other = stack.enter_context(Peer(machine.connect()))
+        assert other.open("/").status == 101
+        said = ctl(machine, "remove", "game")
+        assert said.startswith("chimirror-game.socket, chimirror-game@.service")
+        assert peer.receive() == Closed(1001, "drain")
+        other.send_close()
+        assert isinstance(other.story().closed, Closed)
+    left = [str(path) for path in machine.path("/etc/systemd/system").glob("**/*game*")]
+    assert left == []
+    assert machine.state("chimirror-game.socket") == "inactive"
+    with pytest.raises(ConnectionRefusedError):
+        machine.connect(OWN_PORT)
