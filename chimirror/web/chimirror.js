@@ -19,7 +19,7 @@ const STREAMS = ["stdin", "stdout", "stderr"];
 export class ChimirrorError extends Error {
   /** The kind is one of refused, lost, mistake, protocol, unread, over and control. */
   constructor(kind, message, more = {}) {
-    super(message, { cause: more.cause });
+    super(message, more);
     this.name = "ChimirrorError";
     Object.assign(this, more, { kind });
   }
@@ -283,8 +283,8 @@ class Session extends EventTarget {
 
   static async open(address, options) {
     const { signal } = options;
-    const inquiry = new Inquiry(address);
     const session = new Session(address, options);
+    const inquiry = new Inquiry(address);
     const abort = () => session.close();
     signal?.addEventListener("abort", abort, { once: true });
     try {
@@ -528,11 +528,13 @@ class Control extends EventTarget {
       for (;;) {
         const status = await watcher.take();
         if (!status) return;
+        if (status instanceof ChimirrorError) throw status;
         yield status;
       }
     } finally {
       this.#watchers.delete(watcher);
-      if (!this.#over && !this.#watchers.size) await this.call("unsubscribe");
+      const idle = this.#opening && !this.#over && !this.#watchers.size;
+      if (idle) await this.call("unsubscribe");
     }
   }
 
@@ -553,14 +555,19 @@ class Control extends EventTarget {
     const opened = Promise.withResolvers();
     socket.onopen = opened.resolve;
     socket.onmessage = ({ data }) => {
-      this.#heed(JSON.parse(data));
-      this.#leave(socket);
+      try {
+        this.#heed(JSON.parse(data));
+        this.#leave(socket);
+      } catch {
+        socket.close(GIVEN_UP); // this is not JSON-RPC
+      }
     };
     socket.onclose = ({ code, reason }) => {
       const text = `the control connection ended: ${reason || code}`;
       const error = new ChimirrorError("control", text);
       opened.reject(error);
       this.#forget(error);
+      for (const watcher of this.#watchers) watcher.give(code === 1000 ? undefined : error);
     };
     await opened.promise;
     await this.#ask(socket, "authorize", this.#ticket);
@@ -600,7 +607,6 @@ class Control extends EventTarget {
     this.#opening = undefined;
     for (const answer of this.#calls.values()) answer.reject(error);
     this.#calls.clear();
-    for (const watcher of this.#watchers) watcher.give(undefined);
   }
 }
 
@@ -662,9 +668,11 @@ class Inquiry {
     try {
       const signal = AbortSignal.timeout(PATIENCE);
       const response = await fetch(this.#address, { cache: "no-store", signal });
-      const [said] = (await response.text()).slice(0, 300).split("\n");
+      const answer = lines(response.body, { limit: 300 });
+      const { value } = await answer.next();
+      await answer.return();
       if (response.status >= 400 && response.status !== 426) {
-        return `${host} answers: ${said}`;
+        return `${host} answers: ${value}`;
       }
     } catch {
       return `nothing that can be reached answers at ${host}`;

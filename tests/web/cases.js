@@ -329,14 +329,19 @@ export async function terminal({ connect, lines }, url) {
   return { pty: session.pty, shown, code, without };
 }
 
-/** The server cannot be asked to wait. */
-export async function uncontrolled({ connect }, url) {
-  const Real = WebSocket;
-  globalThis.WebSocket = class extends Real {
-    constructor(address, subprotocol) {
-      super(subprotocol === "chimirror.control.v1" ? "ws://127.0.0.1:1/" : address, subprotocol);
+/** Lets control connections lead elsewhere. */
+function divert(elsewhere, subprotocol) {
+  globalThis.WebSocket = class extends WebSocket {
+    constructor(address, asked) {
+      if (asked === "chimirror.control.v1") super(elsewhere, subprotocol);
+      else super(address, asked);
     }
   };
+}
+
+/** The server cannot be asked to wait. */
+export async function uncontrolled({ connect }, url) {
+  divert("ws://127.0.0.1:1/");
   const session = await connect(url, { limit: 1 << 21 });
   const exit = await session.exit;
   const error = await refusal(all(session.stdout));
@@ -346,10 +351,13 @@ export async function uncontrolled({ connect }, url) {
 /** A server that says what it should not. */
 export async function odd({ connect }, url, say, cue, options) {
   const session = await connect(url, options);
+  divert(url, options.subprotocol);
   const control = await refusal(session.control.status());
+  const statuses = session.control.subscribe();
+  const watch = await refusal(statuses.next());
   await session.sendLine("go on");
   const exit = await session.exit;
   const text = await some(session.stdout, 2);
   const error = await refusal(all(session.stdout));
-  return { id: session.id, text, error, control, exit };
+  return { id: session.id, text, error, control, watch, exit };
 }
