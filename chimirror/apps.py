@@ -93,7 +93,8 @@ class App:
         # Where nothing else is served, we are in its directory already.
         directory = config.directory if config.apps is not None else None
         argv = config.command or (self.command,)
-        self.program = Program(name, argv, directory, pty=config.pty)
+        wants = {"pty": config.pty, "control": config.control}
+        self.program = Program(name, argv, directory, **wants)
         self.environment = allowed(inherited, config)
         self.policy = make_policy(config, f"/{name}" if name else "", missing)
         keep = frozenset(config.pass_env)

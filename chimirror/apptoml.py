@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 OF_A_FILE = """
-    framing stderr subprotocol origin direction max-message max-sessions idle-timeout
-    session-timeout ping-interval ping-timeout linger-timeout stop-grace kill-grace
-    pass-env env env-file directory pty
+    framing stderr subprotocol origin direction control pty max-message max-sessions
+    idle-timeout session-timeout ping-interval ping-timeout linger-timeout stop-grace
+    kill-grace pass-env env env-file directory
 """.split()
 OPTIONS = {
     option.name.removeprefix("--"): option

@@ -12,17 +12,13 @@ from __future__ import annotations
 from itertools import islice
 
 from chimirror import keys, report
+from chimirror.hand import Hand
 from chimirror.helm import Helm
-from chimirror.system.linestream import LineStream
-from chimirror.system.loop import NEVER
-from chimirror.system.outbox import HIGH
 from chimirror.wire.control import (
     INVALID_PARAMS,
-    LONGEST,
     METHOD_NOT_FOUND,
     NOT_AUTHORIZED,
     Fault,
-    notification,
     serve,
 )
 
@@ -39,132 +35,47 @@ PAGE = 1000  # sessions in one answer: 10 ms of work
 UNKNOWN = "no such session, or not its secret"
 
 
-class Clerk(LineStream):
+class Clerk(Hand):
     """Answers one client.
 
     Args:
         office: whose clerk this is.
         fd: the connection, non-blocking; ours from now on.
         trusted: whether the client is root, or our own user.
-
-    Attributes:
-        helm: of the session that it steers; None before `authorize`.
     """
 
-    __slots__ = (
-        "_interval",
-        "_listing",
-        "_office",
-        "_refused",
-        "_told",
-        "armed",
-        "deadline",
-        "helm",
-        "trusted",
-    )
+    __slots__ = ("_listing", "_office", "_refused")
 
     def __init__(self, office: Office, fd: int, *, trusted: bool) -> None:
         loop = office.service.loop
-        super().__init__(loop, fd, LONGEST)
+        super().__init__(loop, fd, trusted=trusted)
         self._office = office
         self._listing: Iterator[Session] = iter(())
         self._refused = False  # a first request that is wrong is the last one
-        self._interval: float | None = None  # between two looks at the status
-        self._told: Object = {}
-        self.trusted = trusted
-        self.helm: Helm | None = None
-        self.armed = 0
-        self.deadline = NEVER
         if not trusted:
             loop.arm(self, loop.now + office.service.config.handshake_timeout)
 
-    def on_data(self, data: bytes) -> None:
-        """One who asks without reading the answers is read no further."""
-        super().on_data(data)
-        if self.backlog > HIGH:
-            self.pause()
-
-    def on_room(self) -> None:
-        """The client has read on."""
-        self.resume()
-
-    def on_sent(self) -> None:
-        """All is answered: that is the end for one who asks no more."""
-        if self.ended:
-            self.dismiss()
-
-    def on_input_end(self) -> None:
-        """It asks no more; it may still want to read."""
-        self.end_input()
-        if not self.backlog:
-            self.dismiss()
-
     def on_line(self, line: bytes) -> None:
         """A request, or a batch of them."""
-        serve(line, self._perform, self._reply)
+        serve(line, self._perform, self.reply)
         if self._refused:
             self.dismiss()
 
-    def _reply(self, answer: bytes) -> None:
-        self.put([answer])
-
     def on_timer(self, now: float) -> None:
-        """It has not said who it is in time; or the status is due."""
+        """It has not said who it is in time; or see Hand."""
         if self.helm is None:
-            self.on_leaving()
-        elif self._interval is not None:
-            self._loop.arm(self, now + self._interval)
-            self._look(self.helm)
+            self.dismiss()
+        else:
+            super().on_timer(now)
 
-    def on_leaving(self) -> None:
-        """It has gone."""
-        self.dismiss()
-
-    def dismiss(self) -> None:
-        """Serve this client no more."""
-        if self.source < 0:
-            return
-        self._loop.disarm(self)
-        self.finish()
+    def on_dismissed(self) -> None:
+        """Forget it."""
         self._office.clerks.discard(self)
-        if self.helm is not None:
-            self.helm.leave(self)
 
     def on_fault(self, error: Exception) -> None:
         """A bug of ours: no session pays for it."""
         self.dismiss()
         self._office.on_fault(error)
-
-    # A hand at the helm
-
-    def subscribe(self, interval: float) -> None:
-        """See helm.Hand."""
-        self._interval = interval
-        self._told = self._seen()
-        self._loop.arm(self, self._loop.now + interval)
-
-    def unsubscribe(self) -> None:
-        """See helm.Hand."""
-        self._interval = None
-        self._loop.disarm(self)
-
-    def _look(self, helm: Helm) -> None:
-        seen = self._seen()
-        if seen != self._told:
-            self._told = seen
-            self.tell(notification("status", helm.status()))
-
-    def tell(self, line: bytes) -> None:
-        """Say what was not asked for; one who does not read has gone."""
-        if self.backlog > HIGH:
-            self.dismiss()
-        else:
-            self.put([line])
-
-    def _seen(self) -> Object:
-        """The status, but for what changes by itself."""
-        assert self.helm is not None
-        return {**self.helm.status(), "age": 0}
 
     # Methods
 

@@ -9,34 +9,25 @@ that are paused.
 from __future__ import annotations
 
 from chimirror import report
+from chimirror.pilot import Pilot
 from chimirror.system.inlet import STDERR, STDIN, STDOUT
-from chimirror.wire.control import BUSY, INVALID_PARAMS, METHOD_NOT_FOUND, Fault
+from chimirror.wire.control import (
+    BUSY,
+    INVALID_PARAMS,
+    METHOD_NOT_FOUND,
+    Fault,
+    notification,
+)
 from chimirror.wire.framing import SIGNALS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Protocol
 
+    from chimirror.hand import Hand
     from chimirror.service import Service
     from chimirror.session import Session
     from chimirror.wire.control import Call, Object
-
-    class Hand(Protocol):
-        """One of those who steer."""
-
-        @property
-        def trusted(self) -> bool:
-            """Whether it needed no secret."""
-
-        def subscribe(self, interval: float) -> None:
-            """Tell it the status when it has changed, this often at most."""
-
-        def unsubscribe(self) -> None:
-            """Tell it no more."""
-
-        def dismiss(self) -> None:
-            """There is nothing to steer any more."""
 
 
 HANDS = 4  # with the secret; and as many without
@@ -55,12 +46,13 @@ class Helm:
         session: to be steered.
     """
 
-    __slots__ = ("_service", "hands", "session")
+    __slots__ = ("_pilot", "_service", "hands", "session")
 
     def __init__(self, service: Service, session: Session) -> None:
         self._service = service
         self.session = session
         self.hands: set[Hand] = set()
+        self._pilot: Pilot | None = None  # if the application has a control channel
 
     @staticmethod
     def of(service: Service, session: Session) -> Helm:
@@ -68,6 +60,9 @@ class Helm:
         helm = service.helms.get(session.identity)
         if helm is None:
             helm = service.helms[session.identity] = Helm(service, session)
+        channel = session.application.take_channel()
+        if channel >= 0:
+            helm._pilot = Pilot(helm, service.loop, channel)
         return helm
 
     def join(self, hand: Hand) -> None:
@@ -83,22 +78,43 @@ class Helm:
     def leave(self, hand: Hand) -> None:
         """One has gone; without any there is no helm."""
         self.hands.discard(hand)
-        if not self.hands:
+        if hand is self._pilot:
+            self._pilot = None
+        elif self._pilot is not None:
+            self._pilot.forget(hand)
+        if not self.hands and self._pilot is None:
             self._service.helms.pop(self.session.identity, None)
 
     def end(self) -> None:
         """The session is over."""
-        for hand in list(self.hands):
+        for hand in (*self.hands, *filter(None, (self._pilot,))):
             hand.dismiss()
+
+    def on_fault(self, error: Exception) -> None:
+        """A bug of ours, for the log."""
+        self._service.fault(error, self.session.identity)
 
     # Methods
 
+    def knows(self, method: str) -> bool:
+        """Whether it is one of ours, and not the application's."""
+        return method in METHODS
+
     def perform(self, call: Call, hand: Hand) -> None:
-        """Do what is asked for."""
-        method = METHODS.get(call.method)
-        if method is None:
+        """Do what is asked for, or pass it on to the application."""
+        method, pilot = METHODS.get(call.method), self._pilot
+        if method is not None:
+            call.answer(method(self, call.named, hand))
+        elif pilot is not None and pilot is not hand:
+            pilot.pass_on(call, hand)
+        else:
             raise Fault(METHOD_NOT_FOUND, f"no method {call.method!r}")
-        call.answer(method(self, call.named, hand))
+
+    def announce(self, call: Call) -> None:
+        """Tell all that steer what the application says."""
+        line = notification(call.method, call.params)
+        for hand in list(self.hands):
+            hand.tell(line)
 
     def status(self) -> Object:
         """How the session is.

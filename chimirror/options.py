@@ -101,6 +101,9 @@ SHARED = (
     Option("--direction", "WAY", "both", "both", "direction", "names.direction",
            "Who says something: send (the client), receive (the application, to it) "
            "or both."),
+    Option("--control", "", None, False, "control", "",
+           "Give the application a control channel, and pass on to it what it alone "
+           "can do."),
     Option("--host", "NAME", None, (), "hosts", "names.hosts",
            "Serve this host name too, not only localhost and IP addresses; "
            "repeatable.", True),
@@ -210,6 +213,7 @@ class Config:
     stderr: str | None  # None: by framing
     subprotocols: dict[str, str]
     direction: str  # as the client sees it
+    control: bool  # the application has a control channel
     hosts: tuple[str, ...]
     origins: tuple[str, ...]
     trusted_proxies: tuple[str, ...]

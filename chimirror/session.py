@@ -167,6 +167,12 @@ class Session(Exchange):
         secret, self.key = keys.make(service.number)
         return secret
 
+    def on_channel(self) -> None:
+        """The application steers: the first that it says."""
+        from chimirror.helm import Helm
+
+        Helm.of(self._service, self)
+
     # Time
 
     def next_timeout(self, now: float) -> float:

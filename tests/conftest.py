@@ -10,7 +10,10 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import tempfile
 from collections.abc import Generator, Iterator
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -76,6 +79,21 @@ def settled(request: pytest.FixtureRequest) -> Iterator[None]:
     assert not left, f"left children: {left}"
     assert not opened, f"left descriptors open: {opened}"
     assert not changed, f"left signals changed: {changed}"
+
+
+@pytest.fixture
+def runtime_place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """RUNTIME/sessions: as root where everybody looks, else where nobody does."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", short)
+        base = "/run" if os.geteuid() == 0 else short
+        sessions = Path(base) / "chimirror" / "sessions"
+        made = not sessions.exists()
+        sessions.mkdir(parents=True, exist_ok=True)
+        yield sessions
+        if made:
+            with suppress(OSError):  # others may be there by now
+                sessions.rmdir()
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,10 @@ from chimirror.system.loop import Loop
 from chimirror.system.strays import Strays
 from looping import Timer, looping, subreaping, turn_until
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from chimirror.system.child import Pipes
+
 PATH = {"PATH": os.environ["PATH"]}
 
 
@@ -24,7 +28,7 @@ class Client:
     def __init__(self, loop: Loop, starter: Starter, session: str) -> None:
         self.loop, self.starter, self.session = loop, starter, session
         self.pid = 0
-        self.pipes: tuple[int, int, int] = (-1, -1, -1)
+        self.pipes: Pipes = (-1, -1, -1, -1)
         self.failed = ""
         self.shortage = False
         self.status: int | None = None
@@ -32,7 +36,7 @@ class Client:
         self.said = b""
         self.faults: list[Exception] = []
 
-    def on_started(self, pid: int, pipes: tuple[int, int, int]) -> None:
+    def on_started(self, pid: int, pipes: Pipes) -> None:
         self.pid, self.pipes = pid, pipes
         self.loop.watch(pipes[1], self, 1)
 
@@ -60,7 +64,7 @@ class Client:
         for fd in self.pipes:
             if fd >= 0:
                 self.loop.close(fd)
-        self.pipes = (-1, -1, -1)
+        self.pipes = (-1, -1, -1, -1)
 
 
 def program(*argv: str) -> Program:

@@ -69,6 +69,7 @@ class Troupe:
         self.signals: list[int] = []
         self.keeps_stderr = True
         self.stdin = self.stdout = self.stderr = -1  # the application's ends
+        self.channel: socket.socket | None = None
         self._client: Client | None = None
 
     def start(
@@ -99,7 +100,12 @@ class Troupe:
         for fd in (stdin, stdout, stderr, self.stdin):
             if fd >= 0:
                 os.set_blocking(fd, False)
-        self._client.on_started(self.pid, (stdin, stdout, stderr))
+        channel = -1
+        if self.program.control:
+            ours, self.channel = socket.socketpair()
+            ours.setblocking(False)
+            channel = ours.detach()
+        self._client.on_started(self.pid, (stdin, stdout, stderr, channel))
 
     def exit(self, status: int = 0) -> None:
         """The application ends."""
@@ -127,6 +133,8 @@ class Troupe:
             if fd >= 0:
                 os.close(fd)
         self.stdin = self.stdout = self.stderr = -1
+        if self.channel is not None:
+            self.channel.close()
 
 
 class Notebook:

@@ -30,9 +30,9 @@ def outcome(answer: Any) -> Any:
 class Steerer:
     """A WebSocket that speaks chimirror.control.v1."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, target: str = "/") -> None:
         self.peer = Peer(connection)
-        reply = self.peer.open(framing="control")
+        reply = self.peer.open(target, framing="control")
         assert reply.status == 101
         assert reply.fields["sec-websocket-protocol"] == "chimirror.control.v1"
 
@@ -52,9 +52,11 @@ class Steerer:
         return end
 
 
-def steer(connect: Callable[[], socket.socket], hello: dict[str, Any]) -> Steerer:
+def steer(
+    connect: Callable[[], socket.socket], hello: dict[str, Any], target: str = "/"
+) -> Steerer:
     """One that is authorized; `hello` is the first message of the session."""
-    steerer = Steerer(connect())
+    steerer = Steerer(connect(), target)
     proof = {"session": hello["id"], "secret": hello["secret"]}
     assert steerer.ask("authorize", **proof) == {}
     return steerer

@@ -72,6 +72,9 @@ class Owner:
     def on_input_room(self) -> None:
         self.note("room")
 
+    def on_channel(self) -> None:
+        self.note("channel")
+
     def on_application_end(self, status: int) -> None:
         self.note(f"end {status}")
 
@@ -84,7 +87,7 @@ class Process:
 
     def __init__(self, loop: Loop) -> None:
         self.loop = loop
-        self.stdin = self.stdout = self.stderr = -1
+        self.stdin = self.stdout = self.stderr = self.channel = -1
         self.signals: list[tuple[int, int]] = []
         self.times: list[float] = []
         self.finished: list[tuple[int, str, bool]] = []
@@ -108,7 +111,7 @@ class Process:
             stderr, self.stderr = os.pipe()
         for fd in {stdin, stdout, stderr, self.stdin, self.stdout, self.stderr} - {-1}:
             os.set_blocking(fd, False)
-        self.client.on_started(PID, (stdin, stdout, stderr))
+        self.client.on_started(PID, (stdin, stdout, stderr, self.channel))
 
     def signal(self, pid: int, number: int) -> None:
         assert pid == PID

@@ -8,17 +8,22 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import chimirror
 from chimirror.system import child, children, fds
 from house import PATH, Client, House, housing, program
 from looping import turn_until
 from settling import descriptors
 
 NOBODY = 65534
+ROOT = str(Path(chimirror.__file__).parent.parent)
 
 
 @pytest.fixture
@@ -83,6 +88,56 @@ def test_stderr_is_a_pipe_or_nowhere(keep: bool, house: House) -> None:
     assert all(not os.get_blocking(fd) for fd in client.pipes if fd >= 0)
     said = house.told(client)
     assert said.startswith(b"pipe:") if keep else said == b"/dev/null\n"
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_control_channel_is_the_fourth(keep: bool, house: House) -> None:
+    script = 'echo "$CHIMIRROR_CONTROL_FD"; read -r line <&3; echo "$line" >&3'
+    what = program("sh", "-c", script).asked(control=True)
+    client = house.start(what, keep_stderr=keep)
+    with socket.socket(fileno=os.dup(client.pipes[3])) as channel:
+        assert not os.get_blocking(client.pipes[3])
+        channel.sendall(b"hello\n")
+        assert house.told(client) == b"3\n"
+        assert channel.recv(99) == b"hello\n"
+    assert house.told(house.start(what.asked(control=False))) == b"\n"
+
+
+NUMBERS = """
+import os, sys
+from itertools import permutations
+sys.path.insert(0, sys.argv[1])
+from chimirror.system import child, warm
+os.dup2(1, 9)
+held = [os.open("/dev", os.O_RDONLY) for _ in range(9)]
+for fd in (3, 4, 5, 6):
+    other = os.open(f"{sys.argv[2]}/{fd}", os.O_RDWR | os.O_CREAT)
+    os.dup2(other, fd, inheritable=False)
+    if other not in (3, 4, 5, 6):
+        os.close(other)
+ask = "for n in 0 1 2 3; do (readlink /proc/$$/fd/$n >&9); done"
+for order in permutations((3, 4, 5, 6)):
+    pipes = dict(enumerate(order))
+    os.set_inheritable(9, True)
+    os.waitpid(child._spawn(child.Program("", ("sh", "-c", ask)), os.environ, pipes), 0)
+    pid = os.fork()
+    if not pid:
+        warm._take_place(pipes)
+        warm._take_channel(pipes[3])
+        os.execvp("sh", ("sh", "-c", ask))
+    os.waitpid(pid, 0)
+    print(*order, sep="\\n", flush=True)
+"""
+
+
+def test_descriptors_may_have_the_numbers_that_they_are_to_have(tmp_path: Path) -> None:
+    argv = [sys.executable, "-I", "-c", NUMBERS, ROOT, str(tmp_path)]
+    said = subprocess.run(argv, capture_output=True, check=True, text=True).stdout
+    lines = [line.rpartition("/")[2] for line in said.split()]
+    assert len(lines) == 24 * 12
+    for at in range(0, len(lines), 12):
+        spawned, warmed, wanted = (lines[at + n : at + n + 4] for n in (0, 4, 8))
+        assert spawned == warmed == wanted
 
 
 # What cannot be started

@@ -18,7 +18,7 @@ TEXTS = st.text(st.characters(exclude_categories=()))  # lone surrogates, too
 FIELDS: dict[str, st.SearchStrategy[Any]] = {
     **dict.fromkeys(("start", "started", "failed"), NUMBERS),
     **dict.fromkeys(("pid", "zygote", "link"), NUMBERS),
-    **dict.fromkeys(("stderr", "shortage", "pty"), st.booleans()),
+    **dict.fromkeys(("stderr", "shortage", "pty", "control"), st.booleans()),
     **dict.fromkeys(("more", "ready", "stop"), st.booleans()),
     **dict.fromkeys(("application", "session", "reason", "refused"), TEXTS),
     "signal": st.integers(1, 64),

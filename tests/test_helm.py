@@ -19,6 +19,7 @@ import pytest
 
 from chimirror import control, keys
 from chimirror.control import STRANGERS, Office
+from chimirror.exhibit import document
 from chimirror.helm import HANDS
 from chimirror.system.application import Application
 from chimirror.system.doorbell import Doorbell
@@ -278,6 +279,12 @@ def test_status(bench: Bench) -> None:
     found = asker.ask("status")
     assert (found["backlog_in"], found["paused"]) == (3, ["stdin"])
     assert (found["messages_in"], found["age"]) == (1, 2)
+
+
+def test_the_manifest_is_that_of_the_endpoint(bench: Bench) -> None:
+    found = bench.steering().ask("manifest")
+    assert found == document(bench.stage.session.app)
+    assert found["asyncapi"] == "3.0.0"
 
 
 def test_pausing_by_name(bench: Bench) -> None:

@@ -39,7 +39,7 @@ def described(
     **changed: Any,
 ) -> Any:
     usual: dict[str, Any] = {"direction": "both", "stderr": None, "pty": False}
-    usual["max_message"] = 1 << 20
+    usual |= {"max_message": 1 << 20, "control": False}
     policy = Policy(framings or FRAMINGS, foreign)
     return manifest.document(
         interface,
@@ -315,11 +315,16 @@ def test_the_control_part() -> None:
     found = ways(steerable=True)
     assert found["receive-control"] == {"authorize", *helm.METHODS}
     assert found["send-control"] == {"result", "fault", "changed"}
+    for passed_on in (True, False):
+        contract = described(GUESSING, control=passed_on)["x-chimirror"]
+        assert contract["control"] is passed_on
 
 
 def test_entry() -> None:
     policy = Policy(["lines"], {"mcp": "lines"})
-    settings = SimpleNamespace(direction="both", stderr=None, max_message=9)
+    settings = SimpleNamespace(
+        direction="both", stderr=None, max_message=9, control=True
+    )
     assert manifest.entry(GUESSING, policy, settings) == {
         "name": "animals",
         "title": "Animals",
@@ -330,6 +335,7 @@ def test_entry() -> None:
         "framings": ["lines"],
         "subprotocols": ["chimirror.lines.v1", "mcp"],
         "direction": "both",
+        "control": True,
     }
     assert manifest.entry(Interface(), policy, settings)["path"] == "/"
     assert manifest.entry(Interface(), policy, settings)["manifest"] == "/asyncapi.json"

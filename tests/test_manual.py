@@ -18,6 +18,7 @@ import pytest
 
 import chimirror
 from chimirror import apps, options
+from chimirror.system.child import CONTROL_VARIABLE
 from chimirror.wire import cgi, frames, framing, handshake, headers, http
 from chimirror.wire.opening import Opening, Openings
 
@@ -259,7 +260,7 @@ def test_environment_of_the_application() -> None:
         options.bridge(["cat"]),
     )
     given |= {"LC_*" if name == "LC_ALL" else name for name in inherited}
-    assert variables("chimirror") == given | {"CHIMIRROR_SESSION"}
+    assert variables("chimirror") == given | {"CHIMIRROR_SESSION", CONTROL_VARIABLE}
 
 
 def literal(name: str, beginning: str) -> list[str]:

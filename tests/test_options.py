@@ -127,6 +127,7 @@ def test_defaults_are_those_of_the_design() -> None:
         "stderr": None,
         "subprotocols": {},
         "direction": "both",
+        "control": False,
         "hosts": (),
         "origins": (),
         "trusted_proxies": (),
@@ -172,7 +173,7 @@ def test_everything_given() -> None:
         "--listen [::1]:8000 --listen unix:/run/a --socket-mode 0660 --workers 2"
         " --drain-timeout 1min --max-sessions 100 --max-sessions-per-source=5"
         " --max-rate 90/min --framing lines,json --stderr log --subprotocol mcp=lines"
-        " --direction receive --host Example.ORG --host b --origin https://A.example:443"
+        " --direction receive --control --host Example.ORG --host b --origin https://A.example:443"
         " --trusted-proxy 10.0.0.0/8 --trusted-proxy unix --proxy-protocol"
         " --max-message 64K --handshake-timeout 500ms --idle-timeout 1h"
         " --session-timeout 1d --ping-interval off --ping-timeout 3 --linger-timeout 0"
@@ -185,6 +186,7 @@ def test_everything_given() -> None:
         "stderr": "log",
         "subprotocols": {"mcp": "lines"},
         "direction": "receive",
+        "control": True,
         "hosts": ("example.org", "b"),
         "origins": ("https://a.example",),
         "trusted_proxies": ("10.0.0.0/8", "unix"),

@@ -20,6 +20,10 @@ from chimirror.system.errands import Adopt, Exited, Failed, Finish, Start, Start
 from chimirror.system.loop import TICKS, Loop
 from chimirror.system.remote import IN_FLIGHT, UNKNOWN, RemoteStarter
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from chimirror.system.child import Pipes
+
 PROGRAM = Program("animals", ("cat",))
 
 
@@ -49,7 +53,8 @@ class Post:
 
     def start(self, request: Start, pid: int) -> None:
         """Answer with pipes of the null device."""
-        nulls = [os.open(os.devnull, os.O_RDWR) for _ in range(2 + request.stderr)]
+        count = 2 + request.stderr + request.control
+        nulls = [os.open(os.devnull, os.O_RDWR) for _ in range(count)]
         self.say(Started(request.start, pid, ""), *nulls)
         for fd in nulls:
             os.close(fd)
@@ -98,9 +103,11 @@ class Client:
         self.session = session
         self.told: list[object] = []
         self.pid = 0
+        self.pipes: Pipes = (-1, -1, -1, -1)
 
-    def on_started(self, pid: int, pipes: tuple[int, int, int]) -> None:
+    def on_started(self, pid: int, pipes: Pipes) -> None:
         self.pid = pid
+        self.pipes = pipes
         self.told.append(("started", pid, sum(fd >= 0 for fd in pipes)))
         for fd in pipes:
             if fd >= 0:
@@ -140,10 +147,13 @@ class House:
         self.posts.append(Post(self.loop, theirs))
         return self.posts[-1]
 
-    def start(self, session: str = "s", *, keep_stderr: bool = True) -> Client:
+    def start(
+        self, session: str = "s", *, keep_stderr: bool = True, control: bool = False
+    ) -> Client:
         client = Client(self, session)
         variables = {"CHIMIRROR_SESSION": session, "A": "\udcff"}
-        self.starter.start(client, PROGRAM, variables, keep_stderr)
+        what = PROGRAM.asked(control=control)
+        self.starter.start(client, what, variables, keep_stderr)
         return client
 
     def run(self, post: Post, session: str, pid: int) -> Client:
@@ -197,6 +207,17 @@ def test_without_stderr(house: House) -> None:
     assert not asked.stderr
     zygote.start(asked, 1)
     assert client.told == [("started", 1, 2)]
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_control_channel(keep: bool, house: House) -> None:
+    zygote = house.zygote()
+    client = house.start(keep_stderr=keep, control=True)
+    (asked,) = zygote.hear()
+    assert asked.control
+    zygote.start(asked, 1)
+    assert client.told == [("started", 1, 3 + keep)]
+    assert (client.pipes[2] >= 0, client.pipes[3] >= 0) == (keep, True)
 
 
 def test_what_cannot_be_started(house: House) -> None:

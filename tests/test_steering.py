@@ -7,9 +7,7 @@ the byte, and nothing is left behind. What is asked and answered is in test_helm
 from __future__ import annotations
 
 import json
-import os
 import random
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -19,7 +17,6 @@ from typing import Any
 
 import pytest
 
-from chimirror.system import runtime
 from chimirror.wire.control import LONGEST
 from launch import Service, Way, activated, server, socat
 from peers import Closed, Peer, Sender, payload_of, stdin, text
@@ -41,21 +38,10 @@ WAYS = pytest.mark.parametrize("way", [workers, activated, socat])
 
 
 @pytest.fixture(autouse=True)
-def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """RUNTIME/sessions: as root where everybody looks, else where nobody does."""
-    with tempfile.TemporaryDirectory(dir="/tmp") as short:
-        monkeypatch.setenv("XDG_RUNTIME_DIR", short)
-        found = runtime.directory(os.environ, os.geteuid())
-        assert found is not None
-        sessions = Path(found) / runtime.SESSIONS
-        made = not sessions.exists()
-        sessions.mkdir(parents=True, exist_ok=True)
-        known.clear()
-        yield sessions
-        assert not [one for name in known for one in sessions.glob(f"{name}*")]
-        if made:
-            with suppress(OSError):  # others may be there by now
-                sessions.rmdir()
+def nothing_left(runtime_place: Path) -> Iterator[None]:
+    known.clear()
+    yield
+    assert not [one for name in known for one in runtime_place.glob(f"{name}*")]
 
 
 def opened(service: Service) -> tuple[Peer, dict[str, Any]]:

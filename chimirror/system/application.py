@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from chimirror.system.children import SIGNALS
 from chimirror.system.lean import signal
-from chimirror.system.loop import ERROR, HANGUP, NEVER
+from chimirror.system.loop import ERROR, HANGUP, NEVER, READ
 from chimirror.system.outlet import HELD, Outlet
 
 TYPE_CHECKING = False
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Protocol
 
-    from chimirror.system.child import Client, Program
+    from chimirror.system.child import Client, Pipes, Program
     from chimirror.system.loop import Loop
 
     class Starter(Protocol):
@@ -61,6 +61,8 @@ if TYPE_CHECKING:
 
         def on_input_room(self) -> None: ...
 
+        def on_channel(self) -> None: ...
+
         def on_application_end(self, status: int) -> None: ...
 
         def on_fault(self, error: Exception) -> None: ...
@@ -89,6 +91,7 @@ class Application(Outlet):
         "_step",
         "_survivors",
         "armed",
+        "channel",
         "deadline",
         "graces",
         "phase",
@@ -113,6 +116,7 @@ class Application(Outlet):
         self.phase = IDLE
         self.pid = 0
         self.status = 0
+        self.channel = -1  # its control channel, until somebody takes it
 
     # Starting
 
@@ -123,12 +127,14 @@ class Application(Outlet):
         self.phase = STARTING
         self._starter.start(self, program, environment, keep_stderr)
 
-    def on_started(self, pid: int, pipes: tuple[int, int, int]) -> None:
+    def on_started(self, pid: int, pipes: Pipes) -> None:
         """The starter's answer; a client that went meanwhile: the ladder begins."""
         self.phase = RUNNING
         self.pid = pid
-        self.stdin, self.stdout, self.stderr = pipes
+        self.stdin, self.stdout, self.stderr, self.channel = pipes
         self._watch_output()
+        if self.channel >= 0:
+            self._loop.watch(self.channel, self, READ)
         if self._step == KILLED:
             self._starter.signal(pid, signal.SIGKILL)
         elif self._step:
@@ -271,8 +277,17 @@ class Application(Outlet):
         self._loop.disarm(self)
         self.close_input()
         self._close_output()
+        if self.channel >= 0:
+            self._loop.close(self.take_channel())
         self._starter.finish(self.pid, self.session, self._survivors)
         self._owner.on_application_end(self.status)
+
+    def take_channel(self) -> int:
+        """Its control channel, which is the caller's from now on; or -1."""
+        channel, self.channel = self.channel, -1
+        if channel >= 0:
+            self._loop.watch(channel, self, 0)
+        return channel
 
     def forget(self) -> None:
         """Let go of the owner: it is over, and so are we."""
@@ -282,7 +297,9 @@ class Application(Outlet):
 
     def on_event(self, fd: int, events: int) -> None:
         """One of the pipes is ready."""
-        if fd != self.stdin:
+        if fd == self.channel:
+            self._owner.on_channel()
+        elif fd != self.stdin:
             if events == HANGUP:  # alone: nothing is left to read
                 self._end_output(fd)
             else:

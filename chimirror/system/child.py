@@ -2,7 +2,8 @@
 
 Knows processes, no WebSocket and no session protocol. Each application is the leader
 of its own process group, with default signal dispositions, an empty mask and three
-pipes. posix_spawn(3) (vfork inside) costs 0.1 ms where fork costs 1 ms and more.
+pipes, and a control channel if it wants one. posix_spawn(3) (vfork inside) costs 0.1 ms
+where fork costs 1 ms and more.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from time import process_time
 
 from chimirror.system import children
-from chimirror.system.lean import DEV_NULL, os, signal
+from chimirror.system.lean import DEV_NULL, os, signal, socket
 from chimirror.system.loop import NEVER
 from chimirror.system.strays import REST, Strays
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from typing import Any, Protocol
 
     from chimirror.system.loop import Loop
+
+    # Our ends of stdin, stdout, stderr and the control channel; -1 where there is none.
+    Pipes = tuple[int, int, int, int]
 
     class Kept(Protocol):
         """Who is told of the end of a child."""
@@ -34,7 +38,7 @@ if TYPE_CHECKING:
         @property
         def session(self) -> str: ...
 
-        def on_started(self, pid: int, pipes: tuple[int, int, int]) -> None: ...
+        def on_started(self, pid: int, pipes: Pipes) -> None: ...
 
         def on_start_failed(self, reason: str, shortage: bool) -> None: ...
 
@@ -46,6 +50,8 @@ if TYPE_CHECKING:
         def on_stray_end(self) -> None: ...
 
 
+CONTROL_FD = 3  # in the application, which is told so in this variable
+CONTROL_VARIABLE = "CHIMIRROR_CONTROL_FD"
 MANY = 500  # children: a walk over so many takes 30 us
 SLOW = 0.0002  # seconds of CPU for a walk that is followed by a rest
 BATCH = 512  # ends in a row, so that others are served in between
@@ -186,9 +192,10 @@ class Program:
         argv: the command.
         directory: where it starts; None is where we are.
         pty: whether it gets a terminal of its own instead of pipes.
+        control: whether it gets a control channel, too.
     """
 
-    __slots__ = ("argv", "directory", "name", "pty")
+    __slots__ = ("argv", "control", "directory", "name", "pty")
 
     def __init__(
         self,
@@ -197,11 +204,20 @@ class Program:
         directory: str | None = None,
         *,
         pty: bool = False,
+        control: bool = False,
     ) -> None:
         self.name = name
         self.argv = argv
         self.directory = directory
         self.pty = pty
+        self.control = control
+
+    def asked(self, *, pty: bool = False, control: bool = False) -> Program:
+        """The same, as somebody asks for it."""
+        if (pty, control) == (self.pty, self.control):
+            return self
+        argv, directory = self.argv, self.directory
+        return Program(self.name, argv, directory, pty=pty, control=control)
 
 
 class Starter(Keeper):
@@ -229,8 +245,8 @@ class Starter(Keeper):
             keep_stderr: a pipe for it; else -1 in the answer, and the null device, or
                 the terminal.
         """
-        ours: list[int] = []
-        theirs: list[int] = []
+        ours: dict[int, int] = {}
+        theirs: dict[int, int] = {}
         try:
             if program.pty:
                 from chimirror.system import pty
@@ -239,22 +255,30 @@ class Starter(Keeper):
                 pty.make(ours, theirs)
             else:
                 _make_pipes(ours, theirs, 3 if keep_stderr else 2)
+            if program.control:
+                environment = {**environment, CONTROL_VARIABLE: str(CONTROL_FD)}
+                _make_channel(ours, theirs)
             pid = self._execute(program, environment, theirs)
         except (OSError, ValueError) as error:
-            for fd in ours:
+            for fd in ours.values():
                 os.close(fd)
-            client.on_start_failed(_explain(error, program), _is_shortage(error))
+            what = program.argv[0]
+            if isinstance(error, OSError) and error.filename == program.directory:
+                what = program.directory or what
+            text = children.explain(error, what)
+            client.on_start_failed(text, children.is_shortage(error))
             return
         finally:
-            for fd in theirs:
+            for fd in theirs.values():
                 os.close(fd)
         self.keep(pid, client)
-        client.on_started(pid, (ours[0], ours[1], ours[2] if ours[2:] else -1))
+        get = ours.get
+        client.on_started(pid, (ours[0], ours[1], get(2, -1), get(CONTROL_FD, -1)))
 
     def _execute(
-        self, program: Program, environment: Mapping[str, str], pipes: list[int]
+        self, program: Program, environment: Mapping[str, str], pipes: dict[int, int]
     ) -> int:
-        """Start it with these as its descriptors from 0 on; its pid."""
+        """Start it with these as its descriptors of those numbers; its pid."""
         if program.directory is None:
             return _spawn(program, environment, pipes)
         here = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -269,27 +293,38 @@ class Starter(Keeper):
             os.close(here)
 
 
-def _make_pipes(ours: list[int], theirs: list[int], count: int) -> None:
+def _make_pipes(ours: dict[int, int], theirs: dict[int, int], count: int) -> None:
     for number in range(count):
         reader, writer = os.pipe()
         mine, other = (writer, reader) if number == 0 else (reader, writer)
-        ours.append(mine)
-        theirs.append(other)
+        ours[number] = mine
+        theirs[number] = other
         os.set_blocking(mine, False)
 
 
-def _spawn(program: Program, environment: Mapping[str, str], theirs: list[int]) -> int:
+def _make_channel(ours: dict[int, int], theirs: dict[int, int]) -> None:
+    mine, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    ours[CONTROL_FD], theirs[CONTROL_FD] = mine.detach(), other.detach()
+    os.set_blocking(ours[CONTROL_FD], False)
+
+
+def _spawn(
+    program: Program, environment: Mapping[str, str], theirs: dict[int, int]
+) -> int:
     place: dict[str, Any] = {"setpgroup": 0}
-    actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = [
-        (os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(theirs)
-    ]
+    actions: list[tuple[int, ...] | tuple[int, int, str, int, int]]
     if program.pty:  # whoever leads a session gets the first that it opens as its own
         place = {"setsid": True}
         name = os.ttyname(theirs[0])
         actions = [(os.POSIX_SPAWN_OPEN, 0, name, os.O_RDWR, 0)]
         actions += [(os.POSIX_SPAWN_DUP2, 0, number) for number in (1, 2)]
-    elif len(theirs) < 3:
-        actions.append((os.POSIX_SPAWN_OPEN, 2, DEV_NULL, os.O_RDWR, 0))
+    else:
+        standard = [number for number in (0, 1, 2) if number in theirs]
+        actions = [(os.POSIX_SPAWN_DUP2, theirs[n], n) for n in standard]
+        if 2 not in theirs:
+            actions.append((os.POSIX_SPAWN_OPEN, 2, DEV_NULL, os.O_RDWR, 0))
+    if CONTROL_FD in theirs:  # last: the number may be that of one before
+        actions.append((os.POSIX_SPAWN_DUP2, theirs[CONTROL_FD], CONTROL_FD))
     pid = os.posix_spawnp(
         program.argv[0],
         program.argv,
@@ -301,23 +336,3 @@ def _spawn(program: Program, environment: Mapping[str, str], theirs: list[int]) 
     )
     children.sacrifice(pid)
     return pid
-
-
-def _explain(error: OSError | ValueError, program: Program) -> str:
-    """One line for the log; a client only ever reads that it could not be started."""
-    what = program.argv[0]
-    if isinstance(error, OSError) and error.errno is not None:
-        from errno import errorcode
-
-        if error.filename == program.directory is not None:
-            what = program.directory
-        return f"{what}: {error.strerror} ({errorcode.get(error.errno, '?')})"
-    return f"{what}: {error}"
-
-
-def _is_shortage(error: OSError | ValueError) -> bool:
-    """Whether it was for want of processes, descriptors or memory, and may pass."""
-    from errno import EAGAIN, EMFILE, ENFILE, ENOMEM
-
-    passing = (EAGAIN, EMFILE, ENFILE, ENOMEM)
-    return isinstance(error, OSError) and error.errno in passing

@@ -192,3 +192,20 @@ def kill_with_group(pid: int) -> bool:
     if group_of(pid) == pid:
         kill_group(pid)
     return kill(pid)
+
+
+def explain(error: OSError | ValueError, what: str) -> str:
+    """Why something could not be started: one line for the log."""
+    if isinstance(error, OSError) and error.errno is not None:
+        from errno import errorcode
+
+        return f"{what}: {error.strerror} ({errorcode.get(error.errno, '?')})"
+    return f"{what}: {error}"
+
+
+def is_shortage(error: OSError | ValueError) -> bool:
+    """Whether it was for want of processes, descriptors or memory, and may pass."""
+    from errno import EAGAIN, EMFILE, ENFILE, ENOMEM
+
+    passing = (EAGAIN, EMFILE, ENFILE, ENOMEM)
+    return isinstance(error, OSError) and error.errno in passing

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Protocol, TypeGuard
 
-    from chimirror.system.child import Keeper, Starter
+    from chimirror.system.child import Keeper, Pipes, Program, Starter
     from chimirror.system.errands import Errand
     from chimirror.system.loop import Loop
 
@@ -46,7 +46,7 @@ class Ward:
         self.session = session
         self.pid = pid
 
-    def on_started(self, pid: int, pipes: tuple[int, int, int]) -> None:
+    def on_started(self, pid: int, pipes: Pipes) -> None:
         """The starter's answer."""
         self.pid = pid
         self.desk.on_ward(self)
@@ -250,9 +250,8 @@ class StartingDesk(Desk):
         except NoProgram as error:
             ward.on_start_failed(str(error), shortage=False)
             return
-        if program.pty != errand.pty:  # the asker decides
-            argv, directory = program.argv, program.directory
-            program = Program(program.name, argv, directory, pty=errand.pty)
+        # The asker decides what it gets.
+        program = program.asked(pty=errand.pty, control=errand.control)
         self._starter.start(ward, program, environment, errand.stderr)
 
     def _environment(self, asked: Mapping[str, str]) -> Mapping[str, str]:

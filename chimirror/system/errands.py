@@ -37,12 +37,14 @@ class Start(NamedTuple):
     stderr: bool = True  # a third pipe, else the null device
     application: str = ""  # its name, where there are several
     pty: bool = False  # a terminal, for its standard error too
+    control: bool = False  # a control channel, too
 
 
 class Started(NamedTuple):
-    """It runs; the packet carries its stdin, its stdout and, if asked for, stderr.
+    """It runs; the packet carries its stdin, its stdout and what else was asked for.
 
-    Of one with a terminal, its master, twice.
+    That is stderr, and last the control channel. Of one with a terminal its stdin and
+    its stdout are the master, twice.
     """
 
     started: int
@@ -242,7 +244,7 @@ _RULES: dict[str, Callable[[object], bool]] = {
     **dict.fromkeys(("start", "started", "failed"), _is_number),
     **dict.fromkeys(("pid", "zygote", "link"), _is_number),
     "signal": _is_signal,
-    **dict.fromkeys(("stderr", "shortage", "pty"), _is_flag),
+    **dict.fromkeys(("stderr", "shortage", "pty", "control"), _is_flag),
     **dict.fromkeys(("more", "ready", "stop"), _is_flag),
     **dict.fromkeys(("application", "session", "reason", "refused"), _is_text),
     "environment": _are_texts,

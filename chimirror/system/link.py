@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 LARGEST = 1 << 19  # bytes of a packet: more than the kernel lets anybody send
 ROOM = 1 << 20  # asked for as send buffer; net.core.wmem_max may allow less
 PACKETS = 16  # per turn, so that others are served in between
-_SPACE = socket.CMSG_SPACE(3 * array("i").itemsize)
+_SPACE = socket.CMSG_SPACE(4 * array("i").itemsize)
 # One for all links; of its pages, only those that were ever used are there.
 _buffer = mmap(-1, LARGEST, MAP_PRIVATE | MAP_ANONYMOUS)
 

@@ -16,15 +16,14 @@ COLUMNS, ROWS = 80, 24  # until somebody says
 KIND = "xterm-256color"  # of terminal, as terminfo(5) names it
 
 
-def make(ours: list[int], theirs: list[int]) -> None:
+def make(ours: dict[int, int], theirs: dict[int, int]) -> None:
     """A new terminal: its master, to write and to read, is ours, its slave theirs.
 
-    What is there is in the lists, whatever fails.
+    Each under the number that it stands for; what is there is in them, whatever fails.
     """
-    master, slave = os.openpty()
-    ours.append(master)
-    theirs.append(slave)
-    ours.append(os.dup(master))
+    master, theirs[0] = os.openpty()
+    ours[0] = master
+    ours[1] = os.dup(master)
     os.set_blocking(master, False)
     resize(master, COLUMNS, ROWS)
 

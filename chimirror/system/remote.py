@@ -22,7 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from chimirror.system.child import Client, Program
+    from chimirror.system.child import Client, Pipes, Program
     from chimirror.system.errands import Errand
     from chimirror.system.loop import Loop
 
@@ -57,7 +57,7 @@ class Nobody:
         self.session = session
         self._pid = 0
 
-    def on_started(self, pid: int, pipes: tuple[int, int, int]) -> None:
+    def on_started(self, pid: int, pipes: Pipes) -> None:
         """It has to end."""
         self._pid = pid
         self._starter.signal(pid, signal.SIGKILL)
@@ -158,9 +158,8 @@ class RemoteStarter:
         environment = dict(request.environment)
         program, stderr = request.program, request.keep_stderr
         try:
-            start = errands.Start(
-                number, environment, stderr, program.name, program.pty
-            )
+            wanted = (stderr, program.name, program.pty, program.control)
+            start = errands.Start(number, environment, *wanted)
             self._send(zygote, start)
         except OSError as error:
             del self._asked[number]
@@ -198,13 +197,17 @@ class RemoteStarter:
     ) -> None:
         request = self._asked.pop(started.started)
         client = request.client
-        complete = len(pipes) == (3 if request.keep_stderr else 2)
+        keeps, steered = request.keep_stderr, request.program.control
+        complete = len(pipes) == 2 + keeps + steered
         if not complete:  # the kernel dropped some: no descriptors were left
             for fd in pipes:
                 os.close(fd)
             client = Nobody(self, client.session)
         self._running[link][started.pid] = client
-        ours = (*pipes, -1)[:3] if complete else (-1, -1, -1)
+        ours = (-1, -1, -1, -1)
+        if complete:
+            stderr, channel = pipes[2] if keeps else -1, pipes[-1] if steered else -1
+            ours = (pipes[0], pipes[1], stderr, channel)
         self._tell(client, client.on_started, started.pid, ours)
         if not complete:
             reason = "no descriptors left for its pipes"

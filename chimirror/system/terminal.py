@@ -12,6 +12,10 @@ from chimirror.system import pty
 from chimirror.system.application import END_OF_INPUT, RUNNING, Application
 from chimirror.system.lean import signal
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from chimirror.system.child import Pipes
+
 LINE_ENDS = (b"\n", b"\r")
 
 
@@ -23,7 +27,7 @@ class Terminal(Application):
     _typed_end: bool
     _within_line: bool
 
-    def on_started(self, pid: int, pipes: tuple[int, int, int]) -> None:
+    def on_started(self, pid: int, pipes: Pipes) -> None:
         """See Application."""
         self._hung_up = self._typed_end = self._within_line = False
         super().on_started(pid, pipes)

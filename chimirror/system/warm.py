@@ -24,7 +24,7 @@ import sys
 import threading
 
 from chimirror.system import children, fds, prctl
-from chimirror.system.child import Starter
+from chimirror.system.child import CONTROL_FD, Starter
 from chimirror.system.strays import NAME, SESSION_VARIABLE
 
 TYPE_CHECKING = False
@@ -115,7 +115,7 @@ class Warm(Starter):
         self._function = function
 
     def _execute(
-        self, program: Program, environment: Mapping[str, str], pipes: list[int]
+        self, program: Program, environment: Mapping[str, str], pipes: dict[int, int]
     ) -> int:
         # A signal that comes before the copy is ready must find it ready.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, EVERY_SIGNAL)
@@ -133,7 +133,7 @@ class Warm(Starter):
         return pid
 
     def _become(
-        self, program: Program, environment: Mapping[str, str], pipes: list[int]
+        self, program: Program, environment: Mapping[str, str], pipes: dict[int, int]
     ) -> NoReturn:
         """In the copy: never return.
 
@@ -142,12 +142,14 @@ class Warm(Starter):
         """
         status = os.EX_SOFTWARE
         try:
+            self._loop.abandon()  # whose descriptors may have the numbers of ours
             if program.pty:
                 os.login_tty(pipes[0])
             else:
                 _take_place(pipes)
-            self._loop.abandon()
-            os.closerange(3, HIGHEST)
+            if CONTROL_FD in pipes:  # last: the number may have been that of another
+                _take_channel(pipes[CONTROL_FD])
+            os.closerange(CONTROL_FD + (CONTROL_FD in pipes), HIGHEST)
             _take_environment(environment)
             sys.argv = [self._spec]
             atexit._clear()  # noqa: SLF001 (the parent's, as in multiprocessing)
@@ -161,12 +163,20 @@ class Warm(Starter):
             os._exit(status & 0xFF)
 
 
-def _take_place(pipes: list[int]) -> None:
+def _take_place(pipes: dict[int, int]) -> None:
     os.setpgid(0, 0)
-    for number, fd in enumerate(pipes):
-        os.dup2(fd, number)
-    if len(pipes) < 3:
+    for number in (0, 1, 2):
+        if number in pipes:
+            os.dup2(pipes[number], number)
+    if 2 not in pipes:
         fds.silence(2)
+
+
+def _take_channel(fd: int) -> None:
+    if fd == CONTROL_FD:
+        os.set_inheritable(fd, True)
+    else:
+        os.dup2(fd, CONTROL_FD)
 
 
 def _take_environment(environment: Mapping[str, str]) -> None:

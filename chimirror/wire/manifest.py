@@ -180,6 +180,7 @@ def _contract(policy: Policy, settings: Settings) -> Object:
         "direction": settings.direction,
         "default_framing": policy.framings[0],
         "max_message": settings.max_message,
+        "control": settings.control,
         "close": [
             {"code": code, "reason": reason, "meaning": meaning}
             for code, reason, meaning in sorted(closes)
@@ -199,4 +200,5 @@ def entry(interface: Interface, policy: Policy, settings: Settings) -> Object:
         "framings": [*_by_framing(policy)],
         "subprotocols": [name.decode() for name in policy.subprotocols],
         "direction": settings.direction,
+        "control": settings.control,
     }

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
         @property
         def pty(self) -> bool: ...
 
+        @property
+        def control(self) -> bool: ...
+
 
 JSON, TEXT = "application/json", "text/plain"
 SCHEMAS = "#/components/schemas/"
