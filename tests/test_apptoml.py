@@ -65,7 +65,6 @@ KEYS: dict[str, st.SearchStrategy[Both]] = {
     "origin": listed("--origin", ORIGINS),
     "direction": once("--direction", st.sampled_from(["send", "receive", "both"])),
     "control": st.booleans().map(lambda on: (on, ["--control"] if on else [])),
-    "pty": st.just((False, [])),  # with one, other keys cannot be
     "max-message": once("--max-message", st.sampled_from(["1M", 65536, "64K"])),
     "max-sessions": once("--max-sessions", st.integers(1, 99)),
     "pass-env": listed("--pass-env", NAMES),

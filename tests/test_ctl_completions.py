@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from chimirror.ctl import listing, usage
+from chimirror.ctl import listing, steer, usage
+from chimirror.helm import METHODS
 
 COMPLETIONS = Path(__file__).parent.parent / "chimirror/ctl/completions"
 BASH = """\
@@ -85,12 +86,23 @@ def test_values() -> None:
     assert f"({' '.join(listing.SORTS)})" in sort
 
 
+def test_what_follows_an_id() -> None:
+    assert shell("bash", BASH, "pause", "1a", "") == list(steer.STREAMS)
+    assert shell("bash", BASH, "resume", "1a", "stdin", "stdo") == ["stdout"]
+    methods = shell("bash", BASH, "call", "1a", "")
+    assert set(methods) < set(METHODS)
+    (streams,) = (line for line in shell("zsh", ZSH, "pause", "") if "stream" in line)
+    assert f"({' '.join(steer.STREAMS)})" in streams
+    (line,) = (line for line in shell("zsh", ZSH, "call", "") if "method" in line)
+    assert f"({' '.join(methods)})" in line
+
+
 def test_ids(tmp_path: Path) -> None:
     program = tmp_path / "chimirror-ctl"
     program.write_text("#!/bin/sh\nprintf 'id\\tpeer\\n1a\\tx\\n1b\\ty\\n2c\\tz\\n'\n")
     program.chmod(0o755)
     path = f"{tmp_path}:/usr/bin:/bin"
-    for verb in ("show", "log", "close", "kill"):
+    for verb in ("show", "log", "close", "kill", "pause", "resume", "call"):
         assert shell("bash", BASH, verb, "1", path=path) == ["1a", "1b"]
     script = "compadd() { print -l -- ${(P)2} }\nsource $1 >/dev/null\n"
     script = f"_arguments() {{ }}; _describe() {{ }}; words=(x ''); CURRENT=2\n{script}"

@@ -126,6 +126,23 @@ for path in (own, "{path}"):
         assert peer.story().stdout == b"PermissionError\nPermissionError\n"
 
 
+def test_chimirror_ctl(machine: Machine) -> None:
+    machine.configure("/usr/bin/cat")
+    with ExitStack() as stack:
+        peer, hello = opened(machine, stack)
+        ask = ("/usr/local/bin/chimirror-ctl", "call", hello["id"][:12], "status")
+        path = machine.path(f"{PLACE}/{hello['id']}.control")
+        until(path.exists, "its control socket")
+        assert json.loads(machine.do(*ask))["id"] == hello["id"]
+        said = machine.do("/usr/local/bin/chimirror-ctl", "pause", hello["id"])
+        assert said == "paused: stdin, stdout, stderr\n"
+        assert json.loads(machine.do(*ask))["paused"] == ["stdin", "stdout", "stderr"]
+        peer.send(stdin(b"x"))
+        said = machine.do("/usr/local/bin/chimirror-ctl", "resume", hello["id"])
+        assert said == "paused: nothing\n"
+        assert peer.output(1) == b"x"
+
+
 def test_what_a_killed_bridge_left_is_in_nobodys_way(machine: Machine) -> None:
     machine.configure("/usr/bin/cat")
     with ExitStack() as stack:

@@ -1,6 +1,6 @@
-"""Asks the workers of a server, over their control sockets: JSON-RPC 2.0, by lines.
+"""Asks workers and bridges, over their control sockets: JSON-RPC 2.0, by lines.
 
-What a worker answers is judged field by field. One that does not answer is told of
+What one of them answers is judged field by field. One that does not answer is told of
 and left: the others are still asked. Knows no WebSocket.
 """
 
@@ -31,8 +31,12 @@ class HungUp(Silent):
     """A worker that has closed the connection: it has ended, or does not want us."""
 
 
+class Refused(Silent):
+    """An answer that says why there is no other."""
+
+
 class Worker:
-    """A connection to one worker.
+    """A connection to one worker, or to one bridge.
 
     Raises:
         FileNotFoundError, ConnectionRefusedError: there is no worker any more.
@@ -59,12 +63,20 @@ class Worker:
         self._handle.close()
 
     def ask(self, method: str, **params: object) -> Object:
-        """The result of one request.
+        """The result of one request, an object.
 
         Raises:
             Silent: there is none.
             HungUp: nor will there be one.
+            Refused: why.
         """
+        try:
+            return fields.as_object(self.call(method, params))
+        except fields.Malformed as error:
+            raise Silent(f"{self._path}: {error}") from None
+
+    def call(self, method: str, params: object) -> object:
+        """The same, whatever it is."""
         self._asked += 1
         request = {
             "jsonrpc": "2.0",
@@ -80,10 +92,10 @@ class Worker:
             answer = fields.decode(line)
             if "error" in answer:
                 fault = fields.as_object(answer["error"])
-                raise Silent(f"{self._path}: {fields.text(fault, 'message')}")
+                raise Refused(f"{self._path}: {fields.text(fault, 'message')}")
             if answer.get("id") != self._asked:
                 raise Silent(f"{self._path} has answered something else")
-            return fields.as_object(answer.get("result"))
+            return answer.get("result")
         except TimeoutError:
             raise Silent(f"{self._path} has not answered in {PATIENCE:g} s") from None
         except (BrokenPipeError, ConnectionResetError):

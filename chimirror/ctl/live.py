@@ -25,7 +25,7 @@ class Live:
         pid: of the bridge, or of the worker.
         unit: the session's own, in `group`.
         server: pid of the supervisor; 0 for a bridge.
-        socket: of the worker.
+        socket: the control socket of whoever has it.
     """
 
     id: str

@@ -17,6 +17,7 @@ from chimirror.ctl import (
     listing,
     log,
     manifest,
+    steer,
     usage,
 )
 from chimirror.ctl.failure import Failure, say
@@ -40,6 +41,9 @@ VERBS: dict[str, Verb] = {
     "stats": history.stats,
     "close": ending.close,
     "kill": ending.kill,
+    "pause": steer.pause,
+    "resume": steer.resume,
+    "call": steer.call,
     "limits": limits.limits,
     "limit": limit.limit,
     "drain": ending.drain,

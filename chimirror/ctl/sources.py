@@ -79,6 +79,7 @@ def gather(host: Host) -> Found:
     units = _units(host, trees)
     for path, one in files:
         if _join(one, units) or _plain(host, path, one):
+            one.socket = runtime.control(path)
             found.sessions.append(one)
     found.sessions.extend(_untold(host, trees, *unit) for unit in units.items())
     for place in host.places:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 USAGE = """\
-Look after the sessions of this machine: see them, limit them, end them.
+Look after the sessions of this machine: see them, steer, limit and end them.
 
 Usage:
   chimirror-ctl sessions [options]
@@ -29,6 +29,9 @@ Usage:
   chimirror-ctl stats [options]
   chimirror-ctl close ID...
   chimirror-ctl kill ID...
+  chimirror-ctl pause ID [STREAM...]
+  chimirror-ctl resume ID [STREAM...]
+  chimirror-ctl call ID METHOD [PARAMS]
   chimirror-ctl limits [options]
   chimirror-ctl limit [options]
   chimirror-ctl drain [options]
@@ -47,6 +50,11 @@ Verbs:
   stats                        Rates, totals, and refusals by cause.
   close                        End sessions; their clients see 1001 drain.
   kill                         End sessions by force, at once.
+  pause                        Let nothing pass on stdin, stdout or stderr (on all,
+                               if none is named), and lose nothing.
+  resume                       Let it pass again.
+  call                         Call a METHOD of a session with PARAMS in JSON; those
+                               that are not ours are its application's.
   limits                       The limits that hold, and what is used of them.
   limit                        Change limits.
   drain                        Accept nothing any more, let sessions end.
@@ -126,6 +134,9 @@ VERBS = {
     "stats": ("--json", "--since"),
     "close": (),
     "kill": (),
+    "pause": (),
+    "resume": (),
+    "call": (),
     "limits": ("--json",),
     "limit": (*LIMITS, "--runtime"),
     "drain": ("--now",),
@@ -165,8 +176,8 @@ class Given(NamedTuple):
 
     Attributes:
         verb: one of VERBS, --help or --version.
-        ids: of sessions, as they were typed; or the name of an application, and what
-            it is to start.
+        ids: of sessions, as they were typed, and what else a verb takes; or the name
+            of an application, and what it is to start.
         options: those that were given, by name; a flag's value is "".
         settings: the values of --set.
     """
@@ -267,7 +278,8 @@ def _fault(words: Sequence[str]) -> str:
         return f'{verb} takes no "{ids[0]}"' if ids else f"{verb} cannot be read"
     if not ids:
         return f"{verb} needs the ID of a session; chimirror-ctl sessions lists them"
-    return f"{verb} takes one ID"
+    call = "an ID, a METHOD and PARAMS, one word of JSON in quotes"
+    return f"{verb} takes {call if verb == 'call' else 'one ID'}"
 
 
 def _foreign(verb: str, name: str) -> str:

@@ -2,7 +2,8 @@
 # to the usage text. It is named chimirror-ctl where bash-completion looks for it.
 
 _chimirror_ctl() {
-    local verbs='sessions show log history stats close kill limits limit drain check manifest add remove'
+    local verbs='sessions show log history stats close kill pause resume call limits limit'
+    verbs+=' drain check manifest add remove'
     local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
     local verb='' options='' word
     for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
@@ -49,12 +50,18 @@ _chimirror_ctl() {
         add) options='--set --apps --own-socket' ;;
         remove) options='--apps' ;;
     esac
-    case $verb in show | log | close | kill)
+    case $verb in show | log | close | kill | pause | resume | call)
         if [[ $current != -* ]]; then
             options=$(chimirror-ctl sessions 2>/dev/null | sed 1d | cut -f 1)
         fi
         ;;
     esac
+    if ((COMP_CWORD > 2)) && [[ $current != -* ]]; then
+        case $verb in
+            pause | resume) options='stdin stdout stderr' ;;
+            call) options='manifest status pause resume signal close' ;;
+        esac
+    fi
     mapfile -t COMPREPLY < <(compgen -W "$options" -- "$current")
 }
 
