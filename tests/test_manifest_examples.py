@@ -15,7 +15,7 @@ from test_examples_by_name import EXAMPLES, place, service
 
 __all__ = ["place", "service"]  # fixtures
 
-NAMES = sorted(file.stem for file in EXAMPLES.glob("*.toml"))
+NAMES = sorted(file.stem for file in EXAMPLES.rglob("*.toml"))
 
 
 @pytest.fixture(scope="module")

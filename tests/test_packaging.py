@@ -158,9 +158,12 @@ def test_wheel_holds_pages_units_and_examples(wheel: Path) -> None:
     held = {f"share/man/man{f.suffix[1]}/{f.name}" for f in (ROOT / "man").iterdir()}
     assert held
     for directory in ("systemd", "examples"):
-        files = [f for f in (ROOT / directory).iterdir() if f.is_file()]
-        assert files
-        held |= {f"share/chimirror/{directory}/{file.name}" for file in files}
+        files = [f for f in (ROOT / directory).rglob("*") if f.is_file()]
+        held |= {
+            f"share/chimirror/{file.relative_to(ROOT)}"
+            for file in files
+            if not file.parent.name.startswith((".", "__"))
+        }
     completions = ("bash-completion/completions/", "zsh/site-functions/_")
     held |= {f"share/{place}chimirror-ctl" for place in completions}
     assert {name for name in names if name} == held
