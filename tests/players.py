@@ -24,6 +24,7 @@ from pages import CASES, MODULE
 from settling import RESTLESS, descendants, name_of, until
 
 CHROMIUM = "/usr/bin/chromium"
+LONG = 300.0  # seconds: longer than any test may take, whose own limit is the one
 
 
 class Play(Protocol):
@@ -117,7 +118,7 @@ class PagePlay:
         return told
 
     def said(self, count: int) -> list[Any]:
-        until(lambda: len(self.told()) >= count, f"{count} words of the page")
+        until(lambda: len(self.told()) >= count, f"{count} words of the page", LONG)
         return [each["said"] for each in self.told() if "said" in each]
 
     def cue(self) -> None:
@@ -133,7 +134,7 @@ class PagePlay:
             told = self.told()
             return bool(told) and "said" not in told[-1]
 
-        until(over, "the end of the case", timeout=45)
+        until(over, "the end of the case", LONG)
         return outcome(self.told())
 
 

@@ -332,6 +332,7 @@ def test_writes_wait_for_the_application(theatre: Theatre) -> None:
 MUCH = 200_000_000
 
 
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize(
     ("case", "script", "told"),
     [

@@ -15,7 +15,7 @@ from playwright.sync_api import Page, Route
 
 from launch import reserved, server
 from pages import CASES, MODULE
-from players import Chromium, chromium
+from players import LONG, Chromium, chromium
 from settling import until
 
 
@@ -101,6 +101,7 @@ class Heap:
         self.largest = max(self.largest, told["JSHeapUsedSize"])
 
 
+@pytest.mark.timeout(180)
 def test_the_heap_of_a_page_is_flat(browser: Chromium, tmp_path: Path) -> None:
     script = ["sh", "-c", "read go; head -c 200000000 /dev/zero"]
     with (
@@ -115,7 +116,7 @@ def test_the_heap_of_a_page_is_flat(browser: Chromium, tmp_path: Path) -> None:
             heap.look()
             return len(play.told()) > 1
 
-        until(ended, "the end of 200 MB")
+        until(ended, "the end of 200 MB", LONG)
         play.cue()
         play.result()
     assert 0 < heap.largest < 32 << 20
