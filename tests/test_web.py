@@ -399,6 +399,31 @@ def test_a_signal_overtakes_the_input(theatre: Theatre) -> None:
     assert told["flood"]["kind"] == "over"
 
 
+ADDING = """
+import json, os, socket
+control = socket.socket(fileno=int(os.environ["CHIMIRROR_CONTROL_FD"]))
+for line in control.makefile():
+    asked = json.loads(line)
+    answer = {"jsonrpc": "2.0", "id": asked["id"]}
+    if asked["method"] == "add":
+        answer["result"] = asked["params"]["a"] + asked["params"]["b"]
+        told = {"jsonrpc": "2.0", "method": "added", "params": {"times": 1}}
+        control.sendall(json.dumps(told).encode() + b"\\n")
+    else:
+        answer["error"] = {"code": 7, "message": "cannot", "data": "only add"}
+    control.sendall(json.dumps(answer).encode() + b"\\n")
+"""
+
+
+def test_methods_of_the_application(theatre: Theatre) -> None:
+    told = theatre.play("asked", ["python3", "-c", ADDING], "--control")
+    refused = told.pop("refused")
+    assert (refused["kind"], refused["code"]) == ("control", 7)
+    assert refused["message"] == "cannot"
+    notification = {"method": "added", "params": {"times": 1}}
+    assert told == {"sum": 3, "detail": notification}
+
+
 def test_a_pause_that_fails(theatre: Theatre) -> None:
     told = theatre.play("uncontrolled", ["yes", "y" * 1000])
     assert told["exit"]["closeCode"] == 4000

@@ -361,3 +361,12 @@ export async function odd({ connect }, url, say, cue, options) {
   const error = await refusal(all(session.stdout));
   return { id: session.id, text, error, control, watch, exit };
 }
+
+/** The application has methods of its own, and says something unasked. */
+export async function asked({ connect }, url) {
+  const { control } = await connect(url);
+  const unasked = new Promise((resolve) => control.addEventListener("notification", resolve));
+  const sum = await control.call("add", { a: 1, b: 2 });
+  const { detail } = await unasked;
+  return { sum, detail, refused: await refusal(control.call("subtract")) };
+}
