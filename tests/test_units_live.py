@@ -54,11 +54,16 @@ def test_a_crowd_at_once(machine: Machine, command: tuple[str, ...]) -> None:
         assert len(machine.sessions()) == CROWD
         addresses = {own_address(peer) for peer in peers}
         files = machine.path("/run/chimirror/sessions")
+
+        def statuses() -> list[str]:
+            """What they say of themselves; control sockets are no files."""
+            return [one.read_text() for one in files.iterdir() if one.is_file()]
+
         until(
-            lambda: [bool(f.stat().st_size) for f in files.iterdir()] == CROWD * [True],
+            lambda: [bool(text) for text in statuses()] == CROWD * [True],
             "a status of each",
         )
-        told = [json.loads(file.read_text()) for file in files.iterdir()]
+        told = [json.loads(text) for text in statuses()]
         assert {one["peer"] for one in told} == addresses
         for peer in peers:
             peer.send_close()
