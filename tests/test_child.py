@@ -80,6 +80,20 @@ def test_its_environment_is_what_was_asked_for(house: House) -> None:
     )
 
 
+def test_it_is_sacrificed_when_that_is_possible(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process in the middle of its exec(2) may not be ours to touch yet."""
+    sacrifice, answers = children.sacrifice, [False, False]
+
+    def late(pid: int | str) -> bool:
+        return answers.pop() if answers else sacrifice(pid)
+
+    monkeypatch.setattr(children, "sacrifice", late)
+    score = Path(f"/proc/{house.sh('cat').pid}/oom_score_adj")
+    turn_until(house.loop, lambda: score.read_text() == "1000\n")
+
+
 @pytest.mark.parametrize("keep", [True, False])
 def test_stderr_is_a_pipe_or_nowhere(keep: bool, house: House) -> None:
     readlink = program("readlink", "/proc/self/fd/2")

@@ -235,9 +235,9 @@ def test_what_belongs_to_somebody_else(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_sacrifice() -> None:
     pid = sleeper()
-    children.sacrifice(pid)
+    assert children.sacrifice(pid)
     with open(f"/proc/{pid}/oom_score_adj") as file:
         assert file.read() == "1000\n"
     children.kill(pid)
     os.waitpid(pid, 0)
-    children.sacrifice(pid)  # nobody to be found
+    assert children.sacrifice(pid)  # nobody to be found

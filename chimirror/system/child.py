@@ -54,6 +54,7 @@ CONTROL_FD = 3  # in the application, which is told so in this variable
 CONTROL_VARIABLE = "CHIMIRROR_CONTROL_FD"
 MANY = 500  # children: a walk over so many takes 30 us
 SLOW = 0.0002  # seconds of CPU for a walk that is followed by a rest
+TICKS = 32  # a second, in which every exec(2) is over
 BATCH = 512  # ends in a row, so that others are served in between
 _DEFAULT_SIGNALS = signal.valid_signals()
 
@@ -227,7 +228,11 @@ class Starter(Keeper):
     give them later just as well.
     """
 
-    __slots__ = ()
+    __slots__ = ("_spared",)
+
+    def __init__(self, loop: Loop, undertaker: Undertaker | None = None) -> None:
+        super().__init__(loop, undertaker)
+        self._spared: dict[int, int] = {}  # still to be sacrificed: pid, ticks left
 
     def start(
         self,
@@ -280,17 +285,36 @@ class Starter(Keeper):
     ) -> int:
         """Start it with these as its descriptors of those numbers; its pid."""
         if program.directory is None:
-            return _spawn(program, environment, pipes)
+            return self._spawn(program, environment, pipes)
         here = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fchdir(here)  # there is a way back, or it is not left
             os.chdir(program.directory)
             try:
-                return _spawn(program, environment, pipes)
+                return self._spawn(program, environment, pipes)
             finally:
                 os.fchdir(here)
         finally:
             os.close(here)
+
+    def _spawn(
+        self, program: Program, environment: Mapping[str, str], pipes: dict[int, int]
+    ) -> int:
+        pid = _spawn(program, environment, pipes)
+        if not children.sacrifice(pid):
+            self._spared[pid] = TICKS
+            self._loop.arm(self, self._loop.now)
+        return pid
+
+    def on_timer(self, now: float) -> None:
+        """See Keeper; and those that could not be sacrificed at once may be by now."""
+        spared, self._spared = self._spared, {}
+        for pid, ticks in spared.items():
+            if pid in self._clients and not children.sacrifice(pid) and ticks:
+                self._spared[pid] = ticks - 1
+        super().on_timer(now)
+        if self._spared:
+            self._loop.arm(self, now)
 
 
 def _make_pipes(ours: dict[int, int], theirs: dict[int, int], count: int) -> None:
@@ -325,7 +349,7 @@ def _spawn(
             actions.append((os.POSIX_SPAWN_OPEN, 2, DEV_NULL, os.O_RDWR, 0))
     if CONTROL_FD in theirs:  # last: the number may be that of one before
         actions.append((os.POSIX_SPAWN_DUP2, theirs[CONTROL_FD], CONTROL_FD))
-    pid = os.posix_spawnp(
+    return os.posix_spawnp(
         program.argv[0],
         program.argv,
         environment,
@@ -334,5 +358,3 @@ def _spawn(
         setsigmask=(),
         setsigdef=_DEFAULT_SIGNALS,
     )
-    children.sacrifice(pid)
-    return pid

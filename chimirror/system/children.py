@@ -152,21 +152,28 @@ def is_outlived(pid: int) -> bool:
     return False
 
 
-def sacrifice(pid: int | str) -> None:
+def sacrifice(pid: int | str) -> bool:
     """Where memory runs out, let the kernel end this process, and never us, its parent.
 
     Costs 4 µs. What it starts inherits that; nobody but root could take it back.
+
+    Returns:
+        False where it is not ours to say so, which may be different in a moment: for
+        the first part of its exec(2) it is as little dumpable as we are (proc(5)).
     """
     try:
         fd = os.open(f"/proc/{pid}/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+    except PermissionError:
+        return False
     except OSError:
-        return  # it has gone already, or there is no such file here
+        return True  # it has gone already, or there is no such file here
     try:
         os.write(fd, b"1000")
     except OSError:
         pass
     finally:
         os.close(fd)
+    return True
 
 
 def kill(pid: int, number: int = signal.SIGKILL) -> bool:
