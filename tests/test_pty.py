@@ -24,6 +24,7 @@ from launch import Bridge, preloading, server, zygote
 from peers import Closed, Peer, Sender, Story, payload_of, stdin, text
 from settling import descendants, descriptors, marked, steady, until, written
 from stage import Stage
+from steering import steer
 
 TOY = """\
     import fcntl, hashlib, os, signal, struct, sys, termios, time, tty
@@ -261,6 +262,38 @@ def test_who_goes_hangs_up(way: str, tmp_path: Path) -> None:
         talk.peer.send_close()
         talk.peer.close()
         until(note.exists, "it has been hung up on")
+
+
+@pytest.mark.usefixtures("runtime_place")
+@pytest.mark.parametrize("way", ["server", "preload"])
+def test_it_is_steered(way: str, tmp_path: Path) -> None:
+    """What is paused waits; who goes meanwhile hangs up all the same."""
+    note = tmp_path / "note"
+    toy(tmp_path)
+    with WAYS[way](tmp_path, "--control", *PATIENT) as (connect, pid):
+        peer = connect()
+        assert peer.open(framing="stdio").status == 101
+        hello, talk = peer.message(), Talk(peer, pid)
+        with steer(lambda: connect().socket, hello) as steerer:
+            talk.type("print('fd', os.environ['CHIMIRROR_CONTROL_FD'])\n")
+            talk.sees(r"\r\nfd 3\r\n")
+            talk.type("import socket; socket.socket(fileno=3).send(b'[]\\n')\n")
+            steerer.ask("pause", streams=["stdout"])
+            talk.type("print('later')\n")
+            while steerer.ask("status")["messages_in"] < 3:
+                pass
+            steerer.ask("resume")
+            talk.sees(r"\r\nlater\r\n")
+            hung = f"open({str(note)!r}, 'w').write('hung up'), os._exit(0)"
+            talk.type(
+                f"signal.signal(signal.SIGHUP, lambda *_: ({hung})); print('set')\n"
+            )
+            talk.sees(r"\r\nset\r\n")
+            steerer.ask("pause")
+            talk.type("1 + 1\n")
+            peer.send_close()
+            peer.close()
+            until(note.exists, "it has been hung up on")
 
 
 SHELLS = ("bash --norc -i", "sh")

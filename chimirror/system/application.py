@@ -217,8 +217,8 @@ class Application(Outlet):
         """Begin the stop ladder; output is read and discarded from now on."""
         if self._step or self.phase in (IDLE, ENDED):
             return
-        self._resume(self._paused)
         self._step = END_OF_INPUT
+        self._resume(self._paused)
         if self.phase == EXITED:
             self._end()
         elif self.phase == RUNNING:
