@@ -107,7 +107,7 @@ class Clerk(Hand):
         if session is not None and not session.opened:
             session = None
         if secret is not None or not self.trusted:
-            key = session.key if session is not None else b""
+            key = session.seal() if session is not None else b""
             self.trusted = False
             if not isinstance(secret, str) or not keys.matches(secret, key):
                 session = None

@@ -15,6 +15,7 @@ from __future__ import annotations
 from chimirror.connection import CONNECTING, OPEN, Connection
 from chimirror.exchange import Exchange
 from chimirror.reception import Reception
+from chimirror.service import new_identity
 from chimirror.system.application import ENDED, IDLE, Application
 from chimirror.system.children import signal_name
 from chimirror.system.loop import NEVER
@@ -46,10 +47,10 @@ class Session(Exchange):
     __slots__ = (
         "_admitted",
         "_faulty",
+        "_key",
         "_opening",
         "_reception",
         "app",
-        "key",
         "opened",
         "peer",
         "status",
@@ -64,7 +65,7 @@ class Session(Exchange):
         self._admitted = False
         self._faulty = False
         self._opening: Opening | None = None  # until it is in the records
-        self.key = b""  # of what the client's secret is kept
+        self._key: str | bytes = b""  # the client's secret, till it is a hash
         self.opened = 0.0
         self.status: int | None = None
         self.app = service.apps.unnamed  # till the request says which
@@ -162,10 +163,16 @@ class Session(Exchange):
         service = self._service
         if not self.framing.tells_secret or not service.is_steerable():
             return ""
-        from chimirror import keys
+        self._key = f"{service.number}.{new_identity()}"
+        return self._key
 
-        secret, self.key = keys.make(service.number)
-        return secret
+    def seal(self) -> bytes:
+        """Forget the secret, which the first byte need not wait for; what is kept."""
+        if isinstance(self._key, str):
+            from chimirror import keys
+
+            self._key = keys.seal(self._key)
+        return self._key
 
     def on_channel(self) -> None:
         """The application steers: the first that it says."""
@@ -297,6 +304,7 @@ class Session(Exchange):
 
             report.started(self._service, self, opening)
             self._service.apps.settle()
+            self.seal()
 
     # Faults
 

@@ -95,7 +95,8 @@ class Bench:
         self.path = path / "control"
         self.uid = os.geteuid()
         self.office = Office(stage.service, Doorbell(str(self.path), 0o600))
-        self.secret, stage.session.key = keys.make(0)
+        self.secret = "0." + "ab" * 16
+        stage.session._key = keys.seal(self.secret)
         self.askers: list[Asker] = []
 
     def connect(self, uid: int | None = None) -> Asker:
