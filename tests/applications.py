@@ -44,6 +44,7 @@ class Application(NamedTuple):
     foreign: dict[str, str]
     direction: str
     stderr: str
+    control: bool
     max_message: int
     send: Side
     receive: Side
@@ -115,6 +116,7 @@ def applications(draw: st.DrawFn) -> Application:
         foreign,
         direction,
         draw(st.sampled_from(["", "log", "discard", *([] if mute else ["client"])])),
+        draw(st.booleans()),
         draw(st.integers(2000, 9000)),
         draw(sides()),
         draw(sides()),
@@ -133,6 +135,7 @@ def written(found: Application, examples: dict[str, list[Any]], title: str) -> s
         "framing": found.framings,
         "subprotocol": found.foreign,
         "direction": found.direction,
+        "control": found.control,
         "max-message": found.max_message,
     }
     if found.stderr:

@@ -76,6 +76,7 @@ DOCUMENTS = st.builds(
     ),
     url=st.sampled_from(["", URL, "ws://[::1]:30747/below"]),
     steerable=st.booleans(),
+    control=st.booleans(),
     direction=st.sampled_from(["send", "receive", "both"]),
     stderr=st.sampled_from([None, "client", "log", "discard"]),
     pty=st.booleans(),
@@ -315,9 +316,14 @@ def test_the_control_part() -> None:
     found = ways(steerable=True)
     assert found["receive-control"] == {"authorize", *helm.METHODS}
     assert found["send-control"] == {"result", "fault", "changed"}
-    for passed_on in (True, False):
-        contract = described(GUESSING, control=passed_on)["x-chimirror"]
-        assert contract["control"] is passed_on
+    assert described(GUESSING)["x-chimirror"]["control"] is False
+
+
+def test_what_is_passed_on() -> None:
+    found = ways(steerable=True, control=True)
+    assert found["receive-control"] == {"authorize", "another", *helm.METHODS}
+    assert found["send-control"] == {"result", "fault", "changed", "told"}
+    assert described(GUESSING, control=True)["x-chimirror"]["control"] is True
 
 
 def test_entry() -> None:

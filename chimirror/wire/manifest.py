@@ -103,7 +103,10 @@ def document(
         _add(found, framing, messages.TITLES[framing], binding, ways)
     if steerable and "stdio" in framings:
         binding = _binding([steering.SUBPROTOCOL], optional=False)
-        ways = steering.requests(), steering.replies()
+        ways = (
+            steering.requests(passed_on=settings.control),
+            steering.replies(passed_on=settings.control),
+        )
         _add(found, steering.CHANNEL, steering.TITLE, binding, ways)
         found["components"]["schemas"][steering.SCHEMA] = steering.STATUS
     for channel in found["channels"].values():

@@ -1,7 +1,7 @@
 """The control part of an application, as AsyncAPI 3.0 describes it.
 
 Law: JSON-RPC 2.0 over a WebSocket of its own, as in chimirror-protocol(7); one message
-for each method, and three for what comes back. Batches of them are not described.
+for each method, and a few for what comes back. Batches of them are not described.
 Ignorance: what the methods do, and the rest of the document.
 """
 
@@ -42,6 +42,7 @@ STATUS: Object = {
         "paused": _STREAMS,
     },
 }
+_ID = {"type": ["string", "number", "null"]}
 _SECRETS = {"session": _TEXT, "secret": _TEXT}
 _STEER = {"streams": _STREAMS}
 _NAME = {"name": {"type": "string", "enum": [*SIGNALS]}}
@@ -65,16 +66,29 @@ _METHODS: tuple[tuple[str, str, Object, bool], ...] = (
 )
 
 
-def requests() -> Object:
-    """What a client sends, by name."""
-    return {
+_NAMES = [name for name, *_ in _METHODS]
+
+
+def requests(*, passed_on: bool) -> Object:
+    """What a client sends, by name.
+
+    Args:
+        passed_on: The application has methods of its own, and notifications.
+    """
+    found: Object = {
         name: {"summary": summary, "payload": _request(name, params, needed=needed)}
         for name, summary, params, needed in _METHODS
     }
+    if passed_on:
+        payload = _rpc(method={"type": "string", "not": {"enum": _NAMES}})
+        payload["properties"]["id"] = _ID
+        summary = "Whatever else: it is passed on to the application."
+        found["another"] = {"summary": summary, "payload": payload}
+    return found
 
 
-def replies() -> Object:
-    """What comes back."""
+def replies(*, passed_on: bool) -> Object:
+    """What comes back; the argument is that of `requests`."""
     error = {
         "type": "object",
         "required": ["code", "message"],
@@ -82,10 +96,10 @@ def replies() -> Object:
     }
     status = {"$ref": f"#/components/schemas/{SCHEMA}"}
     told = _rpc(method={"type": "string", "const": "status"}, params=status)
-    return {
+    found: Object = {
         "result": {
             "summary": "Answers a request.",
-            "payload": _rpc(id={}, result={"type": "object"}),
+            "payload": _rpc(id={}, result={} if passed_on else {"type": "object"}),
         },
         "fault": {
             "summary": "Answers a request that cannot be obeyed.",
@@ -93,11 +107,16 @@ def replies() -> Object:
         },
         "changed": {"summary": "The status, after subscribe.", "payload": told},
     }
+    if passed_on:
+        payload = _rpc(method={"type": "string", "not": {"enum": _NAMES}})
+        summary = "What the application says without being asked."
+        found["told"] = {"summary": summary, "payload": payload}
+    return found
 
 
 def _request(method: str, params: Object, *, needed: bool) -> Object:
     found = _rpc(method={"type": "string", "const": method})
-    found["properties"]["id"] = {"type": ["string", "number", "null"]}
+    found["properties"]["id"] = _ID
     if params:
         found["properties"]["params"] = {"type": "object", "properties": params}
     if needed:
