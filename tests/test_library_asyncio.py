@@ -142,9 +142,11 @@ def serving(context: ssl.SSLContext | None) -> Iterator[str]:
 
         thread = threading.Thread(target=run)
         thread.start()
-        yield f"wss://127.0.0.1:{listener.getsockname()[1]}/"
-        listener.shutdown(socket.SHUT_RDWR)
-        thread.join()
+        try:
+            yield f"wss://127.0.0.1:{listener.getsockname()[1]}/"
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
 
 
 def serve(connection: socket.socket, context: ssl.SSLContext | None) -> None:
