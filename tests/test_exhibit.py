@@ -114,6 +114,7 @@ def test_the_list_of_one() -> None:
         "framings": ["stdio"],
         "subprotocols": ["chimirror.stdio.v1"],
         "direction": "both",
+        "control": False,
     }
 
 
