@@ -378,3 +378,24 @@ def test_open_echo_and_a_clean_close_import_next_to_nothing(
     assert "chimirror.session" in modules
     assert not set(COSTLY) & set(modules)
     assert ("chimirror.directory" in modules) == named
+
+
+def test_a_control_socket_that_nobody_uses_imports_nothing(runtime_place: Path) -> None:
+    """Nor does it take anything from the way to the first byte: it comes after."""
+    variables = {"PATH": os.environ["PATH"]}
+    if "XDG_RUNTIME_DIR" in os.environ:
+        variables["XDG_RUNTIME_DIR"] = os.environ["XDG_RUNTIME_DIR"]
+    argv = [sys.executable, "-I", "-S", "-c", LIGHT, ROOT, "--", "cat"]
+    with behind(argv, variables) as (peer, process):
+        assert peer.open(framing="stdio").status == 101
+        hello = peer.message()
+        assert hello["secret"].startswith("0.")
+        until((runtime_place / f"{hello['id']}.control").exists, "its control socket")
+        peer.send_close()
+        peer.story()
+        peer.close()
+        said = process.communicate(timeout=30)[1]
+    loaded = set(said.decode().split())
+    assert "chimirror.control" in loaded
+    assert not loaded & {"chimirror.clerk", "chimirror.helm", "chimirror.wire.control"}
+    assert not loaded & set(COSTLY)
