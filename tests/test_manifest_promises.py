@@ -257,6 +257,13 @@ FILES = {
         direction = "send"
         control = true
     """,
+    "terminal": """
+        command = ["cat"]
+        framing = "stdio,json"
+        pty = true
+        [interface.send]
+        examples = ["hello"]
+    """,
     "clock": """
         command = ["sh", "-c", "echo '[12, 0]'; echo noon >&2; exec sleep 60"]
         framing = "lines,json,stdio"
