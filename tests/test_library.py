@@ -9,8 +9,10 @@ from __future__ import annotations
 import base64
 import json
 import signal
+import socket
 import ssl
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -526,6 +528,52 @@ def test_aborting(connect: Connect) -> None:
     assert closes == [0, 1001]
 
 
+def test_who_waits_is_told_of_a_close(connect: Connect) -> None:
+    told: list[object] = []
+
+    def handler(ws: Remote) -> None:
+        greet(ws)
+        list(ws)
+
+    with fake(handler) as server, connect(server.url) as session:
+
+        def read() -> None:
+            told.append(session.receive())
+
+        def wait() -> None:
+            with pytest.raises(SessionLost, match="closed from here"):
+                session.wait()
+            told.append("lost")
+
+        threads = [threading.Thread(target=one) for one in (read, wait)]
+        for thread in threads:
+            thread.start()
+        session.close()
+        for thread in threads:
+            thread.join()
+    assert sorted(map(str, told)) == ["None", "lost"]
+
+
+def test_who_sends_is_told_of_the_end(connect: Connect) -> None:
+    """Though what is sent is not read, and waits."""
+
+    def handler(ws: Remote) -> None:
+        greet(ws)
+        ws.message()
+        ws.send(exited(5))
+        ws.close(1011, "exit 5")
+
+    with fake(handler) as server, connect(server.url) as session:
+
+        def pour() -> None:
+            while True:
+                session.send(bytes(1 << 20))
+
+        with pytest.raises(SessionOver, match="has ended: exit 5"):
+            pour()
+        assert session.wait().code == 5
+
+
 def test_output_can_be_read_after_the_end(connect: Connect) -> None:
     with fake(says(output(b"a"))) as server, connect(server.url) as session:
         session.wait().check()
@@ -574,7 +622,7 @@ def test_a_server_that_does_not_answer(
         server.start()
         with (
             pytest.raises(ConnectTimeout, match=f"timeout: {text} from 127"),
-            connect(url, timeout=0.2),
+            connect(url, timeout=1),
         ):
             pass
         server.join()
@@ -635,6 +683,33 @@ def test_the_request(connect: Connect, tmp_path: Path) -> None:
         "User-Agent": ["mine"],
     }.items():
         assert head.headers.get_all(name) == values
+
+
+def test_a_server_that_cannot_be_reached(connect: Connect) -> None:
+    """Its queue is full: the kernel answers nobody."""
+    with socket.socket() as listener, ExitStack() as stack:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(4):
+            other = stack.enter_context(socket.socket())
+            other.setblocking(False)
+            other.connect_ex(listener.getsockname())
+        url = f"ws://localhost:{listener.getsockname()[1]}/"
+        with (
+            pytest.raises(ConnectTimeout, match="timeout: no connection from local"),
+            connect(url, timeout=0.2),
+        ):
+            pass
+
+
+def test_a_server_that_is_silent_about_tls(connect: Connect) -> None:
+    context = ssl.create_default_context()  # which takes its time
+    with (
+        bare() as (url, _),
+        pytest.raises(ConnectTimeout, match="timeout: no TLS handshake from 127"),
+        connect(f"wss{url[2:]}", timeout=1, ssl=context),
+    ):
+        pass
 
 
 def test_tls(connect: Connect, certificate: Path) -> None:

@@ -8,11 +8,9 @@ loop. (What both faces have is in test_library.py.)
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
 import ssl
-import threading
 import time
+import uuid
 from collections.abc import Callable, Coroutine, Generator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,8 +20,9 @@ import pytest
 
 import launch
 from chimirror import client
+from conftest import descriptors
 from remote import LONG, Remote, fake, output
-from test_connect_failures import certificate, served
+from test_connect_failures import certificate
 from test_connect_live import where
 from test_library import echo, greet, says
 
@@ -59,10 +58,6 @@ class Cut:
                 step = lambda: self.steps.send(sent)  # noqa: B023, E731
 
 
-def descriptors() -> set[str]:
-    return set(os.listdir("/proc/self/fd"))
-
-
 async def survives(scenario: Callable[[], Coroutine[Any, Any, object]]) -> int:
     """Cut the scenario everywhere; how many places there were."""
     await scenario()
@@ -73,11 +68,10 @@ async def survives(scenario: Callable[[], Coroutine[Any, Any, object]]) -> int:
         task = asyncio.ensure_future(cut)
         with suppress(asyncio.CancelledError):
             await task
-        # (The server may be one of our own threads, and has its end to close, too.)
         limit = time.monotonic() + LONG
-        while descriptors() - held and time.monotonic() < limit:
-            await asyncio.sleep(0)
-        assert descriptors() <= held, at
+        while descriptors() != held and time.monotonic() < limit:
+            await asyncio.sleep(0.005)  # a search for an address cannot be cut short
+        assert descriptors() == held, at
         loop: Any = asyncio.get_running_loop()
         assert len(loop._selector.get_map()) == 1, at  # the loop's own
         assert len(asyncio.all_tasks()) == 1, at
@@ -126,47 +120,30 @@ def test_cancelled_anywhere(tmp_path: Path) -> None:
 
 
 @contextmanager
-def serving(context: ssl.SSLContext | None) -> Iterator[str]:
-    """Servers of `says()`, one after the other, whatever becomes of their clients."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def run() -> None:
-            while True:
-                try:
-                    connection, _ = listener.accept()
-                except OSError:
-                    return
-                with connection, suppress(OSError, AssertionError, ValueError):
-                    connection.settimeout(10)
-                    serve(connection, context)
-
-        thread = threading.Thread(target=run)
-        thread.start()
-        try:
-            yield f"wss://127.0.0.1:{listener.getsockname()[1]}/"
-        finally:
-            listener.shutdown(socket.SHUT_RDWR)
-            thread.join()
+def encrypted(service: launch.Service, certificate: Path) -> Iterator[str]:
+    """TLS before a server, in a process of its own; its URL."""
+    listen = f"OPENSSL-LISTEN:0,bind=127.0.0.1,fork,cert={certificate},verify=0"
+    argv = ["socat", "-d", "-d", listen, f"TCP:127.0.0.1:{service.port}"]
+    directory = service.log.parent
+    with launch.running(directory, argv, uuid.uuid4().hex) as proxy:
+        port = proxy.find(r"listening on AF=2 127\.0\.0\.1:(\d+)")
+        yield f"wss://127.0.0.1:{port}/"
 
 
-def serve(connection: socket.socket, context: ssl.SSLContext | None) -> None:
-    if context is not None:
-        connection = context.wrap_socket(connection, server_side=True)
-    with connection:
-        remote = Remote(connection, "chimirror.stdio.v1")
-        says(output(bytes(1 << 18)))(remote)
-
-
-def test_cancelled_anywhere_in_tls(certificate: Path) -> None:
+def test_cancelled_anywhere_in_tls(certificate: Path, tmp_path: Path) -> None:
     trusting = ssl.create_default_context(cafile=str(certificate))
 
     async def scenario(url: str) -> None:
         async with client.connect(url, ssl=trusting) as session:
-            await session.send(b"x")
             session.stdout.discard()
+            await session.send(bytes(1 << 19))
+            await session.end_input()
             await session.wait()
 
-    with serving(served(certificate)) as url:
+    with (
+        launch.server(tmp_path, ["cat"]) as service,
+        encrypted(service, certificate) as url,
+    ):
         assert asyncio.run(survives(lambda: scenario(url))) > 5
 
 
@@ -184,6 +161,16 @@ def test_a_cancelled_call_can_be_made_again() -> None:
 
     with fake(echo) as server:
         assert asyncio.run(scenario(server.url)) == b"x"
+
+
+def test_a_session_can_be_awaited() -> None:
+    async def scenario(url: str) -> None:
+        async with await client.connect(url) as session:
+            assert session.id == "x"
+            session.abort()
+
+    with fake(says(output(bytes(1 << 20)))) as server:
+        asyncio.run(scenario(server.url))
 
 
 def test_handlers_are_awaited() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -131,6 +132,33 @@ def test_a_process_that_is_held_up_can_be_steered(
         session.control.signal("KILL")
         assert sum(1 for _ in session) > 0
         assert session.wait().signal == "KILL"
+
+
+APPLICATION = """
+import json, os, socket
+control = socket.socket(fileno=int(os.environ["CHIMIRROR_CONTROL_FD"]))
+def say(**message):
+    control.sendall(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\\n")
+for line in control.makefile():
+    asked = json.loads(line)
+    if "id" in asked:
+        say(id=asked["id"], result=[asked["method"], asked["params"]])
+    else:
+        say(method="heard", params=[asked["method"], asked["params"]])
+"""
+
+
+def test_an_application_that_can_be_steered(connect: Connect, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", APPLICATION]
+    with (
+        launch.server(tmp_path, command, "--control") as service,
+        connect(where(service)) as session,
+    ):
+        notes = session.control.notifications()
+        for params in ({}, {"to": 0}, [1, "\u00e4"]):
+            assert session.control.call("reset", params) == ["reset", params]
+            session.control.notify("hint", params)
+            assert next(notes) == Notification("heard", ["hint", params])
 
 
 def test_a_framing_without_secret(connect: Connect, tmp_path: Path) -> None:

@@ -61,8 +61,10 @@ def serving(play: Callable[[peers.Peer], object]) -> Iterator[str]:
 
         thread = threading.Thread(target=run)
         thread.start()
-        yield where
-        thread.join()
+        try:
+            yield where
+        finally:
+            thread.join()
     assert not wrong
 
 
@@ -380,6 +382,16 @@ def test_floods_are_bounded(kind: str, flood: bytes) -> None:
     assert growth < 4 << 20
     assert rig.core._inbox.size < inbox.HIGH + (8 << 20)
     assert rig.wire.waiting < wire.HIGH + (1 << 20)
+
+
+def test_messages_in_fragments() -> None:
+    rig = Rig()
+    text = output(b"whole").encode()
+    first, second, rest = text[:5], text[5:9], text[9:]
+    rig.feed(frame(first, 0x01) + frame(b"", 0x89) + frame(second, 0x00))
+    assert rig.core._inbox.take(["stdout"]) is None
+    rig.feed(frame(rest, 0x80))
+    assert rig.core._inbox.take(["stdout"]) == ("stdout", b"whole")
 
 
 @given(st.binary(max_size=500), st.integers(1, 100))

@@ -18,11 +18,13 @@ from .texts import close_text, safe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
     from .opening import Plan
     from .steps import Flow
     from .wire import Wire
+
+    Params = Mapping[str, object] | Sequence[object]
 
 SUBPROTOCOL = "chimirror.control.v1"
 HIGH = 256 * 1024  # bytes that are kept for a listener
@@ -143,7 +145,7 @@ class Steering:
         """What `opened` waits for."""
         return "no answer to the control connection"
 
-    def call(self, method: str, params: Mapping[str, object]) -> Flow[Any]:
+    def call(self, method: str, params: Params) -> Flow[Any]:
         """Have something done; what it results in.
 
         Raises:
@@ -152,11 +154,7 @@ class Steering:
         """
         self._count += 1
         identity = self._count
-        request = {"jsonrpc": "2.0", "id": identity, "method": method}
-        text = json.dumps({**request, "params": params}, allow_nan=False)
-        while self.wire.full and self.wire.open:
-            yield None
-        self.wire.send(text.encode())
+        yield from self._say({"id": identity, "method": method, "params": params})
         self._answers[identity] = None
         try:
             while (answer := self._answers[identity]) is None:
@@ -167,6 +165,21 @@ class Steering:
         if "result" not in answer:
             raise _failure(answer)
         return answer["result"]
+
+    def notify(self, method: str, params: Params) -> Flow[None]:
+        """Have something done that is not answered.
+
+        Raises:
+            ControlLost, SessionOver: nobody heard of it.
+        """
+        yield from self._say({"method": method, "params": params})
+        self._require()
+
+    def _say(self, request: Object) -> Flow[None]:
+        text = json.dumps({"jsonrpc": "2.0", **request}, allow_nan=False)
+        while self.wire.full and self.wire.open:
+            yield None
+        self.wire.send(text.encode())
 
     def streams(self, method: str, names: Collection[str]) -> Flow[list[str]]:
         """Pause or resume these, or all of them; what is paused then.

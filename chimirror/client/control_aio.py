@@ -10,10 +10,10 @@ from .link import Link, connected
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Callable
     from typing import TypeVar
 
-    from .control import Listener
+    from .control import Listener, Params
     from .conversation import Conversation
     from .steps import Flow
 
@@ -37,14 +37,14 @@ class Control:
     async def call(
         self,
         method: str,
-        params: Mapping[str, object] | None = None,
+        params: Params = (),
         *,
         timeout: float | None = None,
     ) -> Any:
         """Call any method: one of chimirror-protocol(7), or of the application.
 
         Args:
-            params: by name.
+            params: a mapping, or a sequence if the application takes one.
             timeout: seconds, from when the connection is open.
 
         Returns:
@@ -53,6 +53,10 @@ class Control:
         return await self._run(
             lambda steering: steering.call(method, params or {}), timeout
         )
+
+    async def notify(self, method: str, params: Params = ()) -> None:
+        """Tell the application something that it does not answer."""
+        await self._run(lambda steering: steering.notify(method, params or {}))
 
     async def pause(self, *streams: str) -> list[str]:
         """Let nothing of these streams pass ("stdin", ...; all, if none is named).
@@ -129,12 +133,12 @@ class Control:
         return await link.run(flow(steering), timeout)
 
     async def _connected(self) -> tuple[Steering, Link]:
+        credentials = self._core.credentials()  # raises once it is over
         async with self._opening:
             if self._open is not None and self._open[0].wire.ended:
                 self._open[1].abort()  # which it was already, or as good as
                 self._open = None
             if self._open is None:
-                credentials = self._core.credentials()
                 plan, audience = self._core.plan, self._audience
                 self._open = await connected(
                     plan,

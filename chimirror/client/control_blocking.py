@@ -10,10 +10,10 @@ from .pump import Pump, connected
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
     from typing import TypeVar
 
-    from .control import Listener
+    from .control import Listener, Params
     from .conversation import Conversation
     from .steps import Flow
 
@@ -38,20 +38,24 @@ class Control:
     def call(
         self,
         method: str,
-        params: Mapping[str, object] | None = None,
+        params: Params = (),
         *,
         timeout: float | None = None,
     ) -> Any:
         """Call any method: one of chimirror-protocol(7), or of the application.
 
         Args:
-            params: by name.
+            params: a mapping, or a sequence if the application takes one.
             timeout: seconds, from when the connection is open.
 
         Returns:
             The result, as JSON has it.
         """
         return self._run(lambda steering: steering.call(method, params or {}), timeout)
+
+    def notify(self, method: str, params: Params = ()) -> None:
+        """Tell the application something that it does not answer."""
+        self._run(lambda steering: steering.notify(method, params or {}))
 
     def pause(self, *streams: str) -> list[str]:
         """Let nothing of these streams pass ("stdin", ...; all, if none is named).
@@ -129,13 +133,13 @@ class Control:
         return pump.run(flow(steering), timeout)
 
     def _connected(self) -> tuple[Steering, Pump]:
+        with self._pump.changed:
+            credentials = self._core.credentials()  # raises once it is over
         with self._opening:
             if self._open is not None and self._open[0].wire.ended:
                 self._open[1].abort()  # which it was already, or as good as
                 self._open = None
             if self._open is None:
-                with self._pump.changed:
-                    credentials = self._core.credentials()
                 plan, audience = self._core.plan, self._audience
                 self._open = connected(
                     plan,

@@ -240,8 +240,6 @@ class Wire:
             self._farewell = (code, reason)
             if not self.waiting:
                 self._say_goodbye()
-        elif self.protocol.state is CONNECTING:
-            self._deadline = -math.inf
         self.leave()
 
     def abort(self) -> None:
@@ -284,7 +282,7 @@ class Wire:
         return reading
 
     def tick(self) -> None:
-        """Do what the time asks for.
+        """Do what the time asks for; and be done when both sides have said goodbye.
 
         Ping when the other end is silent, or when it cannot know that we live: while
         we do not read, we cannot judge the server; but it pings us, in vain, and any
@@ -292,7 +290,8 @@ class Wire:
         cannot, TCP judges.
         """
         now = self.clock()
-        if now >= self._deadline:
+        done = self.protocol.close_rcvd is not None and not self.waiting
+        if done or now >= self._deadline:
             self.over("")
         if not self.open:
             return
