@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 PATIENCE = 1.0  # seconds: a session's socket comes with its first tick; and for guesses
 PAUSE = 0.05  # seconds between two attempts
 LONGEST = 1 << 24  # bytes of an answer, which may be longer than what was asked
-UNKNOWN = control.Fault(control.NOT_AUTHORIZED, "no such session, or not its secret")
+UNKNOWN = "no such session, or not its secret"
 FAULT = "error internal"
 _MISSING_YET = (FileNotFoundError, ConnectionRefusedError, BlockingIOError)
 
@@ -176,7 +176,7 @@ class Courier:
         proof = _proof(call)
         path = self._service.control_path(*proof) if proof is not None else None
         if proof is None or path is None:
-            self._fail(UNKNOWN)
+            self._fail(control.NOT_AUTHORIZED, UNKNOWN)
             return
         self._path, self._proof = path, proof
         self._connect()
@@ -193,7 +193,7 @@ class Courier:
             if isinstance(error, _MISSING_YET) and loop.now < self._began + PATIENCE:
                 loop.arm(self, loop.now + PAUSE)
             else:
-                self._fail(UNKNOWN)
+                self._fail(control.NOT_AUTHORIZED, UNKNOWN)
             return
         self._line = Line(self, loop, handle.detach())
         # In words of our own: the clerk trusts our user, and reads what we have read.
@@ -202,10 +202,10 @@ class Courier:
         request = {"jsonrpc": "2.0", "id": 0, "method": "authorize", "params": params}
         self._line.put([control.encode(request)])
 
-    def _fail(self, fault: control.Fault) -> None:
+    def _fail(self, code: int, text: str) -> None:
         """Answer so, but no sooner than if it had been searched for in vain."""
         self._drop_line()
-        self._fault = fault
+        self._fault = control.Fault(code, text)
         self._service.loop.arm(self, self._began + PATIENCE)
 
     def on_timer(self, now: float) -> None:
@@ -236,7 +236,7 @@ class Courier:
         assert call is not None
         if "error" in answer:
             error = answer["error"]
-            self._fail(control.Fault(error["code"], error["message"]))
+            self._fail(error["code"], error["message"])
             return
         self._leave_reception()
         call.pass_on({"result": answer["result"]})
@@ -256,7 +256,7 @@ class Courier:
         if self._reception is None:
             self.close(1000, "control over", discard=False)
         elif self._fault is None:
-            self._fail(UNKNOWN)
+            self._fail(control.NOT_AUTHORIZED, UNKNOWN)
 
     def _send(self, line: bytes) -> None:
         message = line.rstrip(b"\n")

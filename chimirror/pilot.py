@@ -20,9 +20,7 @@ if TYPE_CHECKING:
     from chimirror.wire.control import Call, Object
 
 WAITING = 16  # calls of one hand that the application has not answered yet
-BUSY = Fault(control.BUSY, "the application is busy")
-GONE = Fault(control.BUSY, "the application has closed its control channel")
-UNFIT = Fault(-32603, "the application has given no fit answer")
+INTERNAL_ERROR = -32603
 
 
 class Pilot(Hand):
@@ -51,7 +49,7 @@ class Pilot(Hand):
         """
         waiting = sum(one is hand for _, one in self._asked.values())
         if self.backlog > HIGH or waiting >= WAITING:
-            raise BUSY
+            raise Fault(control.BUSY, "the application is busy")
         request: Object = {"jsonrpc": "2.0", "method": call.method}
         request["params"] = call.params
         if call.awaited:
@@ -76,13 +74,14 @@ class Pilot(Hand):
         elif _is_error(message.get("error")):
             call.pass_on({"error": message["error"]})
         else:
-            call.fail(UNFIT)
+            call.fail(Fault(INTERNAL_ERROR, "the application has given no fit answer"))
 
     def on_dismissed(self) -> None:
         """It has closed the channel: nothing more can be asked."""
         asked, self._asked = self._asked, {}
+        gone = Fault(control.BUSY, "the application has closed its control channel")
         for call, _ in asked.values():
-            call.fail(GONE)
+            call.fail(gone)
 
     # What it says
 

@@ -13,10 +13,12 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
+from chimirror import clerk, courier, hand, helm, pilot
 from chimirror.connection import OPEN
 from chimirror.control import Office
 from chimirror.pilot import WAITING
@@ -225,6 +227,13 @@ def test_it_never_answers(scene: Scene) -> None:
     assert asker.ask("status")["id"] == IDENTITY
     other.say(request("reset"))
     assert len(scene.application.heard()) == WAITING + 1
+
+
+@pytest.mark.parametrize("module", [clerk, courier, hand, helm, pilot])
+def test_no_error_outlives_its_answer(module: ModuleType) -> None:
+    """One that is raised again and again keeps the frames of every time."""
+    kept = [one for one in vars(module).values() if isinstance(one, BaseException)]
+    assert not kept
 
 
 def test_it_never_reads(scene: Scene) -> None:
