@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -259,6 +260,7 @@ def test_a_server_that_dies_and_comes_back(theatre: Theatre) -> None:
             theatre.player.play("lost", f"ws://{listen}/") as play,
         ):
             play.said(1)
+            first.process.send_signal(signal.SIGSTOP)  # it starts nothing again
             slay(first.own())
             play.said(2)
             first.process.wait()
