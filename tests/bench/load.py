@@ -156,8 +156,11 @@ def visits(
     began = perf_counter()
     for _ in range(clients):
         begin()
-    while (now := perf_counter()) < began + seconds:
-        for fd, _ in poller.poll(PATIENCE):
+    while (now := perf_counter()) < began + seconds or not took:
+        events = poller.poll(PATIENCE)
+        if not events:
+            raise TimeoutError("no session has come to its first byte")
+        for fd, _ in events:
             visit = live[fd]
             if visit.arrived():
                 took.append(perf_counter() - visit.began)
