@@ -28,6 +28,7 @@ from stage import IDENTITY, Stage
 GONE = frame(CLOSE, b"\x03\xe8")
 FRAMINGS = pytest.mark.parametrize("framing", ["json", "stdio", "lines", "lsp"])
 EVERY = ("--framing=json,stdio,lines,lsp",)
+BODY = b"Content-Length: 4\r\n\r\ngood"
 
 
 def said(message: dict[str, Any]) -> tuple[str, bytes]:
@@ -459,19 +460,23 @@ def test_a_line_break_that_json_does_not_excuse() -> None:
 
 
 @pytest.mark.parametrize(
-    ("printed", "reason"),
+    ("framing", "printed", "reason"),
     [
-        (b"good\nbad\xff\nnever\n", "line not UTF-8"),
-        (b"good\n" + b"x" * 101 + b"\nnever\n", "line over --max-message"),
-        (b"good\n" + b"x" * 102, "line over --max-message"),
+        ("lines", b"good\nbad\xff\nnever\n", "line not UTF-8"),
+        ("lines", b"good\n" + b"x" * 101 + b"\nnever\n", "line over --max-message"),
+        ("lines", b"good\n" + b"x" * 102, "line over --max-message"),
+        ("lsp", BODY + b"hello\n", "bad header"),
+        ("lsp", BODY + b"Content-Length: 101\r\n", "body over --max-message"),
+        ("lsp", BODY + b"x" * 4096, "header over 4096 bytes"),
+        ("lsp", BODY + b"Content-Length: 1\r\n\r\n\xff", "body not UTF-8"),
     ],
 )
-def test_an_application_that_breaks_the_rules_of_lines(
-    printed: bytes, reason: str
+def test_an_application_that_breaks_the_rules(
+    framing: str, printed: bytes, reason: str
 ) -> None:
     """What it printed before is delivered, and it is stopped."""
     with Stage(*EVERY, "--max-message=100") as stage:
-        stage.open("lines")
+        stage.open(framing)
         stage.print(printed)
         assert stage.peer.receive() == b"good"
         assert stage.peer.receive() == Closed(1011, reason)
@@ -517,35 +522,10 @@ def test_what_is_not_json_ends_a_session_of_lsp() -> None:
     assert stage.records.of("end")[0]["reason"] == "not JSON"
 
 
-@pytest.mark.parametrize(
-    ("printed", "reason"),
-    [
-        (b"hello\n", "bad header"),
-        (b"Content-Length: 101\r\n", "body over --max-message"),
-        (b"x" * 4096, "header over 4096 bytes"),
-        (b"Content-Length: 1\r\n\r\n\xff", "body not UTF-8"),
-    ],
-)
-def test_an_application_that_breaks_the_rules_of_lsp(
-    printed: bytes, reason: str
-) -> None:
-    with Stage(*EVERY, "--max-message=100") as stage:
-        stage.open("lsp")
-        stage.print(b"Content-Length: 4\r\n\r\ngood" + printed)
-        assert stage.peer.receive() == b"good"
-        assert stage.peer.receive() == Closed(1011, reason)
-        stage.print(b"more\n")
-        stage.wait(1.1)
-        assert stage.application.signals == [15, 18]
-        stage.exit(-15)
-        stage.peer.end()
-    assert stage.records.of("end")[0]["reason"] == reason
-
-
 def test_an_exit_inside_a_body() -> None:
     with Stage(*EVERY) as stage:
         stage.open("lsp")
-        stage.print(b"Content-Length: 4\r\n\r\ngoodContent-Length: 4\r\n\r\nbad")
+        stage.print(BODY + b"Content-Length: 4\r\n\r\nbad")
         stage.exit()
         assert stage.peer.receive() == b"good"
         assert stage.peer.receive() == Closed(1011, "output cut off")
