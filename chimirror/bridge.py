@@ -64,7 +64,7 @@ class Alone(Service):
         """Where there is a place for our control socket, others have one, too."""
         from chimirror.system import runtime
 
-        place = _control_place()
+        place = runtime.sessions(environment(), os.geteuid())
         if place is None:
             return False
         with runtime.Inside():
@@ -72,13 +72,13 @@ class Alone(Service):
 
     def control_path(self, identity: str, secret: str) -> str | None:
         """Beside the status file of its bridge."""
-        place = _control_place()
+        from chimirror.system import runtime
+
+        place = runtime.sessions(environment(), os.geteuid())
         if place is None or len(identity) != IDENTITY:
             return None
         if not (identity.isascii() and identity.isalnum()):
             return None
-        from chimirror.system import runtime
-
         return f"{place}/{runtime.control(identity)}"
 
     def reason_for(self, status: int) -> str:
@@ -89,13 +89,6 @@ class Alone(Service):
             if cgroup.memory_kills():
                 return "out of memory"
         return super().reason_for(status)
-
-
-def _control_place() -> str | None:
-    from chimirror.system import runtime
-
-    place = runtime.directory(environment(), os.geteuid())
-    return None if place is None else f"{place}/{runtime.SESSIONS}"
 
 
 def make_records() -> Records:

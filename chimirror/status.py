@@ -41,10 +41,10 @@ class Status:
         service.loop.arm(self, service.loop.now)
 
     def _create(self) -> StatusFile | None:
-        place = runtime.directory(environment(), os.geteuid())
+        place = runtime.sessions(environment(), os.geteuid())
         if place is None:
             return None
-        path = f"{place}/{runtime.SESSIONS}/{self._session.identity}"
+        path = f"{place}/{self._session.identity}"
         try:
             with runtime.Inside():
                 return StatusFile(path)

@@ -34,6 +34,12 @@ def directory(environ: Mapping[str, str], uid: int) -> str | None:
     return _own(environ)
 
 
+def sessions(environ: Mapping[str, str], uid: int) -> str | None:
+    """Where a process tells of the session that it bridges; see directory."""
+    place = directory(environ, uid)
+    return None if place is None else f"{place}/{SESSIONS}"
+
+
 def control(session: str) -> str:
     """The name of a session's control socket, beside its status."""
     return f"{session}.control"
