@@ -102,10 +102,12 @@ class Service:
         own = {self.pid, *self.own()}
         return [pid for pid in marked(self.mark) if pid not in own]
 
-    def census(self) -> tuple[dict[int, int], int]:
-        """Open descriptors by process of our own, and the number of all children."""
-        counts = {pid: descriptors(pid) for pid in self.own()}
-        return counts, len(descendants(self.pid))
+    def held(self) -> int:
+        """Open descriptors of our own processes, and all children.
+
+        What is about to be closed still counts: it may fall by itself, never rise.
+        """
+        return sum(map(descriptors, self.own())) + len(descendants(self.pid))
 
     def stop(self) -> None:
         self.process.terminate()

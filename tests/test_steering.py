@@ -284,11 +284,6 @@ class Hostile:
             assert steerer.peer.message()["error"]["code"] in (-32700, -32600)
 
 
-def open_in(service: Service) -> int:
-    """Descriptors of all its processes; some may be about to be closed."""
-    return sum(service.census()[0].values())
-
-
 @pytest.mark.parametrize(("way", "count"), [(workers, 100), (activated, 30)])
 def test_nobody_who_means_harm_does_any(tmp_path: Path, way: Way, count: int) -> None:
     """So many in a row."""
@@ -300,7 +295,7 @@ def test_nobody_who_means_harm_does_any(tmp_path: Path, way: Way, count: int) ->
         with steer(service.connect, hello) as steerer:
             steerer.ask("status")
         until(lambda: service.own() == alone, "the first courier has gone")
-        before = open_in(service)
+        before = service.held()
         hostile = Hostile(service, hello)
         hostile.all()
         through(peer, 4 << 20)
@@ -308,7 +303,7 @@ def test_nobody_who_means_harm_does_any(tmp_path: Path, way: Way, count: int) ->
         with Meddler(hostile.act, count) as meddler:
             through(peer, BULK, lambda: not meddler.is_alive())
         assert memory.growth() < 4 * FLAT
-        until(lambda: open_in(service) <= before, "all that they had is closed")
+        until(lambda: service.held() <= before, "all that they had is closed")
         with steer(service.connect, hello) as steerer:
             assert steerer.ask("status")["paused"] == []
         peer.close()
