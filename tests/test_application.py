@@ -26,7 +26,7 @@ from chimirror.system.application import (
     Application,
 )
 from chimirror.system.child import Program, Starter
-from chimirror.system.loop import TICKS, Loop, best_poller
+from chimirror.system.loop import HANGUP, TICKS, Loop, best_poller
 from chimirror.system.outbox import LOW
 from chimirror.system.outlet import READ_SIZE
 from chimirror.system.selecting import SelectorPoller
@@ -338,6 +338,17 @@ def test_it_closes_its_output_and_lives_on(
     assert scene.application.phase == RUNNING
     scene.application.write([b"x"])
     assert scene.process.read() == b"x"
+    last(scene)
+
+
+def test_last_words_between_two_looks_of_the_kernel(scene: Scene) -> None:
+    """It looks for data, then for writers: one has written and gone in between."""
+    scene.start(keep_stderr=False)
+    os.write(scene.process.stdout, b"last")
+    scene.process.close("stdout")
+    scene.application.on_event(scene.application.stdout, HANGUP)
+    scene.settle()
+    assert scene.owner.out["stdout"] == b"last"
     last(scene)
 
 

@@ -210,6 +210,27 @@ def test_the_end_of_input_within_a_line() -> None:
         assert found == (b"last words10\r\n", Closed(1000, "exit 0"))
 
 
+@everywhere
+def test_who_lets_go_of_its_terminal_is_not_hung_up_on(
+    way: str, tmp_path: Path
+) -> None:
+    """Many a program closes its standard three before it exits."""
+    gone = tmp_path / "gone"
+    os.mkfifo(gone)
+    with talking(way, tmp_path) as talk:
+        talk.type(
+            "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1]); "
+            f"os.closerange(0, 3); open({str(gone)!r}, 'w').close(); "
+            "signal.sigwait([signal.SIGUSR1]); "
+            "os.write(os.open('/dev/tty', os.O_WRONLY), b'last'); os._exit(3)\n"
+        )
+        talk.peer.send({"type": "eof"})
+        gone.read_text()
+        talk.peer.send({"type": "signal", "name": "USR1"})
+        told = talk.story()
+        assert (told.stdout[-4:], told.closed) == (b"last", Closed(1011, "exit 3"))
+
+
 def test_the_end_of_input_has_no_character_in_raw_mode(tmp_path: Path) -> None:
     with talking("bridge", tmp_path) as talk:
         talk.type("tty.setraw(0); print('raw'); print(os.read(0, 9), os.read(0, 9))\n")

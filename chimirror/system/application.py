@@ -300,10 +300,9 @@ class Application(Outlet):
         if fd == self.channel:
             self._owner.on_channel()
         elif fd != self.stdin:
-            if events == HANGUP:  # alone: nothing is left to read
-                self._end_output(fd)
-            else:
-                self._read(fd)
+            # A hang-up alone is not the end: poll(2) looks for data first, and a
+            # writer may have written and gone in between.
+            self._read(fd)
         elif events & (ERROR | HANGUP):
             self.close_input()
         else:

@@ -22,14 +22,16 @@ LINE_ENDS = (b"\n", b"\r")
 class Terminal(Application):
     """One application process and its terminal; see Application."""
 
-    __slots__ = ("_hung_up", "_typed_end", "_within_line")
+    __slots__ = ("_hung_up", "_left", "_typed_end", "_within_line")
     _hung_up: bool
+    _left: bool
     _typed_end: bool
     _within_line: bool
 
     def on_started(self, pid: int, pipes: Pipes) -> None:
         """See Application."""
-        self._hung_up = self._typed_end = self._within_line = False
+        self._hung_up = self._left = False
+        self._typed_end = self._within_line = False
         super().on_started(pid, pipes)
 
     def resize(self, columns: int, rows: int) -> None:
@@ -61,7 +63,26 @@ class Terminal(Application):
             super().write([end, end] if self._within_line else [end])
         self._typed_end = True
 
+    # Output
+
+    def _end_output(self, fd: int) -> None:
+        """Nobody has it open; but to close the master is to hang up on who runs.
+
+        Many a program closes its standard three just before it ends.
+        """
+        if self.phase == RUNNING:
+            self._left = True
+            self._loop.watch(fd, self, 0)
+        else:
+            super()._end_output(fd)
+
     # The end
+
+    def on_exit(self, status: int, survivors: bool) -> None:
+        """See Application; what was written since is in the terminal."""
+        if self._left:
+            self._watch_output()
+        super().on_exit(status, survivors)
 
     def _hang_up(self) -> None:
         if self.phase == RUNNING and not self._hung_up:
