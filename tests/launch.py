@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import signal
 import socket
 import subprocess
 import sys
@@ -24,6 +25,7 @@ import chimirror
 from chimirror.system.records import SESSION_ENDED
 from settling import (
     MARK,
+    PATIENCE,
     comm,
     descendants,
     descriptors,
@@ -32,6 +34,7 @@ from settling import (
     marked,
     name_of,
     slay,
+    stopped,
     until,
 )
 
@@ -112,6 +115,21 @@ class Service:
     def stop(self) -> None:
         self.process.terminate()
         self.process.wait(30)
+
+    def perish(self) -> None:
+        """Dies as by a loss of power: no process of it sees another one die.
+
+        (A worker that outlived the zygote for a moment would tell its clients that
+        their applications were killed, and a supervisor would start others.)
+        """
+        dying = set(self.own())
+        for pid in dying:
+            os.kill(pid, signal.SIGSTOP)
+        until(lambda: dying <= stopped(), "the server holds still")
+        slay(dying)
+        for pid in dying - {self.pid}:
+            assert ended(pid, PATIENCE)
+        self.process.wait(PATIENCE)
 
 
 Way = Callable[..., AbstractContextManager[Service]]

@@ -82,6 +82,11 @@ def descendants(pid: int) -> list[Process]:
     return found
 
 
+def stopped() -> set[int]:
+    """Every process that a signal has stopped."""
+    return {process.pid for process in processes() if process.state == "T"}
+
+
 def marked(mark: str) -> list[int]:
     """Processes, wherever they are, that were started with this mark."""
     wanted = f"{MARK}={mark}".encode()

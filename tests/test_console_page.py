@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from launch import Service, reserved, server
 from npm import packaged
 from pages import CASES
 from players import chromium
-from settling import slay
 
 APPLICATION = f"""
 command = [{sys.executable!r}, {str(CASES / "voices.py")!r}]
@@ -255,16 +254,14 @@ def test_who_only_talks_is_told_nothing(page: Page) -> None:
 
 
 def test_a_server_that_dies_and_comes_back(browser: Browser, directory: Path) -> None:
-    with reserved() as port:
+    with reserved() as port, ExitStack() as stack:
         listen = f"127.0.0.1:{port}"
         with serve(directory, listen=listen) as first:
-            opened = visiting(browser, port)
-            page = opened.__enter__()
+            page = stack.enter_context(visiting(browser, port))
             connect(page)
-            slay(first.own())
+            first.perish()
             lost = "the connection was lost: the network or the server has failed"
             state(page, f"Lost: {lost}")
-            first.process.wait()
         again = page.get_by_role("button", name="Reconnect")
         again.click()
         where = f"nothing that can be reached answers at 127.0.0.1:{port}"
@@ -272,7 +269,8 @@ def test_a_server_that_dies_and_comes_back(browser: Browser, directory: Path) ->
         with serve(directory, listen=listen):
             again.click()
             state(page, "Connected")
-            opened.__exit__(None, None, None)
+            page.get_by_role("button", name="Disconnect").click()
+            state(page, "Ended: closed from here")
 
 
 def test_traffic(page: Page) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 
 from launch import Service, reserved, server
 from players import PLAYERS, Player
-from settling import Memory, slay, steady, until, written
+from settling import Memory, steady, until, written
 
 FRAMINGS = ("--framing", "stdio,json,lines,lsp", "--stderr", "log")
 EXIT_0 = {"code": 0, "signal": None, "reason": "exit 0", "closeCode": 1000}
@@ -260,10 +259,8 @@ def test_a_server_that_dies_and_comes_back(theatre: Theatre) -> None:
             theatre.player.play("lost", f"ws://{listen}/") as play,
         ):
             play.said(1)
-            first.process.send_signal(signal.SIGSTOP)  # it starts nothing again
-            slay(first.own())
+            first.perish()
             play.said(2)
-            first.process.wait()
             with theatre.serve(["cat"], listen=listen):
                 play.cue()
                 told = play.result()
