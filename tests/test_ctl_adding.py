@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from chimirror import appfile, options
-from chimirror.ctl import ownunits, systemd, tomltext
+from chimirror.ctl import owned, ownunits, systemd, tomltext
 from chimirror.ctl.failure import Failure
 from chimirror.ctl.main import run
 from hosts import Machine, Screen
@@ -225,7 +225,7 @@ def test_units_are_copies_and_drop_ins(machine: Machine) -> None:
         ("chimirror-game.slice", "chimirror.slice"),
     ):
         text = (UNITS / model).read_text()
-        assert (own(machine) / copy).read_text() == ownunits.MARK + text
+        assert (own(machine) / copy).read_text() == owned.MARK + text
     socket = (own(machine) / f"{NAME_SOCKET}.d/10-own.conf").read_text()
     assert socket.endswith("[Socket]\nListenStream=\nListenStream=127.0.0.1:4000\n")
     place = own(machine) / "chimirror-game@.service.d"
@@ -308,6 +308,10 @@ def test_units_are_taken_away_and_what_an_operator_has_set_is_not(
     ctl(machine, "add game --own-socket 127.0.0.1:1", "cat")
     (own(machine) / f"{NAME_SOCKET}.d/override.conf").write_text("[Socket]\n")
     (own(machine) / "chimirror-other.socket").write_text("[Socket]\n")
+    for top, name in (("etc", "50-ctl"), ("run", "60-ctl")):
+        place = f"{top}/systemd/system/chimirror-game@.service.d/{name}"
+        machine.write(f"{place}.conf", "[Service]\n")
+        machine.write(f"{place}.env", "CHIMIRROR_MAX_SESSIONS=5\n")
     said = ctl(machine, "remove game")
     kept = f"{own(machine)}/{NAME_SOCKET}.d"
     assert f"{kept}: left, as there is more in it\n" in said
@@ -316,6 +320,7 @@ def test_units_are_taken_away_and_what_an_operator_has_set_is_not(
         "chimirror-game.socket.d/override.conf",
         "chimirror-other.socket",
     ]
+    assert files(machine.directory / "run/systemd/system") == []
     log = (machine.directory / "systemctl.log").read_text()
     assert f"disable --now {NAME_SOCKET}\nstop chimirror-game.slice\n" in log
     for name in ("game", "other"):

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 import pytest
 
 from machine import PORT, Machine
-from operators import ctl, refused, told
+from operators import ctl, open_all, refused, told
 from peers import Closed, Peer, upgrade
 from sessions import SERVER_PORT, gone, serve_many, systemctl_show
 from settling import until
@@ -113,9 +113,6 @@ def test_an_application_with_units_of_its_own(owned: Machine) -> None:
     )
     assert said.splitlines()[-1] == "now: systemctl enable --now chimirror-game.socket"
     machine.do("systemctl", "enable", "--now", "chimirror-game.socket")
-    machine.do(
-        "systemctl", "set-property", "--runtime", "chimirror-game.slice", "TasksMax=64"
-    )
     with ExitStack() as stack:
         peer = opened(machine, stack, "/any/path", OWN_PORT)
         assert heard(peer, len(ODD) + 2) == ["3 4", *ODD, ""]
@@ -124,7 +121,6 @@ def test_an_application_with_units_of_its_own(owned: Machine) -> None:
         assert one["application"] == "game"
         assert one["unit"].startswith("chimirror-game@")
         assert systemctl_show(machine, one["unit"], "Slice") == "chimirror-game.slice"
-        assert systemctl_show(machine, "chimirror-game.slice", "TasksMax") == "64"
         assert (
             systemctl_show(machine, "chimirror-game.slice", "Slice")
             == "chimirror.slice"
@@ -143,3 +139,51 @@ def test_an_application_with_units_of_its_own(owned: Machine) -> None:
     assert machine.state("chimirror-game.socket") == "inactive"
     with pytest.raises(ConnectionRefusedError):
         machine.connect(OWN_PORT)
+
+
+def limits(machine: Machine) -> dict[str, tuple[object, str]]:
+    rows = told(machine, "limits", "--application", "game")
+    return {one["limit"]: (one["value"], one["set"]) for one in rows}
+
+
+def test_limits_of_an_application_with_units_of_its_own(owned: Machine) -> None:
+    """They bite there and nowhere else, and go with the application."""
+    machine = owned
+    address = f"127.0.0.1:{OWN_PORT}"
+    ctl(machine, "add", "game", "--own-socket", address, "--", "/usr/bin/cat")
+    machine.do("systemctl", "enable", "--now", "chimirror-game.socket")
+    before = told(machine, "limits")
+    of = ("--application", "game")
+    ctl(machine, "limit", *of, *"--sessions 1 --tasks-max 64 --cpu-quota 50%".split())
+    ctl(machine, "limit", *of, "--runtime", "--session-tasks-max", "8")
+    held = limits(machine)
+    assert held["sessions"] == (1, "persistent")
+    assert held["connections"] == (65, "persistent")
+    assert held["tasks-max"] == (64, "persistent")
+    assert held["cpu-quota"] == (0.5, "persistent")
+    assert held["session-tasks-max"] == (8, "runtime")
+    assert [one["value"] for one in told(machine, "limits")] == [
+        one["value"] for one in before
+    ]
+    with ExitStack() as stack:
+        peer = stack.enter_context(Peer(machine.connect(OWN_PORT)))
+        assert peer.open("/").status == 101
+        (one,) = open_all(machine, 1)
+        assert systemctl_show(machine, one["unit"], "TasksMax") == "8"
+        late = stack.enter_context(Peer(machine.connect(OWN_PORT)))
+        assert late.open("/").status == 503
+        group = machine.slice() / "chimirror-game.slice"
+        assert group.is_dir()
+        assert systemctl_show(machine, "chimirror-game.slice", "TasksMax") == "64"
+        for _ in range(2):
+            other = stack.enter_context(Peer(machine.connect()))
+            assert other.open("/").status == 101
+        ctl(machine, "limit", *of, *"--sessions default --tasks-max default".split())
+        assert limits(machine)["sessions"] == (1000, "unit")
+        status, said = refused(machine, "limit", "--application", "no", "--sessions=1")
+        assert (status, "has units of its own" in said) == (os.EX_NOINPUT, True)
+        ctl(machine, "remove", "game")
+        assert peer.receive() == Closed(1001, "drain")
+    for top in ("/etc", "/run"):
+        found = machine.path(f"{top}/systemd/system").glob("**/*game*")
+        assert [str(path) for path in found] == []

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from chimirror.ctl import limit, limits, systemd
+from chimirror.ctl import limit, limits, owned, systemd
 from chimirror.ctl.cgroups import Trees
 from chimirror.ctl.failure import Failure
+from chimirror.ctl.host import SLICE
 from hosts import Machine, Screen, ctl
 
 ROOT = Path(__file__).parent.parent
@@ -34,6 +35,16 @@ case "$*" in
     *'-- chimirror.socket')
         echo Id=chimirror.socket; echo LoadState=loaded; echo MaxConnections=1200
         echo MaxConnectionsPerSource=0; echo NConnections=1 ;;
+    *'-- chimirror-a-game.slice')
+        echo Id=chimirror-a-game.slice; echo LoadState=loaded; echo MemoryMax=infinity
+        echo TasksMax=64; echo CPUQuotaPerSecUSec=infinity ;;
+    *'-- chimirror-a-game@chimirror-ctl.service')
+        echo Id=chimirror-a-game@chimirror-ctl.service; echo LoadState=loaded
+        echo MemoryMax=536870912; echo TasksMax=256
+        echo Environment=CHIMIRROR_MAX_SESSIONS=3 CHIMIRROR_SESSION_TIMEOUT=off ;;
+    *'-- chimirror-a-game.socket')
+        echo Id=chimirror-a-game.socket; echo LoadState=loaded
+        echo MaxConnections=67; echo MaxConnectionsPerSource=2 ;;
     show*)
         echo Id=chimirror@chimirror-ctl.service; echo LoadState=$STATE; echo
         echo Id=chimirror.socket; echo LoadState=loaded ;;
@@ -132,6 +143,44 @@ def test_what_is_set_later_is_added(machine: Machine) -> None:
         "CHIMIRROR_MAX_SESSIONS=10",
         "CHIMIRROR_SESSION_TIMEOUT=off",
     ]
+
+
+def give_units(machine: Machine, name: str) -> None:
+    machine.write(f"etc/systemd/system/chimirror-{name}.socket", owned.MARK)
+
+
+def test_limits_of_an_application_with_units_of_its_own(
+    machine: Machine, capfd: pytest.CaptureFixture[str]
+) -> None:
+    give_units(machine, "a-game")
+    of = "--application a-game".split()
+    ctl(machine.host, *"limit --cpu-quota 50% --sessions 3".split(), *of)
+    ctl(machine.host, *"limit --runtime --session-tasks-max 9".split(), *of)
+    units = f"{machine.directory}/etc/systemd/system"
+    assert files(machine) == {
+        "etc/chimirror-a-game.slice.d/50-ctl.conf": ["[Slice]", "CPUQuota=50%"],
+        "etc/chimirror-a-game.socket.d/50-ctl.conf": [
+            *("[Socket]", "MaxConnections=67"),
+        ],
+        "etc/chimirror-a-game@.service.d/50-ctl.conf": [
+            "[Service]",
+            f"EnvironmentFile={units}/chimirror-a-game@.service.d/50-ctl.env",
+        ],
+        "etc/chimirror-a-game@.service.d/50-ctl.env": ["CHIMIRROR_MAX_SESSIONS=3"],
+        "run/chimirror-a-game@.service.d/60-ctl.conf": ["[Service]", "TasksMax=9"],
+    }
+    assert calls(machine)[-1] == "daemon-reload"
+    assert capfd.readouterr().err == ""  # the server has no part in it
+
+
+def test_units_that_an_operator_has_written_are_left_to_him(machine: Machine) -> None:
+    give_units(machine, "a-game")
+    machine.write("etc/systemd/system/chimirror-b.socket", "[Socket]\n")
+    for name in ("b", "game", "../a-game", ""):
+        for line in (["limit", "--sessions=5"], ["limits"]):
+            with pytest.raises(Failure, match="has units of its own") as caught:
+                ctl(machine.host, *line, "--application", name)
+            assert caught.value.status == os.EX_NOINPUT
 
 
 def test_runtime_limits_hide_lasting_ones_until_those_are_set(machine: Machine) -> None:
@@ -289,6 +338,33 @@ def test_limits_and_what_is_used_of_them(machine: Machine) -> None:
     }
 
 
+def test_what_is_used_of_the_limits_of_one_application(machine: Machine) -> None:
+    give_units(machine, "a-game")
+    group = "chimirror.slice/chimirror-a.slice/chimirror-a-game.slice"
+    machine.group("chimirror.slice", 9)
+    machine.group(group, 4)
+    for number, name in ((3, "chimirror"), (4, "chimirror-a-game")):
+        machine.unit(number, name)
+        machine.tell(number)
+    shown = ctl(machine.host, "limits", "--application", "a-game").rows()
+    rows = {row[0]: row[1:3] for row in shown}
+    assert float(rows.pop("session-timeout")[1]) > 0
+    assert rows == {
+        "memory-max": ["-", "4000000"],
+        "tasks-max": ["64", "8"],
+        "cpu-quota": ["-", "0"],
+        "sessions": ["3", "1"],
+        "sessions-per-source": ["2", "1"],
+        "connections": ["67", "1"],
+        "session-memory-max": ["536870912", "4000000"],
+        "session-tasks-max": ["256", "8"],
+    }
+    shown = ctl(machine.host, "limits").rows()
+    used = {row[0]: row[2] for row in shown}
+    assert used["memory-max"] == "9000000"  # of all, the others' slices lie within
+    assert (used["sessions"], used["session-memory-max"]) == ("1", "3000000")
+
+
 @pytest.mark.parametrize(
     ("command", "rows"),
     [
@@ -312,14 +388,14 @@ def test_what_holds_in_a_server_that_runs(
 def test_every_limit_that_is_shown_can_be_set() -> None:
     shown = {
         ("server-" if target.unit == systemd.SERVER else "") + option[2:]
-        for target in limit.TARGETS
+        for target in (*limit.targets(owned.units("")), limit.SERVER)
         for option in (*target.settings, *target.variables)
     }
     assert shown | {"connections"} == set(limits.MEANINGS)
 
 
 def test_every_variable_is_given_to_the_program_by_its_unit() -> None:
-    for target in limit.TARGETS:
+    for target in (*limit.targets(owned.units("")), limit.SERVER):
         if not target.variables:
             continue
         text = (ROOT / "systemd" / target.unit).read_text()
@@ -337,14 +413,14 @@ def test_cpu_time_is_that_of_a_moment(machine: Machine) -> None:
         paused.append(seconds)
         machine.group("chimirror.slice", 9)  # two seconds of CPU time later
 
-    found = limits.cores(Trees(machine.host), pause)
+    found = limits.cores(Trees(machine.host), SLICE, pause)
     assert found is not None
     assert found > 1
     assert paused == [limits.SAMPLE]
 
 
 def test_cpu_time_that_nobody_counts(machine: Machine) -> None:
-    assert limits.cores(Trees(machine.host), lambda _: None) is None
+    assert limits.cores(Trees(machine.host), SLICE, lambda _: None) is None
 
 
 def test_nobody_is_there(machine: Machine) -> None:

@@ -11,7 +11,15 @@ import os
 import stat
 from textwrap import wrap
 
-from chimirror.ctl import applications, journal, limit, limits, ownunits, systemd
+from chimirror.ctl import (
+    applications,
+    journal,
+    limit,
+    limits,
+    owned,
+    ownunits,
+    systemd,
+)
 from chimirror.ctl.cgroups import CONTROLLERS, Trees
 from chimirror.ctl.failure import Failure
 from chimirror.ctl.finding import BAD, DOUBTFUL, GOOD, Finding
@@ -200,7 +208,7 @@ def _controllers(host: Host) -> Finding:
 
 def _room(host: Host) -> Iterator[Finding]:
     """Limits against what the machine has."""
-    holding = limits.holding()
+    holding = limits.holding(owned.units(""))
     most, _ = holding["sessions"]
     connections, _ = holding["connections"]
     if most is None:

@@ -55,6 +55,16 @@ class DropIn:
             text = f"{error.filename}: {error.strerror}"
             raise Failure(os.EX_CANTCREAT, text) from None
 
+    def remove(self) -> None:
+        """Take all of it away; what else stands there stays."""
+        self.settings.clear()
+        self.variables.clear()
+        self.write()
+        try:
+            os.rmdir(self._directory)
+        except OSError:
+            pass  # there is more in it, or it is not there
+
     def _put(self, path: str, head: str, pairs: Mapping[str, str]) -> None:
         """A file with these lines, all of it at once; none where there are none."""
         if not pairs:

@@ -5,6 +5,7 @@ those of the template for sessions that begin afterwards, those of the server fr
 next start on. (`systemctl set-property --runtime` is lost at the next reload where
 another value was set to last.) How many sessions there may be is told to the bridge,
 which answers 503, and to the socket, which hangs up: so the socket's bound lies above.
+An application with units of its own has limits of its own, in the same way.
 """
 
 from __future__ import annotations
@@ -14,16 +15,16 @@ import re
 from typing import NamedTuple
 
 from chimirror import units
-from chimirror.ctl import systemd
+from chimirror.ctl import owned, systemd
 from chimirror.ctl.dropins import DropIn
 from chimirror.ctl.failure import Failure, say
-from chimirror.ctl.host import SLICE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from chimirror.ctl.host import Host
+    from chimirror.ctl.owned import Units
     from chimirror.ctl.table import Output
     from chimirror.ctl.usage import Given
 
@@ -113,60 +114,67 @@ class Target(NamedTuple):
     variables: dict[str, tuple[str, Callable[[str], str]]] = {}  # noqa: RUF012  # const
 
 
-TARGETS = (
-    Target(
-        SLICE,
-        "Slice",
-        {
-            "--memory-max": ("MemoryMax", memory),
-            "--tasks-max": ("TasksMax", count),
-            "--cpu-quota": ("CPUQuota", percent),
-        },
-    ),
-    Target(
-        systemd.TEMPLATE,
-        "Service",
-        {
-            "--session-memory-max": ("MemoryMax", memory),
-            "--session-tasks-max": ("TasksMax", count),
-        },
-        {
-            "--session-timeout": (SESSION_TIMEOUT, seconds),
-            "--sessions": (MAX_SESSIONS, sessions),
-        },
-    ),
-    Target(
-        systemd.SERVER,
-        "Service",
-        {},
-        {
-            "--session-timeout": (SESSION_TIMEOUT, seconds),
-            "--sessions": (MAX_SESSIONS, sessions),
-            "--sessions-per-source": (MAX_SESSIONS_PER_SOURCE, sources),
-        },
-    ),
-    Target(
-        systemd.SOCKET,
-        "Socket",
-        {
-            "--sessions": ("MaxConnections", margin),
-            "--sessions-per-source": ("MaxConnectionsPerSource", per_source),
-        },
-    ),
+SERVER = Target(
+    systemd.SERVER,
+    "Service",
+    {},
+    {
+        "--session-timeout": (SESSION_TIMEOUT, seconds),
+        "--sessions": (MAX_SESSIONS, sessions),
+        "--sessions-per-source": (MAX_SESSIONS_PER_SOURCE, sources),
+    },
 )
+
+
+def targets(units: Units) -> tuple[Target, ...]:
+    """What of these units holds limits."""
+    return (
+        Target(
+            units.slice,
+            "Slice",
+            {
+                "--memory-max": ("MemoryMax", memory),
+                "--tasks-max": ("TasksMax", count),
+                "--cpu-quota": ("CPUQuota", percent),
+            },
+        ),
+        Target(
+            units.template,
+            "Service",
+            {
+                "--session-memory-max": ("MemoryMax", memory),
+                "--session-tasks-max": ("TasksMax", count),
+            },
+            {
+                "--session-timeout": (SESSION_TIMEOUT, seconds),
+                "--sessions": (MAX_SESSIONS, sessions),
+            },
+        ),
+        Target(
+            units.socket,
+            "Socket",
+            {
+                "--sessions": ("MaxConnections", margin),
+                "--sessions-per-source": ("MaxConnectionsPerSource", per_source),
+            },
+        ),
+    )
 
 
 def limit(given: Given, host: Host, output: Output) -> int:
     """Set limits: all that are given, or none where one of them is no limit."""
+    name = given.options.get("--application")
+    units = owned.units(name or "")
     wanted = [
         (one, _parsed(given, one.settings), _parsed(given, one.variables))
-        for one in TARGETS
+        for one in (*targets(units), *((SERVER,) if name is None else ()))
     ]
     wanted = [one for one in wanted if one[1] or one[2]]
     if not wanted:
         raise Failure(os.EX_USAGE, "nothing to set; --help lists the limits")
     systemd.need(host)
-    installed(systemd.SAMPLE, systemd.SOCKET)
+    owned.need(host, name)
+    installed(units.sample, units.socket)
     for target, settings, variables in wanted:
         _keep(host, target, "--runtime" in given, settings, variables)
         for name, value in (settings | variables).items():

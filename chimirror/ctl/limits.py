@@ -6,9 +6,8 @@ import time
 from collections import Counter
 
 from chimirror import envfile, units
-from chimirror.ctl import limit, processes, sources, systemd, table
+from chimirror.ctl import limit, owned, processes, sources, systemd, table
 from chimirror.ctl.cgroups import Trees
-from chimirror.ctl.host import SLICE
 from chimirror.ctl.table import Column
 
 TYPE_CHECKING = False
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
 
     from chimirror.ctl.host import Host
     from chimirror.ctl.live import Live
+    from chimirror.ctl.owned import Units
     from chimirror.ctl.table import Output
     from chimirror.ctl.usage import Given
 
@@ -85,16 +85,22 @@ def limits(
     pause: Callable[[float], None] = time.sleep,
 ) -> int:
     """A table of the limits of the units."""
+    name = given.options.get("--application")
+    units = owned.units(name or "")
     systemd.need(host)
-    limit.installed(systemd.SAMPLE, systemd.SOCKET)
+    owned.need(host, name)
+    limit.installed(units.sample, units.socket)
     found = sources.gather(host)
     status = found.complain()
-    (server,) = systemd.properties([systemd.SERVER], OF_SERVER)
-    pid = int(server["MainPID"])
-    now_used = used(host, [one for one in found.sessions if one.unit])
-    now_used["cpu-quota"] = cores(Trees(host), pause)
-    now_used |= used_of_server([one for one in found.sessions if one.server == pid > 0])
-    held = holding() | of_server(server, processes.words(host.proc, pid))
+    now_used = used(host, units, found.sessions)
+    now_used["cpu-quota"] = cores(Trees(host), units.group, pause)
+    held = holding(units)
+    if name is None:
+        (server,) = systemd.properties([systemd.SERVER], OF_SERVER)
+        pid = int(server["MainPID"])
+        served = [one for one in found.sessions if one.server == pid > 0]
+        now_used |= used_of_server(served)
+        held |= of_server(server, processes.words(host.proc, pid))
     rows: list[Row] = [
         {"limit": name, "value": value, "used": now_used[name], "set": origin}
         for name, (value, origin) in held.items()
@@ -120,14 +126,14 @@ def _said(name: str, value: object) -> object:
     return value
 
 
-def holding() -> dict[str, tuple[float | None, str]]:
+def holding(units: Units) -> dict[str, tuple[float | None, str]]:
     """The value of each limit (None: no limit), and where it was set.
 
     Those of the server are not among them.
     """
-    (of_slice,) = systemd.properties([SLICE], OF_SLICE)
-    (template,) = systemd.properties([systemd.SAMPLE], OF_TEMPLATE)
-    (socket,) = systemd.properties([systemd.SOCKET], OF_SOCKET)
+    (of_slice,) = systemd.properties([units.slice], OF_SLICE)
+    (template,) = systemd.properties([units.sample], OF_TEMPLATE)
+    (socket,) = systemd.properties([units.socket], OF_SOCKET)
     found = {
         "memory-max": _property(of_slice, "MemoryMax"),
         "tasks-max": _property(of_slice, "TasksMax"),
@@ -216,10 +222,10 @@ def _value(text: str) -> float | None:
         return None
 
 
-def used(host: Host, sessions: list[Live]) -> dict[str, float | None]:
+def used(host: Host, units: Units, found: list[Live]) -> dict[str, float | None]:
     """What units use of each limit at this moment."""
-    trees = Trees(host)
-    whole = trees.usage(SLICE)
+    whole = Trees(host).usage(units.group)
+    sessions = [one for one in found if units.has(one.unit)]
     return {
         "memory-max": whole.memory,
         "tasks-max": whole.tasks,
@@ -232,11 +238,11 @@ def used(host: Host, sessions: list[Live]) -> dict[str, float | None]:
     }
 
 
-def cores(trees: Trees, pause: Callable[[float], None]) -> float | None:
+def cores(trees: Trees, group: str, pause: Callable[[float], None]) -> float | None:
     """How much CPU time units use, as a share of the time that it is looked at."""
-    began, before = time.monotonic(), trees.usage(SLICE).cpu
+    began, before = time.monotonic(), trees.usage(group).cpu
     pause(SAMPLE)
-    passed, after = time.monotonic() - began, trees.usage(SLICE).cpu
+    passed, after = time.monotonic() - began, trees.usage(group).cpu
     if before is None or after is None:
         return None
     return round((after - before) / passed, 3)

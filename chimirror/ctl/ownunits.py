@@ -1,8 +1,8 @@
 """An application with units of its own: a socket, a template and a slice.
 
 They are copies of the shipped ones, and what is different stands in drop-ins beside
-them; systemd.unit(5). All of it is taken away again, and nothing else: what an operator
-has set with `systemctl edit` stays.
+them; systemd.unit(5). All of it is taken away again, with the limits that were set by
+`chimirror-ctl limit`, and nothing else: what an operator has edited stays.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import re
 
-from chimirror.ctl import limit, systemd
+from chimirror.ctl import limit, owned, systemd
+from chimirror.ctl.dropins import DropIn
 from chimirror.ctl.failure import Failure
 from chimirror.ctl.finding import DOUBTFUL, GOOD, Finding
 from chimirror.ctl.host import SLICE
@@ -22,17 +23,11 @@ if TYPE_CHECKING:
 
     from chimirror.ctl.host import Host
 
-MARK = "# Copied by chimirror-ctl(1), add, from a unit that comes with chimirror.\n"
 DROP_IN = "10-own"
 # A dash parts the names of slices that lie in one another: none at the end, or twice.
 SLICED = re.compile(r"[A-Za-z0-9_.]+(-[A-Za-z0-9_.]+)*")
-OURS = re.compile(r"chimirror-(.+)\.socket")
-# Where each is copied from.
-MODELS = {
-    "chimirror-{}.socket": systemd.SOCKET,
-    "chimirror-{}@.service": systemd.SAMPLE,
-    "chimirror-{}.slice": SLICE,
-}
+# What they are copied from, in the order of owned.Units.
+MODELS = (systemd.SOCKET, systemd.SAMPLE, SLICE)
 
 
 def write(
@@ -54,12 +49,12 @@ def write(
         raise Failure(os.EX_USAGE, text)
     systemd.need(host)
     limit.installed(systemd.SOCKET, systemd.SAMPLE)
-    socket, template, slice_ = (unit.format(name) for unit in MODELS)
+    socket, template, slice_ = owned.units(name)
     (found,) = systemd.properties([socket], ["LoadState"])
     if found["LoadState"] != "not-found":
         text = f"there is {socket} already; chimirror-ctl remove {name} takes it away"
         raise Failure(os.EX_CANTCREAT, text)
-    place = place_of(host)
+    place = owned.place(host)
     env = f"{place}/{template}.d/{DROP_IN}.env"
     texts = {
         **_copies(name),
@@ -78,11 +73,6 @@ def write(
     systemd.systemctl("daemon-reload")
     told = [f"{place}/{unit}: written" for unit in (socket, template, slice_)]
     return [*told, f"now: systemctl enable --now {socket}"]
-
-
-def place_of(host: Host) -> str:
-    """Where an operator's units are."""
-    return f"{host.etc}/systemd/system"
 
 
 def _put(path: str, text: str) -> None:
@@ -104,7 +94,8 @@ def _listen(where: str) -> str:
 
 
 def _copies(name: str) -> dict[str, str]:
-    return {unit.format(name): MARK + _model(of) for unit, of in MODELS.items()}
+    pairs = zip(owned.units(name), MODELS, strict=True)
+    return {unit: owned.MARK + _model(of) for unit, of in pairs}
 
 
 def _model(unit: str) -> str:
@@ -166,18 +157,18 @@ def _quoted(text: str) -> str:
 def remove(host: Host, name: str) -> list[str]:
     """Take the units of an application away; what there is to tell, if there are any.
 
-    Their sessions end, as 1001 drain.
+    Their sessions end, as 1001 drain, and limits that were set for them go.
     """
-    place = place_of(host)
-    units = [unit.format(name) for unit in MODELS]
-    socket, _, slice_ = units
-    if name not in _names(host):
+    place, units = owned.place(host), owned.units(name)
+    if name not in owned.names(host):
         return []
     if host.booted:
-        systemd.attempt("systemctl", "disable", "--now", socket)
-        systemd.attempt("systemctl", "stop", slice_)
+        systemd.attempt("systemctl", "disable", "--now", units.socket)
+        systemd.attempt("systemctl", "stop", units.slice)
     told = []
     for unit in units:
+        for runtime in (True, False):
+            DropIn(host, unit, "", runtime=runtime).remove()
         for path in (f"{unit}.d/{DROP_IN}.conf", f"{unit}.d/{DROP_IN}.env", unit):
             _unlink(f"{place}/{path}")
         try:
@@ -198,28 +189,10 @@ def _unlink(path: str) -> None:
         pass
 
 
-def _names(host: Host) -> list[str]:
-    """The applications that have units of their own."""
-    try:
-        files = os.listdir(place_of(host))
-    except OSError:
-        return []
-    found = (OURS.fullmatch(file) for file in sorted(files))
-    names = [one[1] for one in found if one]
-    return [
-        name for name in names if _is_ours(f"{place_of(host)}/chimirror-{name}.socket")
-    ]
-
-
-def _is_ours(path: str) -> bool:
-    with open(path, encoding="utf-8", errors="replace") as file:
-        return file.readline() == MARK
-
-
 def review(host: Host) -> Iterator[Finding]:
     """Whether the copies are of what is installed now."""
-    place = place_of(host)
-    for name in _names(host):
+    place = owned.place(host)
+    for name in owned.names(host):
         about = f"application {name}"
         stale = [
             unit

@@ -72,8 +72,9 @@ Options:
                                out, cpu, memory or tasks. [default: age]
   --peer PEER                  sessions, history: of this address or network, or
                                with this text in their peer.
-  --application TEXT           sessions, history: with this text in their
-                               application or command.
+  --application TEXT           sessions, history, limits, limit: sessions with this
+                               text in their application or command; limits of the
+                               application of this name, with units of its own.
   --older TIME                 sessions: at least this old.
   --younger TIME               sessions: at most this old.
   --follow, -f                 log: go on with what is logged from now on.
@@ -137,8 +138,8 @@ VERBS = {
     "pause": (),
     "resume": (),
     "call": (),
-    "limits": ("--json",),
-    "limit": (*LIMITS, "--runtime"),
+    "limits": ("--json", "--application"),
+    "limit": (*LIMITS, "--runtime", "--application"),
     "drain": ("--now",),
     "check": ("--json", "--apps"),
     "manifest": ("--apps", "--url"),

@@ -35,7 +35,8 @@ _chimirror_ctl() {
     case $verb in
         '') options="$verbs --help --version" ;;
         sessions) options='--json --watch --sort --peer --application --older --younger' ;;
-        show | limits) options='--json' ;;
+        show) options='--json' ;;
+        limits) options='--json --application' ;;
         check) options='--json --apps' ;;
         log) options='--follow -f' ;;
         history) options='--json --since --lines --peer --application' ;;
@@ -43,7 +44,7 @@ _chimirror_ctl() {
         limit)
             options='--memory-max --tasks-max --cpu-quota --session-memory-max
                 --session-tasks-max --session-timeout --sessions --sessions-per-source
-                --runtime'
+                --runtime --application'
             ;;
         drain) options='--now' ;;
         manifest) options='--apps --url' ;;
