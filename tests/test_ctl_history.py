@@ -67,7 +67,8 @@ def end(number: int, seconds: int, reason: str = "exit 0") -> Record:
 def ends(
     records: list[Record], live: set[str] | None, told: Log | None = None
 ) -> list[dict[str, object]]:
-    return list(history.ends(reversed(records), live, told or Log()))
+    found = history.Ends(live, told or Log())
+    return [row for row in map(found.row, reversed(records)) if row]
 
 
 def test_an_end_is_a_row() -> None:
@@ -184,7 +185,8 @@ def test_sums() -> None:
             "CHIMIRROR_SUPPRESSED": "40",
         },
     ]
-    totals, causes = history.tally(records)
+    alive = history.Ends(set(), Log())
+    totals, causes = history.tally(reversed(records), alive)
     assert (totals["started"], totals["ended"], totals["failed"]) == (3, 3, 2)
     assert (totals["bytes_in"], totals["messages_out"]) == (30, 6)
     assert totals["refused"] == 42
@@ -195,6 +197,17 @@ def test_sums() -> None:
         ("refused", "max-sessions"): 2,
         ("refused", "not recorded one by one"): 40,
     }
+
+
+def test_lost_ones_have_ended_and_failed() -> None:
+    records = [start(1, 1), start(2, 2), start(3, 3), end(3, 4)]
+    told = Log({WHEN: "8000000", **KILLED}, {WHEN: "8000001", "UNIT_RESULT": "signal"})
+    totals, causes = history.tally(reversed(records), history.Ends({identity(2)}, told))
+    assert (totals["started"], totals["ended"], totals["failed"]) == (3, 2, 1)
+    assert (totals["bytes_in"], totals["messages_out"]) == (10, 2)
+    assert causes == {("ended", "exit 0"): 1, ("ended", "lost: signal"): 1}
+    totals, _ = history.tally(reversed(records), history.Ends(None, told))
+    assert totals["ended"] == 1  # who lives is not known, so that nobody is lost
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -66,10 +67,14 @@ def told(machine: Machine, *words: str) -> Any:
 
 
 def past(machine: Machine, session: str) -> tuple[str, str]:
-    """Exit and reason of a session, as history has them."""
+    """Exit and reason of a session, as history has them, and stats counts them."""
     machine.do("journalctl", "--sync")
-    (row,) = [one for one in told(machine, "history") if one["id"] == session]
+    rows = told(machine, "history", "--since", "1h")
+    (row,) = [one for one in rows if one["id"] == session]
     assert row["duration"] > 0
+    causes = told(machine, "stats")["causes"]
+    ends = {one["cause"]: one["count"] for one in causes if one["kind"] == "ended"}
+    assert ends == Counter(one["reason"] for one in rows)
     return row["exit"], row["reason"]
 
 

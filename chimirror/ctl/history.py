@@ -13,14 +13,14 @@ from datetime import datetime
 from chimirror.ctl import listing, sources, table, when
 from chimirror.ctl.failure import Failure
 from chimirror.ctl.journal import INVOCATION, PID, SESSION, WHEN, Journal
-from chimirror.ctl.lost import Inquest
+from chimirror.ctl.lost import LOST, Inquest
 from chimirror.ctl.table import Column
 from chimirror.system.records import REFUSED, SESSION_ENDED, SESSION_STARTED
 from chimirror.units import count
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from chimirror.ctl.host import Host
     from chimirror.ctl.journal import Record
@@ -55,11 +55,9 @@ def history(given: Given, host: Host, output: Output) -> int:
     wanted = (listing.peers(given), listing.applications(given))
     rows: list[Row] = []
     with Journal(host) as log, Journal(host) as other:
-        found = sources.gather(host)
-        hidden = bool(found.denied or found.silent)
-        live = None if hidden else {one.id for one in found.sessions}
-        for row in ends(log.backwards(KINDS, FIELDS, since), live, other):
-            if all(test(row) for test in wanted):
+        ends = Ends(sources.gather(host).known(), other)
+        for row in map(ends.row, log.backwards(KINDS, FIELDS, since)):
+            if row and all(test(row) for test in wanted):
                 rows.append(row)
             if len(rows) == most:
                 break
@@ -91,26 +89,33 @@ def _bounds(given: Given) -> tuple[int, int | None]:
     return (when.since(since, now) if since is not None else 0), most
 
 
-def ends(
-    records: Iterable[Record], live: set[str] | None, log: Journal
-) -> Iterator[Row]:
-    """The ends that starts and ends make, the newest first.
+class Ends:
+    """The ends that records tell of, and those that nobody was left to record.
 
     Args:
-        records: of KINDS, the newest first: an end is seen before its start.
         live: sessions whose end is still to come; None if we do not know all of them.
         log: where to look for how those ended that could not say.
     """
-    over = set(live or ())
-    inquest = Inquest(log)
-    for record in records:
+
+    def __init__(self, live: set[str] | None, log: Journal) -> None:
+        self._all_known = live is not None
+        self._over = set(live or ())
+        self._inquest = Inquest(log)
+
+    def row(self, record: Record) -> Row | None:
+        """The end of a session that a record tells of, if it does.
+
+        Args:
+            record: of KINDS; the newest come first: an end is seen before its start.
+        """
         identity = record.get(SESSION, "")
         if record.get("MESSAGE_ID") == SESSION_ENDED:
-            over.add(identity)
-            yield _row(record)
-        elif live is not None and identity not in over:
-            over.add(identity)
-            yield _row(record) | inquest.end(record)
+            self._over.add(identity)
+            return _row(record)
+        if not self._all_known or identity in self._over:
+            return None
+        self._over.add(identity)
+        return _row(record) | self._inquest.end(record)
 
 
 def _row(record: Record) -> Row:
@@ -149,23 +154,28 @@ CAUSES = (
 )
 COUNTED = (
     "MESSAGE_ID",
+    SESSION,
+    PID,
+    INVOCATION,
     "CHIMIRROR_REASON",
     "CHIMIRROR_CAUSE",
     "CHIMIRROR_SUPPRESSED",
     *(f"CHIMIRROR_{name}" for name in COUNTS[:4]),
 )
+CARRIED = tuple(name.lower() for name in COUNTS[:4])
+FAILED = ("exit ", "signal ", "error", "out of", LOST)
 
 
 def stats(given: Given, host: Host, output: Output) -> int:
     """Totals and causes since some time."""
     now = datetime.now().astimezone()
     since = when.since(given.options.get("--since", "1h"), now)
-    with Journal(host) as log:
-        kinds = (*KINDS, REFUSED)
-        totals, causes = tally(log.backwards(kinds, COUNTED, since))
+    with Journal(host) as log, Journal(host) as other:
+        found = sources.gather(host)
+        status = found.complain()
+        records = log.backwards((*KINDS, REFUSED), COUNTED, since)
+        totals, causes = tally(records, Ends(found.known(), other))
     minutes = max(now.timestamp() - since / 1e6, 1) / 60
-    found = sources.gather(host)
-    status = found.complain()
     totals |= {"since": since, "live": len(found.sessions)}
     totals["rate"] = round(totals["started"] / minutes, 3)
     rows: list[Row] = [
@@ -182,36 +192,41 @@ def stats(given: Given, host: Host, output: Output) -> int:
 
 
 def tally(
-    records: Iterable[Record],
+    records: Iterable[Record], ends: Ends
 ) -> tuple[dict[str, float], Counter[tuple[str, str]]]:
     """Sums, and how often each cause of a refusal and each reason of an end."""
     totals: dict[str, float] = dict.fromkeys((one.name for one in TOTALS), 0)
     causes: Counter[tuple[str, str]] = Counter()
     for record in records:
         kind = record.get("MESSAGE_ID")
-        if kind == SESSION_STARTED:
-            totals["started"] += 1
-        elif kind == REFUSED:
-            suppressed = record.get("CHIMIRROR_SUPPRESSED", "")
-            causes["refused", record.get("CHIMIRROR_CAUSE", "")] += 1
-            totals["refused"] += 1
-            if suppressed.isdigit():
-                # Of which causes these were, nobody wrote down.
-                causes["refused", "not recorded one by one"] += int(suppressed)
-                totals["refused"] += int(suppressed)
-        else:
-            _add_end(record, totals, causes)
+        if kind == REFUSED:
+            _add_refusal(record, totals, causes)
+            continue
+        totals["started"] += kind == SESSION_STARTED
+        if row := ends.row(record):
+            _add_end(row, totals, causes)
     return totals, causes
 
 
-def _add_end(
+def _add_refusal(
     record: Record, totals: dict[str, float], causes: Counter[tuple[str, str]]
 ) -> None:
-    reason = record.get("CHIMIRROR_REASON", "")
+    suppressed = record.get("CHIMIRROR_SUPPRESSED", "")
+    causes["refused", record.get("CHIMIRROR_CAUSE", "")] += 1
+    totals["refused"] += 1
+    if suppressed.isdigit():
+        # Of which causes these were, nobody wrote down.
+        causes["refused", "not recorded one by one"] += int(suppressed)
+        totals["refused"] += int(suppressed)
+
+
+def _add_end(
+    row: Row, totals: dict[str, float], causes: Counter[tuple[str, str]]
+) -> None:
+    reason = str(row["reason"])
     totals["ended"] += 1
-    totals["failed"] += reason.startswith(("exit ", "signal ", "error", "out of"))
-    totals["failed"] -= reason == "exit 0"
+    totals["failed"] += reason.startswith(FAILED) and reason != "exit 0"
     causes["ended", reason] += 1
-    for name in COUNTS[:4]:
-        text = record.get(f"CHIMIRROR_{name}", "")
-        totals[name.lower()] += int(text) if text.isdigit() else 0
+    for name in CARRIED:
+        number = row[name]
+        totals[name] += number if isinstance(number, int) else 0

@@ -47,6 +47,11 @@ class Found(NamedTuple):
     denied: list[str]
     silent: list[str]
 
+    def known(self) -> set[str] | None:
+        """The ids of all live sessions; None where some may be missing."""
+        hidden = self.denied or self.silent
+        return None if hidden else {one.id for one in self.sessions}
+
     def complain(self) -> int:
         """Tell what is missing; the exit status for it.
 
