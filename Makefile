@@ -37,7 +37,7 @@ demo: $(VENV)/.demo
 	@echo
 	@echo '    $(CURDIR)/$(BIN)/chimirror-connect ws://127.0.0.1:30747/animals'
 	@echo
-	@exec $(BIN)/chimirror-server --console --apps examples
+	@PATH="$(CURDIR)/$(BIN):$$PATH" exec chimirror-server --console --apps examples
 
 test: $(VENV)/.test $(VENV)/npm
 	@.ci/packages $(TOOLS)
@@ -74,7 +74,7 @@ $(VENV)/.python:
 # The demo runs what stands in the tree, as it was when pip last saw it.
 $(VENV)/.demo: $(VENV)/.python pyproject.toml $(shell find chimirror -type f ! -name '*.pyc')
 	@echo 'installing into $(VENV)'
-	@$(PIP) install .
+	@$(PIP) install '.[examples]'
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.python pyproject.toml

@@ -33,7 +33,7 @@ WINDOW = 16 + LONGEST_NAME  # bytes of a head: method, a NAME and what ends it
 TICK = 50_000_000
 NO_APPLICATION = {
     "status": 404,
-    "text": "there is no application of this name here",
+    "text": "there is no application of this name here; see /.well-known/chimirror",
     "cause": "no-application",
 }
 BAD_FILE = {

@@ -9,9 +9,9 @@ The initial entries come from the file that $VAULT names, lines of KEY=VALUE; th
 read once, while this module is imported. What a client sets is its own, and is gone
 when it goes.
 
-    chimirror-server --env VAULT=entries --preload vault:main
-    chimirror-zygote --socket /run/vault --env VAULT=entries vault:main
-    chimirror-server --env VAULT=entries -- python3 vault.py
+    chimirror-server --env VAULT=FILE --preload vault:main
+    chimirror-zygote --socket /run/vault --env VAULT=FILE vault:main
+    chimirror-server --env VAULT=FILE -- python3 vault.py
 """
 
 from __future__ import annotations

@@ -17,8 +17,8 @@ from launch import Service, server
 from peers import Closed, Peer, stdin
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
-# What it takes is not here to be a service by itself.
-APART = {"vault", "vault_client"}
+# Clients, and no applications.
+APART = {"vault_client"}
 ANOTHER = b"Shall we play again?"
 LINE = "2026-11-21 10:30:00 status installed chimirror:all 1.0"
 
@@ -122,6 +122,13 @@ def test_tally(service: Service) -> None:
     assert (sums["count"], sums["least"], sums["most"]) == (3, -1, 4.5)
     assert sums["mean"] == pytest.approx(6.5 / 3)
     assert told(wrong) == {"error": "not a number: three"}
+
+
+def test_vault(service: Service) -> None:
+    asked = '["set","mail","my secret"]', "get mail", "get nothing", "keyset", "dance"
+    *kept, wrong = map(told, answers(service, "vault", *asked))
+    assert kept == [True, "my secret", None, ["mail"]]
+    assert "error" in wrong
 
 
 def test_repl(service: Service) -> None:

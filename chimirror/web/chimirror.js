@@ -630,7 +630,9 @@ class Latest {
   }
 }
 
-const WANTING = "this framing or so many sessions";
+const OTHERWISE =
+  "there is no such application or framing, no room, or the program cannot be started: " +
+  "the server's log says which";
 
 /** Why no connection came about, as far as that can be found out. */
 class Inquiry {
@@ -662,8 +664,8 @@ class Inquiry {
       return `the page's Content-Security-Policy has no connect-src for ${host}`;
     }
     if (own && own !== origin) {
-      const more = `it does not serve pages of ${own} (--origin), ${WANTING}`;
-      return `no connection to ${host}: nothing listens there, or ${more}`;
+      const more = `it does not serve pages of ${own} (--origin), or ${OTHERWISE}`;
+      return `no connection to ${host}: nothing listens there, ${more}`;
     }
     try {
       const signal = AbortSignal.timeout(PATIENCE);
@@ -677,7 +679,7 @@ class Inquiry {
     } catch {
       return `nothing that can be reached answers at ${host}`;
     }
-    return `${host} answers, but starts no session: it does not serve ${WANTING}`;
+    return `${host} answers, but starts no session: ${OTHERWISE}`;
   }
 }
 
