@@ -1,6 +1,6 @@
 """Clients that know nothing of chimirror speak each framing: Node's, and websockets'.
 
-The command line of websockets offers no subprotocol: it gets the server's first.
+Who offers no subprotocol, as the command line of websockets, gets the server's first.
 """
 
 from __future__ import annotations
@@ -56,16 +56,33 @@ def read(messages: list[str]) -> list[object]:
     ]
 
 
+def test_the_version_of_node() -> None:
+    """The one that has a WebSocket, wherever another one is in PATH."""
+    said = subprocess.run([NODE, "--version"], capture_output=True, text=True).stdout
+    assert int(said.removeprefix("v").partition(".")[0]) >= 22
+
+
+OFFERS = {
+    "own": ("unknown,chimirror.{}.v1", "chimirror.{}.v1"),
+    "none": ("", ""),
+    "foreign": ("theirs", "theirs"),
+}
+
+
+@pytest.mark.parametrize("offer", OFFERS)
 @pytest.mark.parametrize("framing", SPOKEN)
-def test_node(framing: str, tmp_path: Path) -> None:
+def test_node(framing: str, offer: str, tmp_path: Path) -> None:
     talk = SPOKEN[framing]
-    with server(tmp_path, talk.command, "--framing", framing) as service:
-        name = f"chimirror.{framing}.v1"
+    offered, chosen = (each.format(framing) for each in OFFERS[offer])
+    others = [name for name in SPOKEN if name != framing]
+    options = ["--framing", ",".join([framing, *others])]
+    options += ["--subprotocol", f"theirs={framing}"]
+    with server(tmp_path, talk.command, *options) as service:
         address = f"ws://127.0.0.1:{service.port}/"
-        argv = [str(NODE), str(CASES / "builtin.js"), address, name, talk.sent]
+        argv = [str(NODE), str(CASES / "builtin.js"), address, offered, talk.sent]
         done = subprocess.run(argv, capture_output=True, text=True)
     *messages, end = done.stdout.splitlines()
-    assert (end, done.stderr) == (f"{name} 1000 exit 0", "")
+    assert (end, done.stderr) == (f"{chosen} 1000 exit 0", "")
     assert read(messages) == talk.told
 
 

@@ -53,9 +53,28 @@ def test_every_framing(connect: Connect, tmp_path: Path) -> None:
         connect(where(service), framing="lsp") as session,
     ):
         session.send(value)
-        (found,) = [session.receive()]
-        assert found is not None
-        assert json.loads(found.data) == value
+        assert json.loads(next(session.stdout.lines())) == value
+    body = "{\r\n}"
+    command = ["printf", f"Content-Length: {len(body)}\\r\\n\\r\\n{body}"]
+    with (
+        launch.server(tmp_path, command, *options) as service,
+        connect(where(service), framing="lsp") as session,
+    ):
+        assert list(session.stdout.lines()) == ["{  }"]
+
+
+@pytest.mark.parametrize("framing", ["json", "stdio", "lines", "lsp"])
+def test_a_foreign_name_of_a_framing(
+    connect: Connect, framing: str, tmp_path: Path
+) -> None:
+    """Whatever it is called, and whichever is the server's first."""
+    options = ("--framing", "json,lines,lsp,stdio", "--subprotocol", f"x={framing}")
+    with (
+        launch.server(tmp_path, ["cat"], *options) as service,
+        connect(where(service), framing=framing, subprotocol="x") as session,
+    ):
+        session.send("12" if framing == "lines" else "12\n")
+        assert "12" in next(session.stdout.lines())
 
 
 def test_signals_reach_the_process(connect: Connect, tmp_path: Path) -> None:

@@ -90,7 +90,6 @@ class Lines(Framing):
 
     name = "lines"
     subprotocol = "chimirror.lines.v1"
-    _end = b"\n"
 
     def messages(self, data: object) -> Iterator[bytes]:
         if not isinstance(data, str):
@@ -104,18 +103,24 @@ class Lines(Framing):
             message.decode()
         except UnicodeDecodeError:
             raise stdio.Violation(1007, "a message is not UTF-8") from None
-        return Output("stdout", message + self._end)
+        return Output("stdout", message + b"\n")
 
 
 class Lsp(Lines):
-    """Any JSON value, as one message of a language server, in; one such out."""
+    """Any JSON value, as one message of a language server, in; one such out, a line."""
 
     name = "lsp"
     subprotocol = "chimirror.lsp.v1"
-    _end = b""
 
     def messages(self, data: object) -> Iterator[bytes]:
         return iter((_json(data),))
+
+    def decode(self, message: bytes) -> stdio.Event | None:
+        # Line breaks of a JSON text stand between its tokens.
+        return super().decode(message.translate(_FOLDED))
+
+
+_FOLDED = bytes.maketrans(b"\r\n", b"  ")
 
 
 def _json(value: object) -> bytes:
