@@ -72,6 +72,41 @@ def test_stale_files_go(tmp_path: Path) -> None:
     assert not file.exists()
 
 
+def test_a_file_of_a_bridge_that_died_before_it_wrote_goes(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    left = machine.write(f"runtime/sessions/{identity(1)}", "")
+    control = machine.write(f"runtime/sessions/{identity(1)}.control", "")
+    kept = machine.write(f"runtime/sessions/{identity(2)}", "")
+    machine.process(102)
+    (machine.directory / "proc/102/fd").mkdir()
+    (machine.directory / "proc/102/fd/5").symlink_to(kept)
+    (machine.directory / "proc/102/fd/6").symlink_to(tmp_path / "closed")
+    machine.process(103)  # just going: its descriptors are closed
+    os.mkfifo(machine.runtime / "sessions" / identity(3))
+    assert not sources.gather(machine.host).sessions
+    assert not left.exists()
+    assert not control.exists()
+    assert kept.exists()
+    assert (machine.runtime / "sessions" / identity(3)).exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_a_file_that_somebody_may_have_open_stays(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    kept = machine.write(f"runtime/sessions/{identity(1)}", "")
+    machine.process(102)
+    (machine.directory / "proc/102/fd").mkdir(0o700)
+    for directory in (tmp_path, *tmp_path.parents[:2]):
+        directory.chmod(0o755)
+    (machine.runtime / "sessions").chmod(0o777)
+    os.seteuid(65534)
+    try:
+        assert not sources.gather(machine.host).sessions
+    finally:
+        os.seteuid(0)
+    assert kept.exists()
+
+
 def test_files_that_are_not_believed_stay(tmp_path: Path) -> None:
     """Somebody has put them there: another program, another user, another id."""
     machine = Machine(tmp_path)

@@ -137,6 +137,26 @@ def test_the_next_of_its_number_takes_away_what_a_bridge_left(machine: Machine) 
             assert status(left).exists()
 
 
+def test_a_bridge_that_has_written_nothing(machine: Machine) -> None:
+    """Its file stays while it lives, and goes when it has been killed."""
+    machine.configure(CAT)
+    with ExitStack() as stack:
+        open_session(machine, stack)
+        (unit,) = machine.sessions()
+        session = invocation(machine, unit)
+        file = machine.path(f"/run/chimirror/sessions/{session}")
+        until(lambda: file.exists() and file.stat().st_size > 0, "its status")
+        os.truncate(file, 0)  # as between its making and the first writing
+        (one,) = told(machine, "sessions")
+        assert (one["id"], one["state"]) == (session, "unknown")
+        assert file.exists()
+        kill(main_process(machine, unit))
+        until(lambda: not machine.sessions(), "its unit is gone")
+        assert told(machine, "sessions") == []
+        assert not file.exists()
+        assert not file.with_suffix(".control").exists()
+
+
 # chimirror-server.service
 
 

@@ -75,6 +75,30 @@ def is_ours(proc: str, pid: int, uid: int) -> bool:
     return owner == uid and b"chimirror" in read(f"{proc}/{pid}/cmdline")
 
 
+def files(proc: str) -> set[tuple[int, int]] | None:
+    """Device and inode of what chimirror's processes have open.
+
+    None where we may not look at all of them.
+    """
+    found = set()
+    for name in filter(str.isdigit, os.listdir(proc)):
+        if b"chimirror" not in read(f"{proc}/{name}/cmdline"):
+            continue
+        try:
+            numbers = os.listdir(f"{proc}/{name}/fd")
+        except PermissionError:
+            return None
+        except OSError:
+            continue  # it has gone
+        for fd in numbers:
+            try:
+                status = os.stat(f"{proc}/{name}/fd/{fd}")
+            except OSError:
+                continue  # it has been closed
+            found.add((status.st_dev, status.st_ino))
+    return found
+
+
 def words(proc: str, pid: int) -> list[str]:
     """The command line; nothing of a process that has gone."""
     text = read(f"{proc}/{pid}/cmdline").decode("utf-8", "backslashreplace")

@@ -79,7 +79,10 @@ def gather(host: Host) -> Found:
     """All live sessions, with what they use."""
     found = Found([], [], [])
     trees = Trees(host)
-    files = [told for place in host.places for told in _files(place, found)]
+    mute: list[str] = []
+    files = [told for place in host.places for told in _files(place, found, mute)]
+    if mute:
+        _tidy(host, mute)
     # After the files: what has begun since is found here, and is not taken for dead.
     units = _units(host, trees)
     for path, one in files:
@@ -96,8 +99,8 @@ def gather(host: Host) -> Found:
 # Bridges
 
 
-def _files(runtime: str, found: Found) -> Iterator[tuple[str, Live]]:
-    """The status files, and what they say."""
+def _files(runtime: str, found: Found, mute: list[str]) -> Iterator[tuple[str, Live]]:
+    """The status files, and what they say; those that say nothing are told apart."""
     place = f"{runtime}/{SESSIONS}"
     try:
         names = os.listdir(place)
@@ -109,7 +112,9 @@ def _files(runtime: str, found: Found) -> Iterator[tuple[str, Live]]:
     for name in filter(IDENTITY.fullmatch, names):
         path = f"{place}/{name}"
         one = _read(path)
-        if one is not None and one.id == name:
+        if one is None:
+            mute.append(path)
+        elif one.id == name:
             yield path, one
 
 
@@ -156,6 +161,24 @@ def _plain(host: Host, path: str, one: Live) -> bool:
     except OSError:
         pass  # it has gone by itself, or is not ours to take away
     return False
+
+
+def _tidy(host: Host, mute: list[str]) -> None:
+    """Take away files of bridges that were killed before they had written anything.
+
+    A bridge has its file open from its making to its end.
+    """
+    held = processes.files(host.proc)
+    for path in mute:
+        try:
+            status = os.lstat(path)
+            if held is None or not S_ISREG(status.st_mode):
+                continue
+            if (status.st_dev, status.st_ino) not in held:
+                os.unlink(path)
+                os.unlink(runtime.control(path))
+        except OSError:
+            pass  # as above
 
 
 # Units
