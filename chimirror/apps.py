@@ -8,7 +8,7 @@ everything that is not the same for all of them. Knows no descriptor.
 from __future__ import annotations
 
 from chimirror import __version__
-from chimirror.system.child import NoProgram, Program
+from chimirror.system.child import Program
 from chimirror.wire.handshake import Policy
 from chimirror.wire.opening import Openings
 
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
 
         def all(self) -> Iterable[App]:
             """Those that can be used, by name."""
-
-        def program(self, name: str) -> Program:
-            """What to start; raises NoProgram."""
 
         def settle(self) -> None:
             """What can wait till a session is open."""
@@ -91,10 +88,11 @@ class App:
         self.missing = missing
         self.command = config.preload or " ".join(config.command)
         # Where nothing else is served, we are in its directory already.
-        directory = config.directory if config.apps is not None else None
+        found = config.apps is not None
+        directory = config.directory if found else None
         argv = config.command or (self.command,)
         wants = {"pty": config.pty, "control": config.control}
-        self.program = Program(name, argv, directory, **wants)
+        self.program = Program(argv, directory, **wants, found=found)
         self.environment = allowed(inherited, config)
         self.policy = make_policy(config, f"/{name}" if name else "", missing)
         keep = frozenset(config.pass_env)
@@ -127,12 +125,6 @@ class Single:
     def all(self) -> Iterable[App]:
         """See Apps."""
         return [self.unnamed]
-
-    def program(self, name: str) -> Program:
-        """See Apps."""
-        if name:
-            raise NoProgram("applications have no names here")
-        return self.unnamed.program
 
     def settle(self) -> None:
         """See Apps."""

@@ -14,7 +14,6 @@ from chimirror import appfile
 from chimirror.appfile import LONGEST_NAME, SUFFIX, BadFile
 from chimirror.apps import App
 from chimirror.options import Config, combined
-from chimirror.system.child import NoProgram
 from chimirror.system.lean import os
 
 TYPE_CHECKING = False
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from chimirror.appfile import Source
-    from chimirror.system.child import Program
 
     Signature = tuple[int, int, int, int]
 
@@ -84,14 +82,6 @@ class Directory:
             app = self.get(name)
             if app is not self.unnamed and app.missing is None:
                 yield app
-
-    def program(self, name: str) -> Program:
-        """See Apps."""
-        app = self.get(name)
-        self.settle()
-        if app.missing is not None:
-            raise NoProgram(app.missing.get("detail") or app.missing["text"])
-        return app.program
 
     def get(self, name: str) -> App:
         """The application of that name, or one that says in `missing` why not."""

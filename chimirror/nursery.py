@@ -17,7 +17,7 @@ import sys
 
 from chimirror import service
 from chimirror.system import capacity, children, errands, fds, prctl, warm
-from chimirror.system.child import Starter
+from chimirror.system.child import Program, Starter
 from chimirror.system.desk import StartingDesk
 from chimirror.system.link import Link
 from chimirror.system.loop import NEVER, Loop
@@ -27,7 +27,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from chimirror.apps import Apps
     from chimirror.options import Config
     from chimirror.system.child import Undertaker
     from chimirror.system.desk import Desk
@@ -67,6 +66,21 @@ def make_starter(
     return warm.Warm(loop, config.preload, function, undertaker)
 
 
+class WorkersDesk(StartingDesk):
+    """The desk for a worker of ours, which says what it has found in a file.
+
+    That may have changed since, and the worker has judged the request by what it was.
+    """
+
+    __slots__ = ()
+
+    def _asked(self, errand: errands.Start) -> Program:
+        if not errand.command:
+            return super()._asked(errand)
+        where, wants = errand.directory or None, (errand.pty, errand.control)
+        return Program(tuple(errand.command), where, pty=wants[0], control=wants[1])
+
+
 class Zygote:
     """The zygote of a server.
 
@@ -75,16 +89,16 @@ class Zygote:
     ms with 25,000), at every tick in which a session ends.
 
     Args:
-        served: what it starts, by name.
+        program: what it starts, where a worker does not say what it has found.
         control: to the supervisor, which hands us links; without it, and without
             links, there is nobody to work for.
     """
 
     def __init__(
-        self, config: Config, served: Apps, loop: Loop, control: socket.socket
+        self, config: Config, program: Program, loop: Loop, control: socket.socket
     ) -> None:
         self._config = config
-        self._served = served
+        self._program = program
         self._loop = loop
         self._desks: set[Desk] = set()
         self._over: dict[str, int] = {}  # sessions that the supervisor is to hear of
@@ -117,8 +131,7 @@ class Zygote:
         for fd in pipes:
             handle = socket.socket(fileno=fd)
             starter, grace = self._starter, self._config.kill_grace
-            programs = self._served.program
-            desk = StartingDesk(self._loop, self, handle, starter, grace, programs)
+            desk = WorkersDesk(self._loop, self, handle, starter, grace, self._program)
             self._desks.add(desk)
 
     def on_lost(self, link: Link) -> None:
@@ -180,10 +193,10 @@ def run(
     capacity.set_descriptor_limit(max(descriptors, DESCRIPTORS + 2 * workers))
     signal.pthread_sigmask(signal.SIG_SETMASK, SIGNALS)  # until they are handled
     loop = Loop()
-    served = service.applications(config, os.environ)
-    zygote = Zygote(config, served, loop, control)
+    served = service.applications(config, os.environ).unnamed
+    zygote = Zygote(config, served.program, loop, control)
     try:
-        starter = make_starter(loop, config, served.unnamed.environment, zygote)
+        starter = make_starter(loop, config, served.environment, zygote)
     except warm.CannotPreload as error:
         os.write(2, f"chimirror-server: --preload: {error}\n".encode())
         return os.EX_UNAVAILABLE

@@ -26,7 +26,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from chimirror.apps import Apps
+    from chimirror.apps import App
     from chimirror.options import Config
     from chimirror.system.child import Starter
     from chimirror.system.desk import Desk
@@ -51,7 +51,7 @@ class Guest(StartingDesk):
         loop, starter, served = lodge.loop, lodge.starter, lodge.served
         grace = lodge.config.kill_grace
         super().__init__(loop, lodge, handle, starter, grace, served.program)
-        self._base = served.unnamed.environment
+        self._base = served.environment
         self._trusted = trusted
         self._refused = False
 
@@ -125,7 +125,7 @@ class Lodge:
         config: Config,
         loop: Loop,
         starter: Starter,
-        served: Apps,
+        served: App,
         listeners: list[Listener],
     ) -> None:
         self.config = config
@@ -196,9 +196,9 @@ def main() -> None:
         fds.seal()
         if config.directory is not None:
             os.chdir(config.directory)
-        served = service.applications(config, os.environ)
+        served = service.applications(config, os.environ).unnamed
         loop = Loop()
-        starter = make_starter(loop, config, served.unnamed.environment)
+        starter = make_starter(loop, config, served.environment)
         Hints(loop, starter)
         lodge = Lodge(config, loop, starter, served, listeners)
         for listener in listeners:

@@ -68,7 +68,7 @@ class Client:
 
 
 def program(*argv: str) -> Program:
-    return Program("", argv)
+    return Program(argv)
 
 
 PLAY = program("sh", "-c", 'eval "$PLAY"')

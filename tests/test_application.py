@@ -34,7 +34,7 @@ from looping import Timer, Warp, fill, looping, subreaping, turn_until
 from settling import descendants
 
 PID = 4_000_000
-PROGRAM = Program("", ("program",))
+PROGRAM = Program(("program",))
 SLACK = 2 / TICKS
 
 
@@ -630,7 +630,7 @@ class Play:
         owner = Owner()
         application = Application(owner, self.loop, starter, graces, "session-2")
         environment = {"PATH": os.environ["PATH"], "CHIMIRROR_SESSION": "session-2"}
-        program = Program("", ("sh", "-c", script))
+        program = Program(("sh", "-c", script))
         application.start(program, environment, True)
         return application, owner
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -18,7 +19,7 @@ import launch
 from chimirror.system.records import SESSION_ENDED
 from launch import Bridge
 from peers import Closed, Peer, Reply, upgrade
-from settling import until
+from settling import stopped, until
 
 TELL = 'command = ["sh", "-c", "echo $SCRIPT_NAME:$PATH_INFO:$QUERY_STRING; {}"]\n'
 LINES = 'framing = "lines"\n'
@@ -147,6 +148,29 @@ def test_a_changed_file_counts_from_the_next_connection(
         assert served.ask("/one").status == 404
         write(directory, "one", 'command = ["echo", "new"]\n' + LINES)
         assert served.first("/one") == b"new"
+
+
+def test_what_was_judged_is_what_starts(directory: Path) -> None:
+    """The file changes after a worker has judged by it, and before the start."""
+    write(directory, "one", 'command = ["echo", "old"]\n' + LINES)
+    apps = ("--apps", str(directory), "--workers", "1")
+    with launch.server(directory.parent, [], *apps) as service, ExitStack() as stack:
+        (zygote,) = service.zygotes()
+        os.kill(zygote, signal.SIGSTOP)
+        until(lambda: zygote in stopped(), "the zygote holds still")
+        peer = stack.enter_context(Peer(service.connect()))
+        peer.send_raw(upgrade("/one", "lines", ()))
+        with Peer(service.connect()) as later:  # by the same worker, and after it
+            later.send_raw(upgrade("/none", "lines", ()))
+            assert later.refusal().status == 404
+        text = 'command = ["echo", "new"]\nframing = "json"\n'
+        write(directory, "one", text)
+        os.kill(zygote, signal.SIGCONT)
+        assert peer.head().status == 101
+        assert peer.receive() == b"old"
+        late = stack.enter_context(Peer(service.connect()))
+        assert late.open("/one", framing="json").status == 101
+        assert late.output(4) == b"new\n"
 
 
 @WAYS

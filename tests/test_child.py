@@ -133,7 +133,7 @@ ask = "for n in 0 1 2 3; do (readlink /proc/$$/fd/$n >&9); done"
 for order in permutations((3, 4, 5, 6)):
     pipes = dict(enumerate(order))
     os.set_inheritable(9, True)
-    os.waitpid(child._spawn(child.Program("", ("sh", "-c", ask)), os.environ, pipes), 0)
+    os.waitpid(child._spawn(child.Program(("sh", "-c", ask)), os.environ, pipes), 0)
     pid = os.fork()
     if not pid:
         warm._take_place(pipes)

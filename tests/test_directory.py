@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from chimirror import appfile, directory, options
 from chimirror.appfile import is_name
 from chimirror.directory import Directory, named
-from chimirror.system.child import NoProgram
 from chimirror.wire import http
 from peers import upgrade
 
@@ -247,20 +246,12 @@ def test_what_was_read_is_compiled_when_there_is_time(place: Place) -> None:
     assert os.listdir(place.path / ".compiled") == ["one"]
 
 
-# Programs, for whoever starts them
-
-
-def test_programs(place: Place) -> None:
-    place.write("one", 'command = ["a", "b"]\ndirectory = "/usr"\n')
-    program = place.served.program("one")
-    assert (program.name, program.argv) == ("one", ("a", "b"))
-    assert program.directory == "/usr"
-    for name in ("", "two", "../one", "one.toml"):
-        with pytest.raises(NoProgram, match="there is no application of this name"):
-            place.served.program(name)
-    place.write("bad", "x")
-    with pytest.raises(NoProgram, match=r"bad\.toml:1: not TOML"):
-        place.served.program("bad")
+def test_what_is_started(place: Place) -> None:
+    """Whoever starts it for us has to be told."""
+    place.write("one", 'command = ["a", "b"]\ndirectory = "/usr"\npty = true\n')
+    program = place.served.get("one").program
+    assert (program.argv, program.directory) == (("a", "b"), "/usr")
+    assert (program.pty, program.found) == (True, True)
 
 
 def test_what_it_says_of_itself(place: Place) -> None:

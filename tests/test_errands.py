@@ -20,13 +20,13 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     **dict.fromkeys(("pid", "zygote", "link"), NUMBERS),
     **dict.fromkeys(("stderr", "shortage", "pty", "control"), st.booleans()),
     **dict.fromkeys(("more", "ready", "stop"), st.booleans()),
-    **dict.fromkeys(("application", "session", "reason", "refused"), TEXTS),
+    **dict.fromkeys(("directory", "session", "reason", "refused"), TEXTS),
     "signal": st.integers(1, 64),
     "environment": st.dictionaries(TEXTS, TEXTS),
     "exited": st.lists(st.tuples(NUMBERS, STATUSES, st.booleans()).map(list)),
     "adopt": st.dictionaries(TEXTS, NUMBERS),
     "over": st.dictionaries(TEXTS, NUMBERS),
-    "finish": st.lists(TEXTS),
+    **dict.fromkeys(("command", "finish"), st.lists(TEXTS)),
     "ended": st.dictionaries(TEXTS, NUMBERS),
 }
 

@@ -24,7 +24,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from chimirror.system.child import Pipes
 
-PROGRAM = Program("animals", ("cat",))
+PROGRAM = Program(("cat", "-u"), "/usr", found=True)
 
 
 class Post:
@@ -186,7 +186,7 @@ def test_a_life(house: House) -> None:
     client = house.start("s-1")
     (asked,) = zygote.hear()
     environment = {"CHIMIRROR_SESSION": "s-1", "A": "\udcff"}
-    assert asked == Start(asked.start, environment, True, "animals")
+    assert asked == Start(asked.start, environment, True, ["cat", "-u"], "/usr")
     zygote.start(asked, 4711)
     house.starter.signal(4711, 15)
     zygote.say(exited(4711, 3, survivors=True))

@@ -181,44 +181,40 @@ class Keeper:
         raise error
 
 
-class NoProgram(LookupError):
-    """No program has this name; the text says why."""
-
-
 class Program:
     """What can be started.
 
     Attributes:
-        name: under which whoever starts it for others knows it; may be empty.
         argv: the command.
         directory: where it starts; None is where we are.
         pty: whether it gets a terminal of its own instead of pipes.
         control: whether it gets a control channel, too.
+        found: in a file, at some time; else it is that of our own command line, which
+            whoever starts it for us has, too.
     """
 
-    __slots__ = ("argv", "control", "directory", "name", "pty")
+    __slots__ = ("argv", "control", "directory", "found", "pty")
 
     def __init__(
         self,
-        name: str,
         argv: tuple[str, ...],
         directory: str | None = None,
         *,
         pty: bool = False,
         control: bool = False,
+        found: bool = False,
     ) -> None:
-        self.name = name
         self.argv = argv
         self.directory = directory
         self.pty = pty
         self.control = control
+        self.found = found
 
     def asked(self, *, pty: bool = False, control: bool = False) -> Program:
         """The same, as somebody asks for it."""
         if (pty, control) == (self.pty, self.control):
             return self
-        argv, directory = self.argv, self.directory
-        return Program(self.name, argv, directory, pty=pty, control=control)
+        return Program(self.argv, self.directory, pty=pty, control=control)
 
 
 class Starter(Keeper):

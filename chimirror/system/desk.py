@@ -12,7 +12,6 @@ import os
 import signal
 
 from chimirror.system import errands
-from chimirror.system.child import NoProgram, Program
 from chimirror.system.link import Link
 from chimirror.system.loop import NEVER
 from chimirror.system.strays import SESSION_VARIABLE
@@ -20,7 +19,7 @@ from chimirror.system.strays import SESSION_VARIABLE
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from typing import Protocol, TypeGuard
 
     from chimirror.system.child import Keeper, Pipes, Program, Starter
@@ -221,10 +220,10 @@ class StartingDesk(Desk):
     """A desk that starts applications, too.
 
     Args:
-        programs: which of them has a name; raises NoProgram.
+        program: which one; the asker decides what it gets.
     """
 
-    __slots__ = ("_programs", "_starter")
+    __slots__ = ("_program", "_starter")
 
     def __init__(
         self,
@@ -233,11 +232,11 @@ class StartingDesk(Desk):
         handle: socket.socket,
         starter: Starter,
         kill_grace: float,
-        programs: Callable[[str], Program],
+        program: Program,
     ) -> None:
         super().__init__(loop, owner, handle, starter, kill_grace)
         self._starter = starter
-        self._programs = programs
+        self._program = program
 
     def _run(self, errand: Errand) -> None:
         if not isinstance(errand, errands.Start):
@@ -245,14 +244,11 @@ class StartingDesk(Desk):
             return
         environment = self._environment(errand.environment)
         ward = Ward(self, environment.get(SESSION_VARIABLE, ""), errand.start)
-        try:
-            program = self._programs(errand.application)
-        except NoProgram as error:
-            ward.on_start_failed(str(error), shortage=False)
-            return
-        # The asker decides what it gets.
-        program = program.asked(pty=errand.pty, control=errand.control)
-        self._starter.start(ward, program, environment, errand.stderr)
+        self._starter.start(ward, self._asked(errand), environment, errand.stderr)
+
+    def _asked(self, errand: errands.Start) -> Program:
+        """What is asked for: our own, whatever the asker says of a command."""
+        return self._program.asked(pty=errand.pty, control=errand.control)
 
     def _environment(self, asked: Mapping[str, str]) -> Mapping[str, str]:
         """The whole environment of an application: a worker has made it."""

@@ -35,7 +35,8 @@ class Start(NamedTuple):
     start: int
     environment: Texts = NOTHING
     stderr: bool = True  # a third pipe, else the null device
-    application: str = ""  # its name, where there are several
+    command: Sequence[str] = ()  # of one that was found in a file, by a worker
+    directory: str = ""  # where that starts
     pty: bool = False  # a terminal, for its standard error too
     control: bool = False  # a control channel, too
 
@@ -233,7 +234,7 @@ def _are_texts(value: object) -> bool:
 
 
 def _is_list(value: object) -> bool:
-    return isinstance(value, list) and set(map(type, value)) <= {str}
+    return isinstance(value, list | tuple) and set(map(type, value)) <= {str}
 
 
 def _are_numbers(value: object) -> bool:
@@ -246,9 +247,9 @@ _RULES: dict[str, Callable[[object], bool]] = {
     "signal": _is_signal,
     **dict.fromkeys(("stderr", "shortage", "pty", "control"), _is_flag),
     **dict.fromkeys(("more", "ready", "stop"), _is_flag),
-    **dict.fromkeys(("application", "session", "reason", "refused"), _is_text),
+    **dict.fromkeys(("directory", "session", "reason", "refused"), _is_text),
     "environment": _are_texts,
-    "finish": _is_list,
+    **dict.fromkeys(("command", "finish"), _is_list),
     "exited": _are_ends,
     "over": _are_numbers,
     "adopt": _are_numbers,

@@ -111,7 +111,7 @@ class RemoteStarter:
         environment: Mapping[str, str],
         keep_stderr: bool,
     ) -> None:
-        """See child.Starter; the answer comes later, and the zygote knows the name."""
+        """See child.Starter; the answer comes later."""
         self._waiting.append(Request(client, program, environment, keep_stderr))
         self._ask()
 
@@ -158,8 +158,11 @@ class RemoteStarter:
         environment = dict(request.environment)
         program, stderr = request.program, request.keep_stderr
         try:
-            wanted = (stderr, program.name, program.pty, program.control)
-            start = errands.Start(number, environment, *wanted)
+            what = (
+                (program.argv, program.directory or "") if program.found else ((), "")
+            )
+            wants = (program.pty, program.control)
+            start = errands.Start(number, environment, stderr, *what, *wants)
             self._send(zygote, start)
         except OSError as error:
             del self._asked[number]
