@@ -7,6 +7,7 @@ be is `wire`'s matter; who has room, the service's. It is let go of with its ans
 
 from __future__ import annotations
 
+from chimirror.connection import CONNECTING
 from chimirror.service import Peer
 from chimirror.wire import http
 from chimirror.wire.handshake import CONTROL
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from chimirror.console import Shown
     from chimirror.service import Service
     from chimirror.wire.publication import Publication
-    from chimirror.wire.visit import Page
+    from chimirror.wire.visit import Page, Visit
 
     class Owner(Protocol):
         """Whose request it is, and who is told that it is in order."""
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
         def on_admitted(self, app: App, opening: Opening) -> None: ...
 
         def on_control(self, opening: Opening, early: bytes) -> None: ...
+
+        def on_fault(self, error: Exception) -> None: ...
 
 
 class Reception:
@@ -84,11 +87,32 @@ class Reception:
         elif isinstance(found, Opening):
             self._admit(app, found)
         elif found is not None:
-            from chimirror.exhibit import exhibit
+            self._show(found, app)
 
-            service = self._service
-            steerable = service.is_steerable()
-            self._answer(exhibit(found, app, service.apps, steerable=steerable))
+    def _show(self, visit: Visit, app: App) -> None:
+        """It is somebody who just looks."""
+        from chimirror import exhibit
+        from chimirror.wire.visit import CATALOG
+
+        service = self._service
+        if visit.sight == CATALOG:
+            self._owner.connection.hold()
+            exhibit.Listing(service.loop, visit, service.apps, self).on_timer(0)
+            return
+        self._answer(exhibit.exhibit(visit, app, steerable=service.is_steerable()))
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether there is still somebody to answer."""
+        return self._owner.connection.state == CONNECTING
+
+    def on_listed(self, found: Publication) -> None:
+        """The list that was asked for."""
+        self._answer(found)
+
+    def on_fault(self, error: Exception) -> None:
+        """A bug of ours, or no directory any more."""
+        self._owner.on_fault(error)
 
     def on_timeout(self) -> None:
         """The request head did not come in time."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ from typing import Any
 import pytest
 
 import asyncapi
+from chimirror import exhibit
 from chimirror.service import Service
+from chimirror.system.loop import TICKS
 from peers import Reply
 from stage import Stage
 from test_applications import bridges, servers
@@ -135,6 +138,46 @@ def test_the_list(directory: Path) -> None:
 
 def test_the_list_of_none(tmp_path: Path) -> None:
     assert read(CATALOG, "--apps", str(tmp_path)) == {"applications": []}
+
+
+LIST = f"GET {CATALOG} HTTP/1.1\r\nHost: localhost:30747\r\n\r\n".encode()
+
+
+@pytest.fixture
+def sliced(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory whose list takes a turn for each application."""
+    monkeypatch.setattr(exhibit, "SLICE", 0)
+    return directory
+
+
+def test_a_long_list_leaves_turns_to_others(sliced: Path) -> None:
+    with Stage("--apps", str(sliced)) as stage:
+        stage.ask(LIST)  # in which no time passes
+        assert stage.service.connecting == 1
+        assert os.listdir(sliced / ".compiled") == ["game"]
+        began = stage.clock.now
+        stage.until(lambda: not stage.service.connecting)
+        assert 2 / TICKS <= stage.clock.now - began <= 3 / TICKS
+        found = json.loads(stage.peer.refusal().body)
+        assert [one["name"] for one in found["applications"]] == ["game", "plain"]
+        assert sorted(os.listdir(sliced / ".compiled")) == ["game", "plain"]
+
+
+def test_nobody_waits_for_a_list_any_more(sliced: Path) -> None:
+    with Stage("--apps", str(sliced)) as stage:
+        stage.ask(LIST)
+        stage.session.close(1001, "drain")
+        assert stage.peer.refusal().status == 503
+        stage.wait(1)
+    assert os.listdir(sliced / ".compiled") == ["game"]
+
+
+def test_a_directory_that_has_gone(tmp_path: Path) -> None:
+    (tmp_path / "apps").mkdir()
+    with Stage("--apps", str(tmp_path / "apps")) as stage:
+        (tmp_path / "apps").rmdir()
+        stage.ask(LIST)
+        assert stage.peer.refusal().status == 500
 
 
 @pytest.mark.parametrize(

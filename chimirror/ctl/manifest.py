@@ -36,7 +36,7 @@ def manifest(given: Given, host: Host, output: Output) -> int:
         app = _found(directory.get(name), name, path)
         output.write(publication.text(exhibit.document(app, url)))
     else:
-        output.write(publication.text(exhibit.catalog(directory.all())))
+        output.write(publication.text(exhibit.catalog(directory)))
     return os.EX_OK
 
 
