@@ -32,6 +32,7 @@ from chimirror.client import (
     SessionOver,
     Unread,
     Untrusted,
+    blocking,
 )
 from faces import FACES, Connect
 from remote import Remote, exited, fake, output
@@ -221,7 +222,7 @@ def test_polling(connect: Connect) -> None:
 
     with fake(handler) as server, connect(server.url) as session:
         for timeout in (0, 0.01):
-            with pytest.raises(TimeoutError):
+            with pytest.raises(TimeoutError, match="not within the time"):
                 session.receive(timeout=timeout)
         with pytest.raises(TimeoutError):
             session.wait(timeout=0.01)
@@ -319,6 +320,20 @@ def test_a_handler_may_raise(connect: Connect) -> None:
         session.on("stdout", refuse)
         for _ in range(2):
             with pytest.raises(LookupError):
+                session.run()
+        assert session.run().code == 0
+
+
+def test_a_handler_cannot_read() -> None:
+    """It would wait for itself."""
+    with (
+        fake(says(output(b"a"))) as server,
+        blocking.connect(server.url) as session,
+    ):
+        session.on("stdout", lambda data: session.receive())
+        session.on("exit", lambda exit_: session.wait())
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match="a handler cannot read"):
                 session.run()
         assert session.run().code == 0
 

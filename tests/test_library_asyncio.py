@@ -220,6 +220,28 @@ def test_a_handler_may_send() -> None:
         assert asyncio.run(scenario(server.url)) == 3
 
 
+def test_a_handler_cannot_read() -> None:
+    """It would wait for itself; another task may."""
+
+    async def scenario(url: str) -> client.Output | None:
+        async with client.connect(url) as session:
+            session.on("stdout", lambda data: session.receive())
+            with pytest.raises(RuntimeError, match="a handler cannot read"):
+                await session.run()
+            others: list[asyncio.Task[client.Output | None]] = []
+
+            async def delegate(_: object) -> None:
+                others.append(asyncio.create_task(session.receive()))
+                await asyncio.sleep(0)
+
+            session.on("stdout", delegate)
+            (await session.run()).check()
+            return await others[0]
+
+    with fake(says(output(b"a"), output(b"b"))) as server:
+        assert asyncio.run(scenario(server.url)) is None
+
+
 def test_who_sends_much_lets_others_have_their_turn() -> None:
     turns = [0]
 

@@ -6,6 +6,7 @@ what no server of ours does.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import socket
@@ -20,6 +21,7 @@ from typing import Any
 import pytest
 
 import launch
+from chimirror import client
 from chimirror.client import (
     CallFailed,
     ControlLost,
@@ -88,6 +90,7 @@ def test_subscribing(connect: Connect, tmp_path: Path) -> None:
         session.send(b"x")
         assert next(told)["messages_in"] == 1
         session.control.unsubscribe()
+        assert all(status["messages_in"] == 1 for status in told)
         with pytest.raises(CallFailed, match='"interval" is a number'):
             next(iter(session.control.subscribe(0)))
         session.end_input()
@@ -372,6 +375,55 @@ def test_a_connection_that_is_lost(
     (first, second) = [one for one in told if one not in ends]
     assert first == second
     assert re.search(text, str(first))
+
+
+NOTE = json.dumps({"jsonrpc": "2.0", "method": "note"})
+
+
+def test_who_listens_hears_of_a_loss_and_listens_on(connect: Connect) -> None:
+    def lose(ws: Remote) -> None:
+        admit(ws)
+        ws.close(1001, "drain")
+
+    def tell(ws: Remote) -> None:
+        requests = admit(ws)
+        ws.send(NOTE)
+        list(requests)
+
+    with steered(lose, tell) as url, connect(url) as session:
+        notes = iter(session.control.notifications())
+        with pytest.raises(ControlLost, match="drain"):
+            next(notes)
+        assert next(notes) == Notification("note", None)
+        session.end_input()
+        session.wait()
+
+
+def test_who_was_cancelled_listens_on() -> None:
+    def play(ws: Remote) -> None:
+        for request in admit(ws):
+            ws.send(NOTE)
+            answer(ws, request, result={})
+
+    async def scenario(url: str) -> list[str]:
+        async with client.connect(url) as session:
+            notes = session.control.notifications()
+            statuses = session.control.subscribe()
+            for told in (notes, statuses):
+                listening = asyncio.ensure_future(anext(told))
+                await asyncio.sleep(0)
+                listening.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await listening
+            await session.control.call("say")
+            heard = [str(await anext(notes)), str(await anext(statuses))]
+            await session.end_input()
+            await session.wait()
+            return heard
+
+    with steered(play) as url:
+        heard = asyncio.run(scenario(url))
+    assert heard == [str(Notification("note", None)), "{}"]
 
 
 def test_not_being_let_in(connect: Connect) -> None:

@@ -329,7 +329,9 @@ class Rig:
         plan = opening.Plan(url.parse("ws://x/"))
         used = framing.create(kind)
         self.wire = plan.wire(used.subprotocol, lambda: self.now)
-        self.core = conversation.Conversation(self.wire, used, plan, used.subprotocol)
+        self.core = conversation.Conversation(
+            self.wire, used, plan, used.subprotocol, threading.get_ident
+        )
         head = bytes(self.wire.outgoing()).decode()
         self.wire.sent(len(head))
         key = head.partition("Sec-WebSocket-Key: ")[2].partition("\r\n")[0]

@@ -30,6 +30,8 @@ def test_a_session(connect: Connect, way: str, tmp_path: Path) -> None:
     ):
         name = next(session.stdout.lines())
         assert session.id == name
+        with pytest.raises(ValueError, match="has no terminal"):
+            session.resize(80, 24)
         stdout, stderr, exit_ = session.communicate("no newline")
     assert (stdout, stderr) == (b"NO NEWLINE", b"oops\n")
     assert exit_ == (3, None, "exit 3", 1011)

@@ -7,6 +7,7 @@ gives both a form that reads well, and nothing else.
 
 from __future__ import annotations
 
+from asyncio import current_task
 from typing import Any, Generic, Literal, Self, TypeVar, overload
 
 from . import url as urls
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from .events import Completed, Exit, Output
     from .opening import Options
     from .steps import Flow
+    from .wire import Wire
 
 __all__ = ["Control", "Session", "Stream", "connect"]
 
@@ -328,7 +330,8 @@ def connect(
 
 
 async def _start(plan: Plan, framing: Framing, subprotocol: str) -> Session[Any]:
-    core, link = await connected(
-        plan, subprotocol, lambda wire: Conversation(wire, framing, plan, subprotocol)
-    )
+    def make(wire: Wire) -> Conversation:
+        return Conversation(wire, framing, plan, subprotocol, current_task)
+
+    core, link = await connected(plan, subprotocol, make)
     return Session(core, link)

@@ -7,6 +7,7 @@ both a form that reads well, and nothing else.
 
 from __future__ import annotations
 
+from threading import get_ident
 from typing import Any, Generic, Literal, Self, TypeVar, overload
 
 from . import url as urls
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from .events import Completed, Exit, Output
     from .opening import Options
     from .steps import Flow
+    from .wire import Wire
 
 __all__ = ["Control", "Session", "Stream", "connect"]
 
@@ -316,9 +318,9 @@ def start(
 ) -> Session[Any]:
     """Open a session according to plan; see `Conversation` for `greeted`."""
     used = subprotocol or framing.subprotocol
-    core, pump = connected(
-        plan,
-        used,
-        lambda wire: Conversation(wire, framing, plan, used, greeted=greeted),
-    )
+
+    def make(wire: Wire) -> Conversation:
+        return Conversation(wire, framing, plan, used, get_ident, greeted=greeted)
+
+    core, pump = connected(plan, used, make)
     return Session(core, pump)

@@ -42,19 +42,28 @@ class Notification(NamedTuple):
 
 
 class Listener:
-    """Keeps what one who listens has not taken yet."""
+    """Keeps what one who listens has not taken yet.
 
-    __slots__ = ("_kept", "_newest", "_size", "__weakref__")
+    Attributes:
+        interval: seconds between two statuses, for one who listens to these.
+        source: the connection that has been asked for them.
+        over: nothing more will come.
+    """
 
-    def __init__(self, *, newest: bool) -> None:
+    __slots__ = ("interval", "source", "over", "_kept", "_size", "__weakref__")
+
+    def __init__(self, interval: float | None) -> None:
+        self.interval = interval
+        self.source: Steering | None = None
+        self.over = False
         self._kept: deque[tuple[Notification, int]] = deque()
-        self._newest = newest
         self._size = 0
 
     def tell(self, told: Notification, size: int) -> None:
         self._kept.append((told, size))
         self._size += size
-        while len(self._kept) > 1 and (self._newest or self._size > HIGH):
+        newest = self.interval is not None
+        while len(self._kept) > 1 and (newest or self._size > HIGH):
             self._size -= self._kept.popleft()[1]
 
     def take(self) -> Notification | None:
@@ -72,11 +81,21 @@ class Audience:
         self._status: WeakSet[Listener] = WeakSet()
         self._others: WeakSet[Listener] = WeakSet()
 
-    def join(self, *, status: bool) -> Listener:
-        """Listen, as long as the listener exists: to the status, or to all else."""
-        listener = Listener(newest=status)
-        (self._status if status else self._others).add(listener)
+    def join(self, interval: float | None = None) -> Listener:
+        """Listen, as long as the listener exists.
+
+        Args:
+            interval: seconds between two statuses; None listens to all else.
+        """
+        listener = Listener(interval)
+        (self._others if interval is None else self._status).add(listener)
         return listener
+
+    def dismiss(self) -> None:
+        """The status is told no more."""
+        for listener in self._status:
+            listener.over = True
+        self._status.clear()
 
     def tell(self, told: Notification, size: int) -> None:
         for listener in self._status if told.method == "status" else self._others:
@@ -211,15 +230,25 @@ class Steering:
         """
         yield from self.call("signal", {"name": signal_name(signal)})
 
+    def unsubscribe(self) -> Flow[None]:
+        """Have the status told no more."""
+        yield from self.object("unsubscribe")
+        self._audience.dismiss()
+
     def _expect(self, right: bool) -> None:
         if not right:
             self.wire.violated(1008, "an answer is not what was asked for")
             self._require()
 
     def heard(self, listener: Listener) -> Flow[Notification | None]:
-        """What a listener is told next; None when the session is over."""
+        """What a listener is told next; None when nothing more will come."""
+        if listener.interval is not None and listener.source is not self:
+            asked = {"interval": listener.interval}
+            status = yield from self.object("subscribe", asked)
+            listener.source = self
+            return Notification("status", status)
         while (told := listener.take()) is None:
-            if self.wire.close_received == OVER:
+            if listener.over or self.wire.close_received == OVER:
                 return None
             self._require()
             yield None

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Generic, Self, TypeVar
 
 from .control import SUBPROTOCOL, Audience, Notification, Steering
+from .errors import ControlLost
 from .link import Link, connected
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
-    from typing import TypeVar
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from .control import Listener, Params
     from .conversation import Conversation
     from .steps import Flow
 
-    T = TypeVar("T")
+T = TypeVar("T")
+U = TypeVar("U")
 
 
 class Control:
@@ -88,35 +89,27 @@ class Control:
 
     # What is told.
 
-    async def subscribe(self, interval: float = 1.0) -> AsyncIterator[dict[str, Any]]:
+    def subscribe(self, interval: float = 1.0) -> AsyncIterator[dict[str, Any]]:
         """The status now, and then whenever it has changed, up to the end.
 
-        Who takes his time gets the newest.
+        That of the session, or `unsubscribe`. Who takes his time gets the newest.
 
         Args:
             interval: seconds between two of them, at least.
         """
-        listener = self._audience.join(status=True)
-        steering, link = await self._connected()
-        yield await link.run(steering.object("subscribe", {"interval": interval}))
-        while told := await link.run(steering.heard(listener)):
-            yield told.params
+        listener = self._audience.join(interval)
+        return Told(self._connected, listener, lambda told: told.params)
 
     async def unsubscribe(self) -> None:
-        """Have the status told no more, to nobody."""
-        await self._run(lambda steering: steering.object("unsubscribe"))
+        """Have the status told no more: every `subscribe` ends."""
+        await self._run(lambda steering: steering.unsubscribe())
 
     def notifications(self) -> AsyncIterator[Notification]:
         """What the application tells, from now on, up to the end of the session.
 
         Of what is not taken some 256 KiB are kept, and then the oldest dropped.
         """
-        return self._heard(self._audience.join(status=False))
-
-    async def _heard(self, listener: Listener) -> AsyncIterator[Notification]:
-        steering, link = await self._connected()
-        while told := await link.run(steering.heard(listener)):
-            yield told
+        return Told(self._connected, self._audience.join(), lambda told: told)
 
     # The connection.
 
@@ -146,3 +139,34 @@ class Control:
                     lambda wire: Steering(wire, plan, credentials, audience),
                 )
             return self._open
+
+
+class Told(Generic[U]):
+    """What is told, one by one; it goes on after an exception."""
+
+    def __init__(
+        self,
+        connected: Callable[[], Awaitable[tuple[Steering, Link]]],
+        listener: Listener,
+        form: Callable[[Notification], U],
+    ) -> None:
+        self._connected = connected
+        self._listener = listener
+        self._form = form
+        self._source: tuple[Steering, Link] | None = None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> U:
+        if self._source is None:
+            self._source = await self._connected()
+        steering, link = self._source
+        try:
+            told = await link.run(steering.heard(self._listener))
+        except ControlLost:
+            self._source = None  # the next call asks for another
+            raise
+        if told is None:
+            raise StopAsyncIteration
+        return self._form(told)

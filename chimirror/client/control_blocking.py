@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import Any, Generic, Self, TypeVar
 
 from .control import SUBPROTOCOL, Audience, Notification, Steering
+from .errors import ControlLost
 from .pump import Pump, connected
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import TypeVar
 
     from .control import Listener, Params
     from .conversation import Conversation
     from .steps import Flow
 
-    T = TypeVar("T")
+T = TypeVar("T")
+U = TypeVar("U")
 
 
 class Control:
@@ -90,32 +91,24 @@ class Control:
     def subscribe(self, interval: float = 1.0) -> Iterator[dict[str, Any]]:
         """The status now, and then whenever it has changed, up to the end.
 
-        Who takes his time gets the newest.
+        That of the session, or `unsubscribe`. Who takes his time gets the newest.
 
         Args:
             interval: seconds between two of them, at least.
         """
-        listener = self._audience.join(status=True)
-        steering, pump = self._connected()
-        yield pump.run(steering.object("subscribe", {"interval": interval}))
-        while told := pump.run(steering.heard(listener)):
-            yield told.params
+        listener = self._audience.join(interval)
+        return Told(self._connected, listener, lambda told: told.params)
 
     def unsubscribe(self) -> None:
-        """Have the status told no more, to nobody."""
-        self._run(lambda steering: steering.object("unsubscribe"))
+        """Have the status told no more: every `subscribe` ends."""
+        self._run(lambda steering: steering.unsubscribe())
 
     def notifications(self) -> Iterator[Notification]:
         """What the application tells, from now on, up to the end of the session.
 
         Of what is not taken some 256 KiB are kept, and then the oldest dropped.
         """
-        return self._heard(self._audience.join(status=False))
-
-    def _heard(self, listener: Listener) -> Iterator[Notification]:
-        steering, pump = self._connected()
-        while told := pump.run(steering.heard(listener)):
-            yield told
+        return Told(self._connected, self._audience.join(), lambda told: told)
 
     # The connection.
 
@@ -147,3 +140,34 @@ class Control:
                     lambda wire: Steering(wire, plan, credentials, audience),
                 )
             return self._open
+
+
+class Told(Generic[U]):
+    """What is told, one by one; it goes on after an exception."""
+
+    def __init__(
+        self,
+        connected: Callable[[], tuple[Steering, Pump]],
+        listener: Listener,
+        form: Callable[[Notification], U],
+    ) -> None:
+        self._connected = connected
+        self._listener = listener
+        self._form = form
+        self._source: tuple[Steering, Pump] | None = None
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> U:
+        if self._source is None:
+            self._source = self._connected()
+        steering, pump = self._source
+        try:
+            told = pump.run(steering.heard(self._listener))
+        except ControlLost:
+            self._source = None  # the next call asks for another
+            raise
+        if told is None:
+            raise StopIteration
+        return self._form(told)

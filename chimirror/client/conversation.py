@@ -20,7 +20,7 @@ from .texts import close_text, safe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from .framing import Framing
     from .opening import Plan
@@ -44,15 +44,17 @@ class Conversation(Reading):
         framing: Framing,
         plan: Plan,
         subprotocol: str,
+        caller: Callable[[], object],
         *,
         greeted: bool = True,
     ) -> None:
         """A session over a WebSocket whose request waits to be sent.
 
         Args:
+            caller: says which thread or task calls.
             greeted: it is open once its first message has come, which tells its id.
         """
-        super().__init__()
+        super().__init__(caller)
         self.wire = wire
         self.id = ""
         self.exit: Exit | None = None
@@ -247,6 +249,8 @@ class Conversation(Reading):
     def resize(self, columns: int, rows: int) -> Flow[None]:
         """Set the size of the terminal, before all input that waits."""
         self._require_whole("knows no terminals")
+        if not self.pty:
+            raise ValueError("the remote process has no terminal (--pty)")
         self._require_open()
         self.wire.send(stdio.resize(columns, rows), urgent=True)
         yield from ()

@@ -54,8 +54,13 @@ class Link:
         try:
             if timeout is None:
                 return await self._advance(flow)
-            async with asyncio.timeout(timeout):
-                return await self._advance(flow)
+            try:
+                async with asyncio.timeout(timeout) as scope:
+                    return await self._advance(flow)
+            except TimeoutError:
+                if not scope.expired():
+                    raise  # a handler's own
+                raise TimeoutError("not within the time that was given") from None
         finally:
             flow.close()
             self.settle()

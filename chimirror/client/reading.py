@@ -41,11 +41,17 @@ class Reader:
 class Reading:
     """The reading half of a session."""
 
-    def __init__(self) -> None:
+    def __init__(self, caller: Callable[[], object]) -> None:
+        """Nobody has read anything yet.
+
+        Args:
+            caller: says who calls: a thread or a task.
+        """
+        self._caller = caller
         self._inbox = Inbox()
         self._readers: WeakSet[Reader] = WeakSet()
         self._handlers: dict[str, Callable[..., object]] = {}
-        self._handling = False  # a handler is being called
+        self._handling: object = None  # who calls a handler at the moment
         self._told = False  # the handler of the exit has been called
 
     @property
@@ -110,14 +116,17 @@ class Reading:
             finished = self.finished
             # One handler at a time, whichever call it was called by: for the order.
             handled = self._handlers.keys() & set(OUTPUT)
-            served = set() if self._handling else {"error", *handled}
+            handling = self._handling is not None
+            if handling and self._handling == self._caller():
+                raise RuntimeError("a handler cannot read: it is called by who does")
+            served = set() if handling else {"error", *handled}
             mine = set(streams) - handled
             oldest = self._inbox.oldest(mine | served)
             if oldest in served:
                 yield from self._handle(oldest)
             elif mine and (found := attempt(mine)) is not None:
                 return found
-            elif self._handling or not finished:
+            elif handling or not finished:
                 self._make_way(streams)
                 yield None
             elif oldest is None:
@@ -136,11 +145,11 @@ class Reading:
 
     def _call(self, handler: Callable[..., object] | None, told: object) -> Flow[None]:
         assert handler is not None
-        self._handling = True
+        self._handling = self._caller()
         try:
             yield partial(handler, told)
         finally:
-            self._handling = False
+            self._handling = None
 
     def _end(self) -> Flow[None]:
         outcome = self.outcome()
