@@ -1,4 +1,5 @@
 # make demo   real programs as WebSocket services and a page for them, in the foreground
+# make editor a language server for Python, and a page to edit with it
 # make test   everything that is checked, against the built wheel (ARGS="-k relay" for some)
 # make bench  everything that is measured, into tests/bench/RESULTS.md and README.md;
 #             15 minutes, best as root and on an idle machine
@@ -28,7 +29,7 @@ JUDGES := @asyncapi/parser@3.6.3 @asyncapi/specs@6.11.1 typescript@5.9.3 \
 HOST_PYTHON ?= /usr/bin/python3
 HOST := /opt/chimirror
 
-.PHONY: demo test bench install uninstall clean
+.PHONY: demo editor test bench install uninstall clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo
@@ -38,6 +39,18 @@ demo: $(VENV)/.demo
 	@echo '    $(CURDIR)/$(BIN)/chimirror-connect ws://127.0.0.1:30747/animals'
 	@echo
 	@PATH="$(CURDIR)/$(BIN):$$PATH" exec chimirror-server --console --apps examples
+
+# The page is another's than the sessions: its server goes when ours does.
+editor: $(VENV)/.editor
+	@rm -rf build/editor
+	@mkdir -p build/editor
+	@cp examples/editor/*.html examples/editor/*.css examples/editor/*.js \
+		chimirror/web/chimirror.js chimirror/web/icon.svg build/editor
+	@echo 'Open http://127.0.0.1:30748/ in a browser.'
+	@echo 'Whoever can connect to port 30747 of this machine can do there what you can.'
+	@setpriv --pdeathsig TERM $(BIN)/python -m http.server --bind 127.0.0.1 \
+		--directory build/editor 30748 >/dev/null & \
+		PATH="$(CURDIR)/$(BIN):$$PATH" exec $(BIN)/chimirror-server --apps examples/editor
 
 test: $(VENV)/.test $(VENV)/npm
 	@.ci/packages $(TOOLS)
@@ -75,6 +88,10 @@ $(VENV)/.python:
 $(VENV)/.demo: $(VENV)/.python pyproject.toml $(shell find chimirror -type f ! -name '*.pyc')
 	@echo 'installing into $(VENV)'
 	@$(PIP) install '.[examples]'
+	@touch $@
+
+$(VENV)/.editor: $(VENV)/.demo
+	@$(PIP) install 'python-lsp-server[pyflakes]'
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.python pyproject.toml

@@ -28,7 +28,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The examples, compiled, in a directory of their own."""
     here = tmp_path_factory.mktemp("served") / "examples"
     shutil.copytree(EXAMPLES, here, ignore=shutil.ignore_patterns(".*"))
-    for apart in (here / "local").iterdir():
+    for apart in here.glob("*/*.toml"):
         apart.rename(here / apart.name)
     subprocess.run(["make", "--silent", "-C", here], check=True)
     return here
@@ -140,6 +140,13 @@ def test_repl(service: Service) -> None:
         story = peer.story()
     assert story.messages == [{"type": "exit", "code": 3}]
     assert story.closed == (1011, "exit 3")
+
+
+def test_pylsp(service: Service) -> None:
+    ask = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {}}
+    with opened(service, "pylsp", "lsp") as peer:
+        peer.send(ask)
+        assert told(peer.receive())["result"]["serverInfo"]["name"] == "pylsp"
 
 
 def test_log(service: Service, tmp_path: Path) -> None:
