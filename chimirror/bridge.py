@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from chimirror.service import Admission
     from chimirror.system.records import Records
 
-IDENTITY = 32  # characters of a session id, which may become a file's name
-
 
 def is_unit() -> bool:
     """Whether systemd has started us, and not somebody whom it has started."""
@@ -75,9 +73,7 @@ class Alone(Service):
         from chimirror.system import runtime
 
         place = runtime.sessions(environment(), os.geteuid())
-        if place is None or len(identity) != IDENTITY:
-            return None
-        if not (identity.isascii() and identity.isalnum()):
+        if place is None or not runtime.is_session(identity):
             return None
         return f"{place}/{runtime.control(identity)}"
 

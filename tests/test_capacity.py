@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from chimirror.system import capacity
+from chimirror.system import capacity, cgroup
 from chimirror.system.capacity import PER_SESSION, RESERVED
 
 
@@ -28,12 +28,13 @@ def files(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """The only files that there are."""
     found: dict[str, str] = {}
 
-    def fake(path: str, *_: Any) -> io.StringIO:
+    def fake(path: str, *_: Any, **__: Any) -> io.StringIO:
         if path not in found:
             raise FileNotFoundError(path)
         return io.StringIO(found[path])
 
-    monkeypatch.setattr(capacity, "open", fake, raising=False)
+    for module in (capacity, cgroup):
+        monkeypatch.setattr(module, "open", fake, raising=False)
     monkeypatch.setattr(os, "getuid", lambda: 0)
     assert open is builtins.open
     return found

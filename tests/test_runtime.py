@@ -26,6 +26,21 @@ def test_the_place_of_a_process(
     assert runtime.directory(environ, uid) == place
 
 
+@pytest.mark.parametrize(
+    ("name", "may"),
+    [
+        ("0123456789abcdef" * 2, True),
+        ("0123456789abcdef" * 2 + "\n", False),
+        ("0123456789abcdef", False),
+        ("0123456789ABCDEF" * 2, False),
+        ("../" + "0" * 29, False),
+        ("", False),
+    ],
+)
+def test_what_may_be_a_file_of_a_session(name: str, may: bool) -> None:
+    assert runtime.is_session(name) == may
+
+
 def test_what_is_there_is_looked_into(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

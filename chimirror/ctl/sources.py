@@ -8,7 +8,6 @@ is done to a unit's session is done by the name of the unit, never by a pid from
 from __future__ import annotations
 
 import os
-import re
 import time
 from stat import S_ISREG
 from typing import NamedTuple
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 
     Unit = tuple[str, str]  # name and control group
 
-IDENTITY = re.compile(r"[0-9a-f]{32}")
 LARGEST = 1 << 16  # bytes of a status file
 ATTEMPTS = 3  # it may be read while it is written
 
@@ -99,9 +97,9 @@ def gather(host: Host) -> Found:
 # Bridges
 
 
-def _files(runtime: str, found: Found, mute: list[str]) -> Iterator[tuple[str, Live]]:
+def _files(top: str, found: Found, mute: list[str]) -> Iterator[tuple[str, Live]]:
     """The status files, and what they say; those that say nothing are told apart."""
-    place = f"{runtime}/{SESSIONS}"
+    place = f"{top}/{SESSIONS}"
     try:
         names = os.listdir(place)
     except FileNotFoundError:
@@ -109,7 +107,7 @@ def _files(runtime: str, found: Found, mute: list[str]) -> Iterator[tuple[str, L
     except PermissionError:
         found.denied.append(place)
         return
-    for name in filter(IDENTITY.fullmatch, names):
+    for name in filter(runtime.is_session, names):
         path = f"{place}/{name}"
         one = _read(path)
         if one is None:

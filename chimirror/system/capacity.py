@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import resource
 
+from chimirror.system import cgroup
+
 PER_SESSION = 4  # descriptors: socket, stdin, stdout, stderr
 RESERVED = 96  # descriptors of a worker for everything else, and for starts
 OTHER_PROCESSES = 512  # of the process ids, left for the rest of the machine
@@ -74,17 +76,11 @@ def plan(workers: int | None, max_sessions: int | None) -> tuple[int, int, int]:
 
 
 def _cgroup_pids_max() -> int | None:
-    try:
-        with open("/proc/self/cgroup") as lines:
-            groups = [line.rstrip("\n").split(":", 2) for line in lines]
-    except OSError:
-        return None
+    groups = cgroup.memberships()
     found = []
-    for _, controllers, path in groups:
-        if controllers == "":
-            found += _limits("/sys/fs/cgroup", path)
-        elif "pids" in controllers.split(","):
-            found += _limits("/sys/fs/cgroup/pids", path)
+    for controller, root in (("", cgroup.ROOT), ("pids", f"{cgroup.ROOT}/pids")):
+        if controller in groups:
+            found += _limits(root, groups[controller])
     return min(found, default=None)
 
 

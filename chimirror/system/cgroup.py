@@ -26,7 +26,7 @@ class Siblings:
     __slots__ = ("_parent", "_prefix")
 
     def __init__(self, listing: str = OURS, root: str = ROOT) -> None:
-        own = _units_directory(_memberships(listing), root)
+        own = _units_directory(memberships(listing), root)
         self._parent, _, name = own.rpartition("/")
         template, at, _ = name.partition("@")
         if not at:
@@ -44,10 +44,10 @@ def memory_kills(listing: str = OURS, root: str = ROOT) -> int:
 
     0 where it does not tell.
     """
-    memberships = _memberships(listing)
-    files = [f"{root}{memberships.get('', '')}/memory.events"]
-    if "memory" in memberships:
-        files.insert(0, f"{root}/memory{memberships['memory']}/memory.oom_control")
+    groups = memberships(listing)
+    files = [f"{root}{groups.get('', '')}/memory.events"]
+    if "memory" in groups:
+        files.insert(0, f"{root}/memory{groups['memory']}/memory.oom_control")
     for file in files:
         try:
             with open(file, encoding="ascii") as lines:
@@ -58,7 +58,7 @@ def memory_kills(listing: str = OURS, root: str = ROOT) -> int:
     return 0
 
 
-def _memberships(listing: str) -> dict[str, str]:
+def memberships(listing: str = OURS) -> dict[str, str]:
     """Our path in each hierarchy, by controller; `` is that of v2."""
     found: dict[str, str] = {}
     try:
@@ -72,10 +72,10 @@ def _memberships(listing: str) -> dict[str, str]:
     return found
 
 
-def _units_directory(memberships: dict[str, str], root: str) -> str:
+def _units_directory(groups: dict[str, str], root: str) -> str:
     """Where systemd keeps our unit; empty if nowhere."""
     for mount, controller in (("", ""), ("/unified", ""), ("/systemd", "name=systemd")):
-        path = f"{root}{mount}{memberships.get(controller, '/')}".rstrip("/")
-        if controller in memberships and os.access(path, os.R_OK | os.X_OK):
+        path = f"{root}{mount}{groups.get(controller, '/')}".rstrip("/")
+        if controller in groups and os.access(path, os.R_OK | os.X_OK):
             return path
     return ""

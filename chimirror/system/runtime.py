@@ -40,6 +40,11 @@ def sessions(environ: Mapping[str, str], uid: int) -> str | None:
     return None if place is None else f"{place}/{SESSIONS}"
 
 
+def is_session(name: str) -> bool:
+    """Whether it may be the id of a session, which becomes the name of a file here."""
+    return len(name) == 32 and not name.strip("0123456789abcdef")
+
+
 def control(session: str) -> str:
     """The name of a session's control socket, beside its status."""
     return f"{session}.control"
