@@ -292,6 +292,31 @@ def test_what_we_end_is_no_error(theatre: Theatre) -> None:
     }
 
 
+@pytest.mark.parametrize("ending", ["abort", "close"])
+@pytest.mark.parametrize(
+    ("framing", "ended"), [("stdio", (1000, "closed")), ("json", (1006, ""))]
+)
+def test_a_close_that_is_not_answered(
+    theatre: Theatre, framing: str, ended: tuple[int, str], ending: str
+) -> None:
+    told = theatre.play("stuck", ["sleep", "1000"], framing=framing, ending=ending)
+    assert (told["exit"]["closeCode"], told["exit"]["reason"]) == ended
+    assert (told["again"], told["flood"]["kind"]) == (told["exit"], "over")
+
+
+def test_what_cannot_be_done_is_told_at_once(theatre: Theatre) -> None:
+    told = theatre.play("misused", ["cat"])
+    names = [each["name"] for each in told["found"]]
+    assert names == ["TypeError", "TypeError", "TypeError"]
+    assert [each["message"] for each in told["found"]] == [
+        "nothing in JSON is undefined",
+        "no stream is called stdlog; there are stdin, stdout, stderr",
+        "the application has no terminal",
+    ]
+    assert (told["paused"], told["exit"]) == ([], EXIT_0)
+    assert told["late"]["kind"] == "over"
+
+
 # Back-pressure
 
 

@@ -107,13 +107,16 @@ export interface Session extends EventTarget {
   sendLine(line: string): Promise<void>;
   /** Writes one line to stdin: the value as JSON. */
   sendJSON(value: unknown): Promise<void>;
-  /** Closes stdin, after what has been written. Framing stdio. */
+  /** Closes stdin, after what has been written; again is no error. Framing stdio. */
   eof(): Promise<void>;
   /** Signals the application: INT, TERM, … Framing stdio. */
   signal(name: string): void;
-  /** Sets the size of the terminal. */
+  /** Sets the size of the terminal; a TypeError where `pty` is not true. */
   resize(columns: number, rows: number): void;
-  /** Ends the session: the server stops the application. */
+  /**
+   * Ends the session: the server stops the application. What was written goes first, as
+   * far as it can in two seconds; after four at most there is an end.
+   */
   close(): Promise<Exit>;
 
   /** Resolves when the session is over, and never rejects. */

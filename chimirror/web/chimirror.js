@@ -12,6 +12,7 @@ const HIGH = 1 << 20; // bytes that may wait, in each direction, before it is st
 const LIMIT = 64 << 20; // bytes that may wait where it cannot be stopped
 const BLOCK = 16 << 10; // bytes of small pieces that are kept as one
 const DRAINING = 5; // ms between two looks at bufferedAmount, of which no event tells
+const CLOSING = 2000; // ms for an answer to our close, until we go without one
 const PATIENCE = 5000; // ms for the answer that tells why a connection failed
 const GIVEN_UP = 4000; // the close code where we are the ones who cannot go on
 const STREAMS = ["stdin", "stdout", "stderr"];
@@ -246,6 +247,9 @@ class Session extends EventTarget {
   #failure; // why we have given up
   #opened = false;
   #closing = false;
+  #closed = false;
+  #timer; // of a close that is not answered
+  #eof; // a promise
   #begun = Promise.withResolvers();
   #ended = Promise.withResolvers();
 
@@ -269,10 +273,13 @@ class Session extends EventTarget {
     // (Where a policy forbids it, this is all that Chromium tells.)
     this.#socket.onerror = () => this.#opened || this.#finish(1006, "");
     this.stdin = new WritableStream({
-      start: (controller) => void (this.#stdin = controller),
+      start: (controller) => {
+        this.#stdin = controller;
+        // Half an input is none. (A method `abort` would wait for a write that waits.)
+        controller.signal.addEventListener("abort", () => this.close());
+      },
       write: (chunk) => this.#send(this.#input.encode(chunk)),
       close: () => this.#send(this.#input.end()),
-      abort: () => void this.close(), // half an input is none
     });
     for (const name of ["stdout", "stderr"]) {
       const hold = (held) => this.control.hold(name, "unread", held).catch(() => {});
@@ -307,11 +314,24 @@ class Session extends EventTarget {
   }
 
   async sendJSON(value) {
-    return this.sendLine(JSON.stringify(value));
+    const text = JSON.stringify(value);
+    if (text === undefined) throw new TypeError(`nothing in JSON is ${typeof value}`);
+    return this.sendLine(text);
   }
 
   async eof() {
-    return this.stdin.close();
+    this.#eof ??= this.#end();
+    return this.#eof;
+  }
+
+  async #end() {
+    try {
+      this.#check();
+      await this.stdin.close();
+    } catch (error) {
+      this.#eof = undefined;
+      throw error;
+    }
   }
 
   signal(name) {
@@ -319,6 +339,7 @@ class Session extends EventTarget {
   }
 
   resize(columns, rows) {
+    if (!this.pty) throw new TypeError("the application has no terminal");
     this.#command({ type: "resize", columns, rows });
   }
 
@@ -331,9 +352,19 @@ class Session extends EventTarget {
   }
 
   close() {
-    this.#closing = true;
-    this.#socket.close(1000);
+    if (!this.#closing && !this.#closed) {
+      this.#closing = true;
+      this.#socket.close(1000);
+      this.#timer = setTimeout(() => this.#insist(), CLOSING);
+    }
     return this.exit;
+  }
+
+  /** Our close is not answered: what was sent before may be in its way. */
+  async #insist() {
+    const asked = this.control.close().then(() => [1000, "closed"]);
+    const late = new Promise((_, reject) => setTimeout(reject, CLOSING));
+    this.#finish(...(await Promise.race([asked, late]).catch(() => [1006, ""])));
   }
 
   addEventListener(type, listener, options) {
@@ -422,6 +453,9 @@ class Session extends EventTarget {
   }
 
   async #finish(closeCode, reason) {
+    if (this.#closed) return;
+    this.#closed = true;
+    clearTimeout(this.#timer);
     Object.assign(this.#socket, { onmessage: null, onclose: null, onerror: null });
     const [, code, signal] = /^(?:exit (\d+)|signal (\w+))$/.exec(reason) ?? [];
     if (code) this.#status ??= { code: Number(code), signal: null };
@@ -489,6 +523,10 @@ class Control extends EventTarget {
 
   async #switch(streams, held) {
     const named = streams.length ? streams : STREAMS;
+    const wrong = named.find((name) => !STREAMS.includes(name));
+    if (wrong !== undefined) {
+      throw new TypeError(`no stream is called ${wrong}; there are ${STREAMS.join(", ")}`);
+    }
     await Promise.all(named.map((name) => this.hold(name, "asked", held)));
   }
 
@@ -674,7 +712,7 @@ class Inquiry {
       const { value } = await answer.next();
       await answer.return();
       if (response.status >= 400 && response.status !== 426) {
-        return `${host} answers: ${value}`;
+        return `${host} answers: ${value || response.status}`;
       }
     } catch {
       return `nothing that can be reached answers at ${host}`;

@@ -187,6 +187,35 @@ export async function closing({ connect, text }, url) {
   return { exit, read: await read, write, signal, aborted: await aborted.exit };
 }
 
+/** What was sent first is in the way of our close, for nobody reads it. */
+export async function stuck({ connect }, url, say, cue, { ending, ...options }) {
+  const session = await connect(url, options);
+  const writer = session.stdin.getWriter();
+  const line = `"${"x".repeat(60000)}"\n`;
+  const flood = refusal(writer.write(line.repeat(500)));
+  if (ending === "abort") await writer.abort("enough");
+  else await session.close();
+  return { exit: await session.exit, again: await session.close(), flood: await flood };
+}
+
+/** Each is told at once, and of none does the session know. */
+export async function misused({ connect }, url) {
+  const session = await connect(url);
+  const found = [
+    await refusal(session.sendJSON(undefined)),
+    await refusal(session.control.pause("stdin", "stdlog")),
+    await refusal((async () => session.resize(80, 24))()),
+  ];
+  const { paused } = await session.control.status();
+  await session.eof();
+  await session.eof();
+  const exit = await session.exit;
+  await session.eof();
+  const other = await connect(url);
+  await other.close();
+  return { found, paused, exit, late: await refusal(other.eof()) };
+}
+
 /** Nobody reads, and nothing can stop it; what has come can still be read. */
 export async function unread({ connect }, url, say, cue, options) {
   const session = await connect(url, options);
