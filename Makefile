@@ -13,10 +13,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-TOOLS := busybox-static chromium dbus default-jre-headless gnucobol haproxy iproute2 \
-	less libnss-systemd mandoc nginx-light nodejs perl python3-systemd \
-	python3-venv qemu-system-x86 shellcheck socat systemd tmux websocketd xinetd \
-	zsh
+TOOLS := busybox-static chromium dbus default-jre-headless gnucobol haproxy htop \
+	iproute2 less libnss-systemd mandoc nginx-light nodejs perl python3-systemd \
+	python3-venv qemu-system-x86 shellcheck socat systemd tmux vim websocketd \
+	xinetd zsh
 # For systemd-python, which is compiled where it is installed.
 LIBRARIES := gcc libc6-dev libsystemd-dev pkgconf python3-dev
 

@@ -21,13 +21,13 @@ from settling import descendants, name_of, until
 from tmux import Window, window
 
 CONNECT = [*LAUNCH, "chimirror.connect.main", "--pty"]
-AROUND = 'stty -a >before; "$@"; echo $? >status; stty -a >after'
+AROUND = 'stty -a >before; "$@"; echo $? >status; stty -a >after; cat -v'
 
 
-def wrapped(directory: Path, url: str) -> list[str]:
-    """The client, between two looks at the terminal."""
+def wrapped(directory: Path, *argv: str) -> list[str]:
+    """The client, between two looks at the terminal; then it shows what is typed."""
     script = f"cd {shlex.quote(str(directory))}; PYTHONPATH={ROOT}; export PYTHONPATH; "
-    return ["sh", "-c", script + AROUND, "sh", *CONNECT, url]
+    return ["sh", "-c", script + AROUND, "sh", *CONNECT, *argv]
 
 
 @contextmanager

@@ -15,18 +15,22 @@ from settling import ended, until
 
 
 class Window:
-    """A window of 80 columns and 24 rows in which a command runs."""
+    """A window of 80 columns and 24 rows in which a command runs, as of an xterm."""
 
     def __init__(self, socket: Path, argv: list[str], environment: list[str]) -> None:
         self._socket = str(socket)
         set_ = [word for each in environment for word in ("-e", each)]
         size = ("-x", "80", "-y", "24")
-        self.do("-f/dev/null", "new-session", "-d", *size, *set_, "--", *argv)
+        kind = ("set-option", "-g", "default-terminal", "xterm-256color")
+        session = ("new-session", "-d", *size, *set_, "--", *argv)
+        self.do("-f/dev/null", "start-server", ";", *kind, ";", *session)
         self.server = int(self.do("display-message", "-p", "#{pid}"))
 
     def do(self, *words: str) -> str:
         argv = ["tmux", "-S", self._socket, *words]
-        done = subprocess.run(argv, check=True, capture_output=True, text=True)
+        # (Without what readline puts into ours beneath Python: LINES and COLUMNS.)
+        env = dict(os.environ)
+        done = subprocess.run(argv, env=env, check=True, capture_output=True, text=True)
         return done.stdout
 
     def type(self, *keys: str) -> None:
@@ -44,6 +48,9 @@ class Window:
     def shows(self, text: str) -> None:
         until(lambda: text in self.shown(), f"{text!r} on {self.shown()}")
 
+    def hides(self, text: str) -> None:
+        until(lambda: text not in self.shown(), f"no {text!r} on {self.shown()}")
+
     def pid(self) -> int:
         """Of the command."""
         return int(self.do("display-message", "-p", "#{pane_pid}"))
@@ -52,7 +59,7 @@ class Window:
 @contextmanager
 def window(directory: Path, name: str, argv: list[str]) -> Iterator[Window]:
     place = f"PYTHONPATH={os.environ.get('PYTHONPATH', '')}"
-    made = Window(directory / f"{name}.tmux", argv, [place, "TERM=xterm-256color"])
+    made = Window(directory / f"{name}.tmux", argv, [place])
     try:
         yield made
     finally:

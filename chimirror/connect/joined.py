@@ -97,35 +97,36 @@ class Joined:
                 output = next(outputs, None)
             except NotDelivered as notice:
                 line = f"{PROGRAM}: {notice}{self._line_end}"
-                deaf = deaf or not _tell(line.encode("utf-8", "backslashreplace"))
+                deaf = deaf or not self._tell(line.encode("utf-8", "backslashreplace"))
                 continue
             except Error as error:
                 raise Failure(str(error)) from None
             if output is None:
                 return
             if output.stream == "stdout":
-                _print(output.data)
+                self._print(output.data)
             else:
-                deaf = deaf or not _tell(output.data)
+                deaf = deaf or not self._tell(output.data)
 
+    def _print(self, data: bytes) -> None:
+        try:
+            self._write(STDOUT, data)
+        except BrokenPipeError:
+            raise Killed(signal.SIGPIPE) from None
+        except OSError as error:
+            text = f"cannot write standard output: {error.strerror}"
+            raise Failure(text) from None
 
-def _print(data: bytes) -> None:
-    try:
-        write(STDOUT, data)
-    except BrokenPipeError:
-        raise Killed(signal.SIGPIPE) from None
-    except OSError as error:
-        text = f"cannot write standard output: {error.strerror}"
-        raise Failure(text) from None
+    def _tell(self, data: bytes) -> bool:
+        """Write to stderr; whether it can still be written."""
+        try:
+            self._write(STDERR, data)
+        except OSError:
+            return False
+        return True
 
-
-def _tell(data: bytes) -> bool:
-    """Write to stderr; whether it can still be written."""
-    try:
-        write(STDERR, data)
-    except OSError:
-        return False
-    return True
+    def _write(self, fd: int, data: bytes) -> None:
+        write(fd, data)
 
 
 def _status(exit_: Exit) -> int:

@@ -122,6 +122,13 @@ def write(fd: int, data: bytes) -> None:
             _await(fd, select.POLLOUT)
 
 
+def takes(fd: int) -> bool:
+    """Whether it can be written now."""
+    poll = select.poll()
+    poll.register(fd, select.POLLOUT)
+    return bool(poll.poll(0))
+
+
 def _await(fd: int, event: int) -> None:
     poll = select.poll()
     poll.register(fd, event)

@@ -56,6 +56,13 @@ class Terminal:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
+    def drop_input(self) -> None:
+        """What was typed for a lost session is no command for the shell after us."""
+        try:
+            termios.tcflush(self._fd, termios.TCIFLUSH)
+        except termios.error:
+            pass
+
     def stop(self) -> None:
         """Stop as SIGTSTP does, until SIGCONT."""
         self.__exit__()

@@ -1,0 +1,233 @@
+"""Full-screen programs through chimirror-connect --pty, and terminals that they leave.
+
+Law: what tmux shows of them is what it shows of the same ones run locally; and whatever
+they had switched on when the connection was lost, a shell finds a plain terminal.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import signal
+import socket
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import pytest
+
+import peers
+from chimirror.connect.terminal import Terminal
+from remote import output
+from settling import until
+from test_connect import bare, frame, upgrade
+from test_connect_pty import alike, both, remotely, status, wrapped
+from tmux import Window, window
+
+FLAGS = (
+    *("alternate_on", "cursor_flag", "insert_flag", "keypad_cursor_flag"),
+    *("keypad_flag", "mouse_any_flag", "mouse_sgr_flag", "origin_flag", "wrap_flag"),
+)
+PLAIN = ["0", "1", "0", "0", "0", "0", "0", "0", "1"]
+
+
+def flags(found: Window) -> list[str]:
+    """The modes of the emulator."""
+    words = " ".join(f"#{{{name}}}" for name in FLAGS)
+    return found.do("display-message", "-p", words).split()
+
+
+def region(found: Window) -> str:
+    """The lines that it scrolls."""
+    names = "#{scroll_region_upper} #{scroll_region_lower}"
+    return found.do("display-message", "-p", names).strip()
+
+
+def plain(found: Window) -> None:
+    until(lambda: flags(found) == PLAIN, "a plain terminal")
+
+
+EDITOR = ["vim", "-Nu", "NONE", "-i", "NONE", "-n", "+set mouse=a ruler showcmd"]
+
+
+def test_an_editor(tmp_path: Path) -> None:
+    """What is inserted, marked, undone and split looks the same, in each size."""
+    text = tmp_path / "text"
+    text.write_text("".join(f"line {n} {'x' * (n % 150)}\n" for n in range(500)))
+    editor = [*EDITOR, str(text)]
+    with (
+        remotely(tmp_path, editor) as (remote, _),
+        window(tmp_path, "local", editor) as local,
+    ):
+        windows = (remote, local)
+
+        def does(keys: str, *shown: str) -> None:
+            both(windows, *keys.split(" "))
+            for each in windows:
+                for part in shown:
+                    each.shows(part)
+            alike(*windows)
+
+        def leaves(mode: str) -> None:
+            """Ctrl-C, which drops what is typed between it and its being read."""
+            both(windows, "C-c")
+            for each in windows:
+                each.hides(mode)
+            alike(*windows)
+
+        for each in windows:
+            each.shows("line 20 ")
+        alike(*windows)
+        assert flags(remote) == flags(local) != PLAIN
+        for columns, rows in ((100, 30), (60, 10), (80, 24)):
+            for each in windows:
+                each.resize(columns, rows)
+            does("ggityped Space", "typed", "INSERT", "1,7")
+            leaves("INSERT")
+            does("yy3p:set Space number Enter", "  4 typed ")
+            does("C-f V5j", "VISUAL", "6")
+            leaves("VISUAL")
+            does("u/line Space 4[0-9]5 Enter", "line 405")
+            does("zzR Left Down Up", "REPLACE")
+            leaves("REPLACE")
+            for command in (":split", ":only"):
+                does(f"{command} Enter zt:done", ":done")
+                leaves(":done")
+        does("ggdGiover", "over", "INSERT")
+        leaves("INSERT")
+        remote.type(":wq", "Enter")
+        assert status(tmp_path) == "0"
+        assert text.read_text() == "over\n"
+        plain(remote)
+
+
+def shape(found: Window) -> list[object]:
+    """What of htop stands still, and where: meters, columns, keys; or half drawn."""
+    lines = found.shown().splitlines()[:-1]  # its cursor is hidden, and moves
+    for at, line in enumerate(lines):
+        if "PID USER" in line:
+            meters = [
+                re.findall(r"[A-Z][a-z ]+[:[]|\d+\[", each) for each in lines[:at]
+            ]
+            return [at, line, meters, lines[-1], len(lines)]
+    return []
+
+
+def alike_in_shape(one: Window, other: Window) -> None:
+    until(lambda: [] != shape(one) == shape(other), f"{one.shown()}\n{other.shown()}")
+
+
+def test_a_monitor(tmp_path: Path) -> None:
+    """Its figures move; the rest is the same, in each size, and so are its dialogue."""
+    command = ["env", f"HOME={tmp_path}", "htop", "-p", "1"]
+    with (
+        remotely(tmp_path, command) as (remote, _),
+        window(tmp_path, "local", command) as local,
+    ):
+        windows = (remote, local)
+        for each in windows:
+            each.shows("F10Quit")
+        assert flags(remote) == flags(local) != PLAIN
+        for size in ((110, 30), (70, 12), (80, 24)):
+            for each in windows:
+                each.resize(*size)
+            alike_in_shape(*windows)
+            both(windows, "F6")
+            for each in windows:
+                each.shows("Sort by")
+            alike_in_shape(*windows)
+            both(windows, "Escape")
+        remote.type("F10")
+        assert status(tmp_path) == "0"
+        plain(remote)
+
+
+# A lost connection
+
+
+def test_an_editor_whose_connection_is_lost(tmp_path: Path) -> None:
+    """The screen is again what it was before."""
+    with remotely(tmp_path, [*EDITOR, "text"]) as (remote, service):
+        remote.shows('"text" [New]')
+        assert flags(remote) != PLAIN
+        for pid in service.serving():
+            os.kill(pid, signal.SIGKILL)
+        assert status(tmp_path) == "255"
+        plain(remote)
+
+
+EVERYTHING = (
+    b"shown before\x1b[?1049h\x1b[?1;5;25;7;1000;1002;1003;1004;1005;1006;2004;2026h"
+    b"\x1b[?25;7l\x1b=\x1b[4;20h\x1b[3;9r\x1b[?6h\x1b[1;4;7;31;42m\x1b(0\x1b)0\x0e"
+    b"\x1b[>4;2m\x1b[>1u\x1b[5 q\x1b]0;half a tit"
+)
+ENDS: dict[str, Callable[[peers.Peer], object]] = {
+    "close": lambda peer: peer.send_raw(frame(b"\x03\xf3error internal", 0x88)),
+    "hang-up": lambda peer: peer.half_close(),
+    "reset": lambda peer: peer.socket.setsockopt(
+        socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0"
+    ),
+    "garbage": lambda peer: peer.send_raw(b"\xff" * 100),
+    "silence": lambda peer: None,
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_everything_is_undone(end: str, tmp_path: Path) -> None:
+    """Whatever was on when the connection was lost: a shell works as it did."""
+    patience = ("--ping-interval", "1", "--ping-timeout", "1")
+    with ExitStack() as stack:
+        url, take = stack.enter_context(bare())
+        argv = wrapped(tmp_path, *patience, url)
+        remote = stack.enter_context(window(tmp_path, "remote", argv))
+        with take() as peer:
+            upgrade(peer, frame('{"type":"session","id":"x","pty":true}'))
+            peer.send_raw(frame(output(EVERYTHING)))
+            until(lambda: flags(remote) != PLAIN, "a terminal that is another")
+            assert region(remote) != "0 23"
+            ENDS[end](peer)
+            if end != "reset":
+                with suppress(ConnectionError):
+                    while peer.socket.recv(1 << 16):
+                        pass
+        assert status(tmp_path) == "255"
+        plain(remote)
+        assert region(remote) == "0 23"
+        remote.do("set-buffer", "lqqqk")
+        remote.do("paste-buffer", "-p")
+        remote.type("Enter")
+        remote.shows("lqqqk\nlqqqk\n")
+        assert "\x1b" not in remote.do("capture-pane", "-pe")
+        assert "shown before" in remote.shown()
+
+
+def test_nothing_is_undone_in_a_file(tmp_path: Path) -> None:
+    """Standard output is one: it holds what the program has written, and that alone."""
+    with ExitStack() as stack:
+        url, take = stack.enter_context(bare())
+        argv = wrapped(tmp_path, url)
+        argv[2] = argv[2].replace('"$@"', '"$@" >output')
+        stack.enter_context(window(tmp_path, "remote", argv))
+        with take() as peer:
+            upgrade(peer, frame('{"type":"session","id":"x","pty":true}'))
+            peer.send_raw(frame(output(EVERYTHING)))
+            peer.half_close()
+            assert status(tmp_path) == "255"
+        assert (tmp_path / "output").read_bytes() == EVERYTHING
+
+
+def test_what_was_typed_for_a_lost_session_is_dropped() -> None:
+    with ExitStack() as stack:
+        master, slave = os.openpty()
+        for fd in (master, slave):
+            stack.callback(os.close, fd)
+        with Terminal(slave) as terminal:
+            os.write(master, b":wq\r")
+            assert ready(slave, 30)
+            terminal.drop_input()
+            assert not ready(slave, 0)
+
+
+def ready(fd: int, timeout: float) -> bool:
+    return bool(select.select([fd], [], [], timeout)[0])
