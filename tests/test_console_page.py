@@ -1,8 +1,4 @@
-"""The console as somebody meets it: in Debian's Chromium, by hand, by key, by ear.
-
-Law: whatever a test does, the page's policy was not violated, no script failed and
-nothing was loaded from elsewhere.
-"""
+"""The console as somebody meets it: in Debian's Chromium, by hand, by key, by ear."""
 
 from __future__ import annotations
 
@@ -16,9 +12,9 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from launch import Service, reserved, server
-from npm import packaged
 from pages import CASES
 from players import chromium
+from watch import LOOKS, audit, overflow, watched
 
 APPLICATION = f"""
 command = [{sys.executable!r}, {str(CASES / "voices.py")!r}]
@@ -41,15 +37,6 @@ command = ["sh", "-c", "read go; stty size | tr ' ' :; cat"]
 framing = ["stdio"]
 pty = true
 """
-WATCH = """
-globalThis.violations = [];
-document.addEventListener("securitypolicyviolation",
-  (event) => violations.push(event.effectiveDirective + " " + event.blockedURI));
-"""
-NARROW = {"width": 360, "height": 740}
-
-
-expect.set_options(timeout=20_000)
 
 
 @pytest.fixture(scope="module")
@@ -83,23 +70,11 @@ def service(directory: Path) -> Iterator[Service]:
 def visiting(
     browser: Browser, port: int, path: str = "/voices", **context: Any
 ) -> Iterator[Page]:
-    """A page that has loaded; see the law."""
-    faults: list[str] = []
-    asked: set[str] = set()
-    with browser.new_context(**context) as made:
-        page = made.new_page()
-        page.set_default_timeout(20_000)
-        page.add_init_script(WATCH)
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("request", lambda request: asked.add(request.url.split("/")[2]))
-        page.on("dialog", lambda dialog: faults.append(dialog.message))
-        page.goto(f"http://127.0.0.1:{port}{path}")
+    """A page that has loaded."""
+    address = f"http://127.0.0.1:{port}{path}"
+    with watched(browser, address, **context) as page:
         expect(page.locator("#connect")).to_be_enabled()
         yield page
-        assert page.evaluate("violations") == []
-        assert len(made.pages) == 1
-    assert not faults
-    assert {each for each in asked if each} == {f"127.0.0.1:{port}"}
 
 
 @pytest.fixture
@@ -453,21 +428,6 @@ def test_the_keyboard_gets_out_of_the_terminal(page: Page) -> None:
     expect(page.get_by_role("button", name="Clear")).to_be_focused()
 
 
-LOOKS: dict[str, dict[str, Any]] = {
-    "light": {"color_scheme": "light"},
-    "dark": {"color_scheme": "dark"},
-    "narrow": {"viewport": NARROW},
-    "narrow, dark": {"viewport": NARROW, "color_scheme": "dark"},
-}
-
-
-def audit(page: Page) -> list[Any]:
-    source = packaged("axe-core/axe.min.js").read_text()
-    page.evaluate(f"() => {{ {source} }}")
-    found: list[Any] = page.evaluate("axe.run().then((told) => told.violations)")
-    return [(each["id"], [node["html"] for node in each["nodes"]]) for each in found]
-
-
 @pytest.mark.parametrize("look", LOOKS)
 def test_an_audit_finds_nothing(browser: Browser, service: Service, look: str) -> None:
     with visiting(browser, service.port, **LOOKS[look]) as page:
@@ -484,5 +444,4 @@ def test_an_audit_finds_nothing(browser: Browser, service: Service, look: str) -
         page.get_by_role("button", name="Disconnect").click()
         state(page, "Ended: closed from here")
         assert audit(page) == []
-        wide = "document.documentElement.scrollWidth - innerWidth"
-        assert page.evaluate(wide) <= 0
+        assert not overflow(page)

@@ -1,184 +1,42 @@
-"""The editor of examples/editor as somebody meets it: in Debian's Chromium, with pylsp.
-
-Law: whatever a test does, the page's policy was not violated, no script failed and
-nothing was loaded from elsewhere. The page is served as `make editor` serves it, at a
-free port, and to that the application files say so.
-"""
+"""The editor of examples/editor as somebody meets it: in Chromium, with pylsp."""
 
 from __future__ import annotations
 
 import os
-import shutil
 import signal
-import subprocess
-import sys
-import tomllib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Page, expect
 
-from launch import Service, reserved, server
-from npm import packaged
-from pages import CASES, MODULE
-from players import chromium
+from editors import (
+    ORIGIN,
+    Editors,
+    append,
+    area,
+    browser,
+    button,
+    connected,
+    directory,
+    editors,
+    mend,
+    origin,
+    page,
+    problems,
+    serve,
+    service,
+    state,
+    words,
+)
+from launch import Service, reserved
 from settling import slay, until
+from watch import LOOKS, audit, overflow, watched
 
-ROOT = Path(__file__).parent.parent
-EDITOR = ROOT / "examples" / "editor"
-APPLICATION = EDITOR / "pylsp.toml"
-(ORIGIN,) = tomllib.loads(APPLICATION.read_text())["origin"]
-LIAR = f"""
-command = [{sys.executable!r}, {str(CASES / "liar.py")!r}]
-framing = ["lsp"]
-origin = ["{ORIGIN}"]
-"""
-OURS = ("chimirror.js", "icon.svg")  # that the page has from the package
-NARROW = {"width": 360, "height": 740}
-LOOKS: dict[str, dict[str, Any]] = {
-    "light": {"color_scheme": "light"},
-    "dark": {"color_scheme": "dark"},
-    "narrow": {"viewport": NARROW},
-    "narrow, dark": {"viewport": NARROW, "color_scheme": "dark"},
-}
-WATCH = """
-globalThis.violations = [];
-document.addEventListener("securitypolicyviolation",
-  (event) => violations.push(event.effectiveDirective));
-"""
+__all__ = ["browser", "directory", "editors", "origin", "page", "service"]  # fixtures
+
 MISTAKE = "undefined name 'spread_of'"
 
-expect.set_options(timeout=30_000)
 pytestmark = pytest.mark.timeout(120)  # it takes its time on a busy machine
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as found:
-        yield found.browser
-
-
-@pytest.fixture(scope="module")
-def origin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The page's."""
-    build = tmp_path_factory.mktemp("build")
-    files = [*EDITOR.glob("[!.]*.*"), *(MODULE.with_name(name) for name in OURS)]
-    for file in files:
-        shutil.copy(file, build)
-    serving = [sys.executable, "-u", "-m", "http.server", "--bind", "127.0.0.1"]
-    argv = [*serving, "--directory", str(build), "0"]
-    pipe, none = subprocess.PIPE, subprocess.DEVNULL
-    with subprocess.Popen(argv, stdout=pipe, stderr=none, text=True) as process:
-        assert process.stdout
-        yield process.stdout.readline().split("(")[1].split("/)")[0]
-        process.terminate()
-
-
-@pytest.fixture
-def directory(origin: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    monkeypatch.setenv("PATH", path)
-    found = tmp_path / "apps"
-    found.mkdir()
-    for name, text in (("pylsp", APPLICATION.read_text()), ("liar", LIAR)):
-        (found / f"{name}.toml").write_text(text.replace(ORIGIN, origin))
-    return found
-
-
-def serve(directory: Path, **more: str) -> Any:
-    cache = f"XDG_CACHE_HOME={directory.parent}"
-    options = ("--console", "--apps", str(directory), "--env", cache)
-    return server(directory.parent, [], *options, **more)
-
-
-@pytest.fixture
-def service(directory: Path) -> Iterator[Service]:
-    with serve(directory) as found:
-        yield found
-
-
-@contextmanager
-def watched(browser: Browser, **more: Any) -> Iterator[Page]:
-    """A page that is to be loaded; see the law."""
-    faults: list[str] = []
-    asked: set[str] = set()
-    with browser.new_context(**more) as made:
-        page = made.new_page()
-        page.set_default_timeout(30_000)
-        page.add_init_script(WATCH)
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("dialog", lambda dialog: faults.append(dialog.message))
-        page.on("request", lambda request: asked.add(request.url.split("/")[2]))
-        yield page
-    assert not faults
-    assert len(asked) == 1
-
-
-class Office:
-    """Opens the editor in front of a server."""
-
-    def __init__(self, browser: Browser, origin: str) -> None:
-        self.browser = browser
-        self.origin = origin
-
-    @contextmanager
-    def open(self, port: int, name: str = "pylsp", **more: Any) -> Iterator[Page]:
-        with watched(self.browser, **more) as page:
-            page.goto(f"{self.origin}/#ws://127.0.0.1:{port}/{name}")
-            expect(page.locator("#state")).to_contain_text("Connected to ")
-            yield page
-            assert page.evaluate("violations") == []
-
-
-@pytest.fixture
-def office(browser: Browser, origin: str) -> Office:
-    return Office(browser, origin)
-
-
-@pytest.fixture
-def page(office: Office, service: Service) -> Iterator[Page]:
-    with office.open(service.port) as found:
-        yield found
-
-
-def state(page: Page, text: str) -> None:
-    expect(page.locator("#state")).to_have_text(text)
-
-
-def connected(page: Page) -> None:
-    expect(page.locator("#state")).to_contain_text("Connected to pylsp ")
-
-
-def button(page: Page, name: str) -> Locator:
-    return page.get_by_role("button", name=name)
-
-
-def area(page: Page) -> Locator:
-    return page.get_by_role("textbox", name="example.py")
-
-
-def problems(page: Page) -> Locator:
-    return page.locator("#problems button")
-
-
-def words(page: Page) -> Locator:
-    return page.get_by_role("option")
-
-
-def append(page: Page, text: str) -> None:
-    """By keyboard, at the end."""
-    area(page).press("Control+End")
-    page.keyboard.type(text)
-
-
-def mend(page: Page) -> str:
-    text = area(page).input_value().replace("spread_of(", "spread(")
-    area(page).fill(text)
-    expect(page.locator("#count")).to_have_text("No problems found")
-    return text
 
 
 # Problems
@@ -333,11 +191,11 @@ def test_disconnecting(page: Page, service: Service) -> None:
     expect(button(page, "Disconnect")).to_be_focused()
 
 
-def test_a_server_that_dies_and_comes_back(office: Office, directory: Path) -> None:
+def test_a_server_that_dies_and_comes_back(editors: Editors, directory: Path) -> None:
     with reserved() as port:
         listen = f"127.0.0.1:{port}"
         with serve(directory, listen=listen) as first:
-            opened = office.open(port)
+            opened = editors.open(port)
             page = opened.__enter__()
             slay(first.own())
             lost = "the connection was lost: the network or the server has failed"
@@ -353,11 +211,26 @@ def test_a_server_that_dies_and_comes_back(office: Office, directory: Path) -> N
             opened.__exit__(None, None, None)
 
 
+def test_who_never_answers_is_left(editors: Editors, service: Service) -> None:
+    with editors.open(service.port, "silent", "Connecting") as page:
+        until(service.applications, "it runs")
+        button(page, "Disconnect").click()
+        state(page, "Ended: closed from here")
+
+
+def test_who_answers_with_an_error_is_left(editors: Editors, service: Service) -> None:
+    """What comes back is our own: as a question, and then as its refusal."""
+    with editors.open(service.port, "echo", "Not connected: it says") as page:
+        expect(page.locator("#state")).to_contain_text("this editor has no methods")
+        until(lambda: not service.applications(), "it has gone")
+        expect(button(page, "Reconnect")).to_be_visible()
+
+
 # What a language server may not do
 
 
-def test_whatever_is_said_is_text(office: Office, service: Service) -> None:
-    with office.open(service.port, "liar") as page:
+def test_whatever_is_said_is_text(editors: Editors, service: Service) -> None:
+    with editors.open(service.port, "liar") as page:
         title, where = page.title(), page.url
         expect(page.locator("#state")).to_contain_text("<script>owned()</script>")
         expect(problems(page)).to_have_count(200)
@@ -382,26 +255,19 @@ def test_whatever_is_said_is_text(office: Office, service: Service) -> None:
 
 
 def test_other_machines_are_out_of_reach(browser: Browser, origin: str) -> None:
-    with watched(browser) as page:
-        page.goto(f"{origin}/#ws://192.0.2.1:30747/pylsp")
+    elsewhere = "ws://192.0.2.1:30747/pylsp"
+    violation = f"connect-src {elsewhere}"
+    with watched(browser, f"{origin}/#{elsewhere}", violation) as page:
         policy = "the page's Content-Security-Policy has no connect-src for"
         state(page, f"Not connected: {policy} 192.0.2.1:30747")
-        assert page.evaluate("violations") == ["connect-src"]
 
 
 # For everybody
 
 
-def audit(page: Page) -> list[Any]:
-    source = packaged("axe-core/axe.min.js").read_text()
-    page.evaluate(f"() => {{ {source} }}")
-    found: list[Any] = page.evaluate("axe.run().then((told) => told.violations)")
-    return [(each["id"], [node["html"] for node in each["nodes"]]) for each in found]
-
-
 @pytest.mark.parametrize("look", LOOKS)
-def test_an_audit_finds_nothing(office: Office, service: Service, look: str) -> None:
-    with office.open(service.port, **LOOKS[look]) as page:
+def test_an_audit_finds_nothing(editors: Editors, service: Service, look: str) -> None:
+    with editors.open(service.port, **LOOKS[look]) as page:
         expect(problems(page)).to_have_count(1)
         assert audit(page) == []
         append(page, "import os; os.")
@@ -415,13 +281,12 @@ def test_an_audit_finds_nothing(office: Office, service: Service, look: str) -> 
         button(page, "Disconnect").click()
         expect(page.locator("#state")).to_contain_text("Ended: ")
         assert audit(page) == []
-        wide = "document.documentElement.scrollWidth - innerWidth"
-        assert page.evaluate(wide) <= 0
+        assert not overflow(page)
 
 
 def test_it_is_served_where_its_application_lets_it_in() -> None:
     host, _, port = ORIGIN.removeprefix("http://").partition(":")
-    recipe = (ROOT / "Makefile").read_text()
+    recipe = Path(__file__).parent.with_name("Makefile").read_text()
     assert f"Open {ORIGIN}/ in a browser" in recipe
     assert f"--bind {host} " in recipe
     assert f"build/editor {port} " in recipe
@@ -433,8 +298,7 @@ def test_it_is_served_where_its_application_lets_it_in() -> None:
 def test_the_console_speaks_to_a_language_server(
     browser: Browser, service: Service
 ) -> None:
-    with watched(browser) as page:
-        page.goto(f"http://127.0.0.1:{service.port}/pylsp")
+    with watched(browser, f"http://127.0.0.1:{service.port}/pylsp") as page:
         framing = page.get_by_label("Framing", exact=True)
         expect(framing.locator("option")).to_have_text(["lsp"])
         page.get_by_role("button", name="Connect", exact=True).click()

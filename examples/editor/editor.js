@@ -30,7 +30,9 @@ const sheet = new Sheet(area, at("mirror"), at("gutter"));
 const list = new List(at("completions"), area, accept);
 const explanation = new Explanation(at("explanation"));
 
-let server = null; // once it knows our document
+let link = null; // the language server
+let server = null; // it as well, once it knows our document
+let leave = null; // ends the connection, or gives it up
 let version = 0; // of the document
 let question = 0; // the last that was asked; answers to others come too late
 let completing = false; // somebody wants to, and goes on while an answer is on its way
@@ -42,23 +44,30 @@ let resting = 0; // the timer of the pointer
 // The connection
 
 function show(state, text) {
+  const engaged = state === "open" || state === "connecting";
   at("state").dataset.state = state;
   at("state").textContent = text.slice(0, LENGTH);
-  at("connect").textContent = { open: "Disconnect", idle: "Connect" }[state] ?? "Reconnect";
-  at("address").readOnly = state === "open" || state === "connecting";
+  at("connect").textContent = engaged ? "Disconnect" : "Reconnect";
+  at("address").readOnly = engaged;
 }
 
 async function connect() {
+  const giving = new AbortController();
+  leave = () => giving.abort(new Error("given up"));
   show("connecting", "Connecting");
   try {
-    const found = await LanguageServer.start(at("address").value.trim());
+    const found = await LanguageServer.start(at("address").value.trim(), giving.signal);
+    leave = () => found.close();
+    link = found;
     found.addEventListener("notification", ({ detail }) => notified(found, detail));
-    found.addEventListener("close", ({ detail }) => ended(detail));
+    found.addEventListener("close", ({ detail }) => found === link && ended(detail));
     await introduce(found);
+    leave = () => found.stop();
   } catch (error) {
-    if (at("state").dataset.state === "connecting") {
-      show("failed", `Not connected: ${error.message}`);
-    }
+    if (at("state").dataset.state !== "connecting") return; // its end was told
+    link = server = null;
+    show("failed", `Not connected: ${error.message}`);
+    leave();
   }
 }
 
@@ -159,7 +168,7 @@ async function complete() {
 }
 
 function accept({ text, range }, begun) {
-  const end = sheet.caret;
+  const end = range ? sheet.offset(range.end) : sheet.caret;
   const start = range ? sheet.offset(range.start) : end - begun.length;
   close();
   sheet.replace(start, Math.max(start, end), text);
@@ -268,9 +277,7 @@ for (const [id, key] of [["complete", "Control+ "], ["explain", "F1"], ["next", 
 }
 at("choice").addEventListener("submit", (event) => {
   event.preventDefault();
-  const { state } = at("state").dataset;
-  if (state === "open") void server.stop();
-  else if (state !== "connecting") void connect();
+  void (at("address").readOnly ? leave() : connect());
 });
 
 // A bookmark can name another server: #ws://127.0.0.1:4711/name

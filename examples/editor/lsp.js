@@ -19,10 +19,10 @@ export class LanguageServer extends EventTarget {
   #calls = new Map();
   #over = false;
 
-  /** Starts one. */
-  static async start(address) {
+  /** Starts one, unless the signal says otherwise before it runs. */
+  static async start(address, signal) {
     const server = new LanguageServer();
-    server.#session = await connect(address, { framing: "lsp" });
+    server.#session = await connect(address, { framing: "lsp", signal });
     void server.#read();
     return server;
   }
@@ -41,11 +41,16 @@ export class LanguageServer extends EventTarget {
 
   /** Ends it as LSP wants it, and whoever does not comply without asking. */
   async stop() {
-    const timer = setTimeout(() => this.#session.close(), PATIENCE);
+    const timer = setTimeout(() => this.close(), PATIENCE);
     await this.request("shutdown").catch(() => {});
     this.notify("exit");
     await this.#session.exit;
     clearTimeout(timer);
+  }
+
+  /** Ends it at once. */
+  close() {
+    void this.#session.close();
   }
 
   #send(message) {
@@ -59,7 +64,7 @@ export class LanguageServer extends EventTarget {
       for await (const line of lines(this.#session.stdout)) this.#heed(JSON.parse(line));
     } catch (error) {
       failure = error.message;
-      void this.#session.close();
+      this.close();
     }
     const { reason } = await this.#session.exit;
     this.#over = true;
@@ -74,7 +79,7 @@ export class LanguageServer extends EventTarget {
     if (method === undefined) {
       const answer = this.#calls.get(id);
       this.#calls.delete(id);
-      if (error) answer?.reject(new Error(JSON.stringify(error)));
+      if (error) answer?.reject(new Error(`it says ${JSON.stringify(error)}`));
       else answer?.resolve(result);
     } else if (id === undefined) {
       this.#tell("notification", { method, params });
