@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import socket
 from collections.abc import Callable, Iterator
@@ -245,6 +246,18 @@ def test_a_file_is_written_in_its_place(
     first, record, last = (tmp_path / "log").read_text().splitlines()
     assert (first, last) == ("before", "after")
     assert json.loads(record)["MESSAGE"] == "hello"
+
+
+def test_a_terminal_shows_the_message(lines: Callable[[int], Lines]) -> None:
+    """Of a record with a traceback all lines, and nothing that moves the cursor."""
+    master, terminal = os.openpty()
+    one = [("MESSAGE", "héllo\x1b[2J"), ("CHIMIRROR_PEER", "somebody")]
+    assert lines(terminal).send(one, [("MESSAGE", "first\nlast")]) == 2
+    shown = os.read(master, 9999).decode()
+    found = re.sub(r"\d\d:\d\d:\d\d", "TIME", shown).splitlines()
+    assert found == ["TIME héllo\\x1b[2J", "TIME first", "last"]
+    os.close(master)
+    os.close(terminal)
 
 
 def test_a_stopped_terminal_does_not_block(lines: Callable[[int], Lines]) -> None:

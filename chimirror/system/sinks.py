@@ -1,5 +1,7 @@
 """Where records go: a datagram to the journal, or one line of JSON on stderr.
 
+Somebody who looks on, at a terminal, is shown the time and the message alone.
+
 Law: a record is written whole, at once, or not at all; `send` says how many were, or
 raises OSError. https://systemd.io/JOURNAL_NATIVE_PROTOCOL, pipe(7). Knows no session.
 """
@@ -10,6 +12,7 @@ import time
 from _json import encode_basestring_ascii
 from _stat import S_ISCHR, S_ISFIFO, S_ISSOCK
 
+from chimirror.system.escape import printable
 from chimirror.system.lean import os, socket
 
 TYPE_CHECKING = False
@@ -63,11 +66,12 @@ class Lines:
         piece: bytes of an application's output that one record takes.
     """
 
-    __slots__ = ("_fd", "_poll", "_to")
+    __slots__ = ("_fd", "_form", "_poll", "_to")
     piece = JSON_PIECE
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
+        self._form = shown_line if os.isatty(fd) else json_line
         self._to = -1  # where we write; opened with the first line
         self._poll: poll | None = None
 
@@ -76,7 +80,7 @@ class Lines:
         stamp = ("__REALTIME_TIMESTAMP", str(time.time_ns() // 1000))
         block, count = b"", 0
         for fields in records:
-            line = json_line([stamp, *fields])
+            line = self._form([stamp, *fields])
             if count and len(block) + len(line) > PIPE_BUF:
                 break
             block += line
@@ -84,7 +88,8 @@ class Lines:
         if not self._has_room():
             return 0
         written = os.write(self._to, block)
-        return count if written == len(block) else block.count(b"\n", 0, written)
+        lines = block.count(b"\n", 0, written)
+        return count if written == len(block) else min(lines, count - 1)
 
     def _has_room(self) -> bool:
         import select
@@ -155,6 +160,13 @@ def json_line(fields: Fields) -> bytes:
         if len(line) <= PIPE_BUF:
             break
     return line.encode("ascii")
+
+
+def shown_line(fields: Fields) -> bytes:
+    """A record as somebody reads it, on whose terminal nothing may move a cursor."""
+    text = _cut(dict(fields).get("MESSAGE", ""), JSON_PIECE)
+    shown = printable(text, keep="\n")
+    return f"{time.strftime('%H:%M:%S')} {shown}\n".encode()
 
 
 def _cut(value: str, cap: int) -> str:
