@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from chimirror.apps import App
-    from chimirror.service import Peer
+    from chimirror.service import Admission, Peer
     from chimirror.system.admission import Table
     from chimirror.system.listen import Listener
 
@@ -73,6 +73,27 @@ class Seats:
         return self._table.retry_after(cause)
 
 
+class Leaving:
+    """The limits while a server goes for good: nobody new comes in."""
+
+    __slots__ = ("_seats",)
+
+    def __init__(self, seats: Admission) -> None:
+        self._seats = seats
+
+    def enter(self, peer: Peer, app: App) -> str:
+        """They are told."""
+        return "drain"
+
+    def leave(self, peer: Peer, app: App) -> None:
+        """Of those that came before."""
+        self._seats.leave(peer, app)
+
+    def retry_after(self, cause: str) -> int:
+        """See admission.Table.retry_after."""
+        return self._seats.retry_after(cause)
+
+
 class Door:
     """One listener: hands each new connection to the worker."""
 
@@ -100,6 +121,13 @@ class Door:
                 self._worker.on_shortage(error)
                 return
             self._worker.on_connection(connection, address)
+
+    def narrow(self) -> None:
+        """From now on, one waits at most: of others the kernel drops the SYN.
+
+        They try again after a second, and may find another listener then.
+        """
+        self._handle.listen(0)
 
     def on_fault(self, error: Exception) -> None:
         """A bug of ours, or a listener that is broken: never a dead accept loop."""

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 
-from chimirror import nursery, options, service, worker
+from chimirror import nursery, options, provision, service, worker
 from chimirror.entrance import Seats
 from chimirror.foster import Foster
 from chimirror.herald import Herald
@@ -93,6 +93,7 @@ class Supervisor:
         self._waiting: list[int] = []  # numbers to be forked after a pause
         self._early_deaths = 0
         self._stopping = False
+        self._for_good = False  # with our listeners
         self._office: str | None = None  # where workers can be asked
         self.armed = 0
         self.deadline = NEVER
@@ -102,9 +103,10 @@ class Supervisor:
         """Serve until told to stop; the exit status."""
         for ending in service.endings():
             self._loop.on_signal(ending, self._stop)
+        self._loop.on_signal(worker.TURN_AWAY, self._foresee)
         self._office = self._make_office()
         self._foster.start()
-        worker.preload(self._config)
+        provision.load(self._config)
         while not (self._foster.ready or self._stopping):
             self._loop.turn()
         if not self._stopping:
@@ -265,9 +267,15 @@ class Supervisor:
 
     # The end
 
+    def _foresee(self) -> None:
+        """SIGUSR2: when we stop, the listeners of systemd will be closed, too."""
+        self._for_good = True
+
     def _stop(self) -> None:
         """SIGTERM: workers drain; a second one makes them end at once."""
-        number = worker.ABORT if self._stopping else signal.SIGTERM
+        number = worker.TURN_AWAY if self._for_good else signal.SIGTERM
+        if self._stopping:
+            number = worker.ABORT
         if not self._stopping:
             self._stopping = True
             self._waiting = []

@@ -6,21 +6,18 @@ worker that dies takes only its own sessions with it.
 
 from __future__ import annotations
 
-from importlib import import_module
 from sys import intern
 
 from chimirror import keys, service
 from chimirror.control import Office
-from chimirror.entrance import Door
+from chimirror.entrance import Door, Leaving
 from chimirror.service import Peer, Service, new_identity
 from chimirror.session import Session
-from chimirror.system import heap, sinks
 from chimirror.system.activation import peer_uid, plain_address
 from chimirror.system.lean import environment, os, signal, socket
 from chimirror.system.listen import open_unix
 from chimirror.system.loop import EXCLUSIVE, NEVER, READ, Loop
 from chimirror.system.remote import RemoteStarter
-from chimirror.wire import jsontext, masking
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,30 +30,12 @@ if TYPE_CHECKING:
 
 HANDSHAKES = 512  # in flight; more wait in the listener's queue
 SHORTAGE_PAUSE = 0.25  # seconds without accepting, when the kernel has no room
-LATE = (
-    "chimirror.clerk",
-    "chimirror.courier",
-    "chimirror.directory",
-    "chimirror.liveness",
-    "chimirror.murmur",
-    "chimirror.report",
-    "chimirror.system.tcp",
-    "chimirror.wire.jsonbatch",
-    "chimirror.wire.forwarded",
-    "chimirror.wire.judge",
-    "chimirror.wire.lines",
-    "chimirror.wire.oneway",
-    "chimirror.wire.lsp",
-    "chimirror.wire.proxy",
-    "chimirror.wire.runs",
-    "fcntl",
-    "pybase64",
-    "traceback",
-)
 LAST_WORDS = 1.0  # seconds for close frames to be read, when all has to end at once
 ABORT = signal.SIGUSR1  # to a worker; SIGTERM may come from systemd too, to all of us
+TURN_AWAY = signal.SIGUSR2  # instead of SIGTERM, where nobody will have our listeners
 # What a worker acts on, or leaves to the supervisor to act on.
-SIGNALS = (signal.SIGTERM, ABORT, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+_OTHERS = (signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+SIGNALS = (signal.SIGTERM, ABORT, TURN_AWAY, *_OTHERS)
 MARGIN = 5.0  # seconds for sessions to end, beside the graces of their applications
 
 
@@ -79,6 +58,7 @@ class Worker(Service):
         "_office",
         "_short",
         "_shortages",
+        "_turning",
         "armed",
         "deadline",
         "open",
@@ -102,6 +82,7 @@ class Worker(Service):
         self._office = office
         self._doors: list[Door] = []
         self._draining = self._expired = self._aborting = False
+        self._turning = False  # who comes is told that we go
         self._short = False
         self._shortages = 0  # since a connection was last accepted
         self.armed = 0
@@ -109,6 +90,7 @@ class Worker(Service):
         self.open = False
         loop.on_signal(signal.SIGTERM, self.drain)
         loop.on_signal(ABORT, self.abort)
+        loop.on_signal(TURN_AWAY, self.turn_away)
         loop.on_signal(signal.SIGINT, lambda: None)  # the supervisor's to act on
         loop.on_signal(signal.SIGHUP, lambda: None)
 
@@ -117,6 +99,16 @@ class Worker(Service):
         self._doors = [Door(self, listener) for listener in listeners]
         self._admit()
         self.loop.run()
+        while self._turning and self._take_last():
+            self.loop.running = True
+            self.loop.run()
+
+    def _take_last(self) -> bool:
+        """Let those in who have come since we were idle; whether there are any."""
+        for door in self._doors:
+            door.narrow()
+            door.on_event(door.fd, READ)
+        return not self.idle
 
     # Control
 
@@ -162,7 +154,7 @@ class Worker(Service):
     def _admit(self) -> None:
         """Poll the listeners if, and only if, there is room for one more."""
         room = (
-            not self._draining
+            (self._turning or not self._draining)
             and not self._short
             and self.connecting < HANDSHAKES
             and len(self.sessions) + len(self.couriers) < self._capacity
@@ -189,21 +181,38 @@ class Worker(Service):
 
     # Draining
 
+    def turn_away(self) -> None:
+        """Drain, and tell those that come meanwhile: else the kernel hangs up on them.
+
+        Nobody will have our listeners after us, who could serve them.
+        """
+        if not self._draining:
+            self._turning = True
+            self.admission = Leaving(self.admission)
+            self.drain()
+
     def drain(self) -> None:
         """Stop accepting, let sessions end; 1001 for those that last too long."""
         if self._draining:
             return
         self._draining = True
+        if not self._turning:
+            self._shut()
+        self.loop.arm(self, self.loop.now + self.config.drain_timeout)
+        self._leave_if_empty()
+
+    def _shut(self) -> None:
+        """Nobody comes in any more, and nobody is told."""
+        self._turning = False
         self._admit()
         for door in self._doors:
             door.close()
         self._doors = []
-        self.loop.arm(self, self.loop.now + self.config.drain_timeout)
-        self._leave_if_empty()
 
     def abort(self) -> None:
         """End every session at once."""
         self.drain()
+        self._shut()
         self._aborting = True
         for one in self.everybody():
             one.abort()
@@ -226,6 +235,7 @@ class Worker(Service):
     def _expire(self) -> None:
         """Sessions did not end by themselves: close them."""
         self._expired = True
+        self._shut()
         for one in self.everybody():
             one.close(1001, "drain")
         every = [self.config, *(one.app.config for one in self.sessions.values())]
@@ -236,7 +246,7 @@ class Worker(Service):
         """Somebody has left: room for another."""
         if not self.open:
             self._admit()
-            self._leave_if_empty()
+        self._leave_if_empty()
 
     def _leave_if_empty(self) -> None:
         if self._draining and self.idle:
@@ -248,16 +258,6 @@ class Worker(Service):
     def on_fault(self, error: Exception) -> None:
         """A bug of ours in the worker itself: the supervisor replaces us."""
         raise error
-
-
-def preload(config: Config) -> None:
-    """Load what a bridge loads late: shared by all workers, and before any shortage."""
-    for name in LATE if config.apps is None else (*LATE, "chimirror.apptoml"):
-        import_module(name)
-    heap.expect_large_blocks()
-    jsontext.prepare()
-    sinks.prepare()
-    masking.prepare()
 
 
 def run(

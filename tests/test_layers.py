@@ -29,6 +29,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
             "entrance",
             "foster",
             "nursery",
+            "provision",
             "zygote",
             "herald",
         },

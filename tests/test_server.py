@@ -505,6 +505,26 @@ def test_term_to_every_process_is_one_term(tmp_path: Path) -> None:
         assert service.process.wait(10) == 0
 
 
+def test_without_a_successor_who_comes_is_told(tmp_path: Path) -> None:
+    with server(tmp_path, CAT, "--workers=2", *GRACES) as service:
+        with join(service) as peer:
+            os.kill(service.pid, signal.SIGUSR2)
+            assert open_status(service) == 101
+            service.process.terminate()
+            until(lambda: open_status(service) == 503, "it drains")
+            peer.send([1])
+            assert peer.output(4) == b"[1]\n"
+            peer.send_close()
+            assert peer.story().closed == Closed(1000, "")
+        assert service.process.wait(10) == 0
+        assert notes(service) == []
+
+
+def open_status(service: Service) -> int:
+    with Peer(service.connect()) as peer:
+        return peer.open().status
+
+
 def test_ctrl_c_on_a_terminal(tmp_path: Path) -> None:
     """The whole foreground process group gets SIGINT: it is a drain, not a crash."""
     ours, theirs = pty.openpty()

@@ -25,6 +25,7 @@ from settling import until
 
 pytestmark = pytest.mark.timeout(120)
 
+SOCKET = "chimirror-server.socket"
 CROWD = 100
 FILLED = "/run/chimirror/servers/full"
 # Fills what it may write to, for every line that it reads.
@@ -111,6 +112,41 @@ def test_a_crowd_that_comes_during_a_restart(machine: Machine) -> None:
         echo(open_session(machine, stack, SERVER_PORT))
 
 
+@pytest.mark.parametrize("verb", ["restart", "stop"])
+def test_who_comes_while_the_socket_goes_is_told(machine: Machine, verb: str) -> None:
+    """Of a queue that is closed with its socket nobody is served: nobody is left in it.
+
+    Whoever knows the address tries again, and finds the new socket.
+    """
+    serve_many(machine, "--drain-timeout 60")
+    with ExitStack() as stack:
+        peer = open_session(machine, stack, SERVER_PORT)
+        before = systemctl_show(machine, SOCKET, "InvocationID")
+        machine.do("systemctl", verb, "--no-block", SOCKET)
+        until(lambda: is_draining(machine), "it drains")
+        for _ in range(CROWD):
+            late = stack.enter_context(Peer(machine.connect(SERVER_PORT)))
+            reply = late.open()
+            assert (reply.status, "retry-after" in reply.fields) == (503, True)
+        echo(peer)
+        peer.send_close()
+    if verb == "stop":
+        until(lambda: machine.state(SOCKET) == "inactive", "its end")
+        return
+
+    def is_new() -> bool:
+        again = systemctl_show(machine, SOCKET, "InvocationID")
+        return again not in ("", before) and machine.state(SOCKET) == "active"
+
+    until(is_new, "the new socket")
+    with ExitStack() as stack:
+        echo(open_session(machine, stack, SERVER_PORT))
+
+
+def is_draining(machine: Machine) -> bool:
+    return systemctl_show(machine, SERVER, "StatusText").startswith("draining")
+
+
 def test_who_waits_is_served_once_a_mistake_is_mended(machine: Machine) -> None:
     serve_many(machine, "--no-such-option")
     with ExitStack() as stack:
@@ -130,7 +166,7 @@ def test_stopping_the_slice_ends_it_and_not_its_socket(server: Machine) -> None:
         peer = open_session(server, stack, SERVER_PORT)
         server.do("systemctl", "stop", "--no-block", "chimirror.slice")
         assert peer.receive() == Closed(1001, "drain")
-        assert server.state("chimirror-server.socket") == "active"
+        assert server.state(SOCKET) == "active"
         echo(open_session(server, stack, SERVER_PORT))
 
 

@@ -337,6 +337,69 @@ def test_a_drain_of_nothing_is_over_at_once() -> None:
         assert not one.running()
 
 
+def ask(one: Shop) -> Peer:
+    """Somebody who comes, and is heard."""
+    peer = one.connect()
+    peer.send_raw(upgrade("/", "json", ()))
+    one.wait()
+    return peer
+
+
+def test_who_comes_is_told_where_nobody_will_have_the_listeners() -> None:
+    with shop("--drain-timeout=30") as one:
+        peer = one.open()
+        os.kill(os.getpid(), worker.TURN_AWAY)
+        one.wait(20)
+        late = ask(one)
+        reply = late.refusal()
+        assert (reply.status, int(reply.fields["retry-after"]) > 0) == (503, True)
+        late.close()
+        one.wait()
+        assert one.running()
+        assert one.table.total() == 1
+        peer.send_close()
+        one.wait()
+        assert peer.receive() == Closed(1000, "")
+        peer.close()
+        one.wait(2)
+        assert not one.running()
+        assert one.table.total() == 0
+    assert [fields["cause"] for fields in one.records.of("refused")] == ["drain"]
+
+
+def test_the_last_in_the_queue_are_told() -> None:
+    with shop() as one:
+        one.worker.turn_away()
+        assert not one.running()
+        late = one.connect()
+        assert one.worker._take_last()
+        one.loop.running = True
+        late.send_raw(upgrade("/", "json", ()))
+        one.wait()
+        assert late.refusal().status == 503
+        late.close()
+        one.wait(2)
+        assert not one.running()
+        assert not one.worker._take_last()
+
+
+def test_nobody_is_told_for_ever() -> None:
+    with shop("--drain-timeout=3") as one:
+        peer = one.open()
+        one.worker.turn_away()
+        one.wait(2.9)
+        late = ask(one)
+        assert late.refusal().status == 503
+        one.wait(0.2)
+        with pytest.raises(ConnectionRefusedError):
+            one.connect()
+        assert peer.receive() == Closed(1001, "drain")
+        for each in (peer, late):
+            each.close()
+        one.wait(2)
+        assert not one.running()
+
+
 def test_what_does_not_end_by_itself_is_closed() -> None:
     with shop("--drain-timeout=3") as one:
         peer = one.open()
