@@ -147,7 +147,7 @@ def limits(machine: Machine) -> dict[str, tuple[object, str]]:
 
 
 def test_limits_of_an_application_with_units_of_its_own(owned: Machine) -> None:
-    """They bite there and nowhere else, and go with the application."""
+    """They bite there and nowhere else, and go with the application; so does drain."""
     machine = owned
     address = f"127.0.0.1:{OWN_PORT}"
     ctl(machine, "add", "game", "--own-socket", address, "--", "/usr/bin/cat")
@@ -178,6 +178,8 @@ def test_limits_of_an_application_with_units_of_its_own(owned: Machine) -> None:
         for _ in range(2):
             other = stack.enter_context(Peer(machine.connect()))
             assert other.open("/").status == 101
+        ctl(machine, "drain")
+        until(lambda: machine.state("chimirror-game.socket") == "inactive", "drained")
         ctl(machine, "limit", *of, *"--sessions default --tasks-max default".split())
         assert limits(machine)["sessions"] == (1000, "unit")
         status, said = refused(machine, "limit", "--application", "no", "--sessions=1")

@@ -12,7 +12,7 @@ import os
 import signal
 import time
 
-from chimirror.ctl import choose, control, processes, sources, systemd
+from chimirror.ctl import choose, control, owned, processes, sources, systemd
 from chimirror.ctl.cgroups import Trees
 from chimirror.ctl.failure import Failure, say
 from chimirror.system.runtime import SERVERS
@@ -163,7 +163,7 @@ def _slay(host: Host, one: Live) -> None:
 def drain(given: Given, host: Host, output: Output) -> int:
     """Stop accepting, and let sessions end; with --now ask them to."""
     servers = list(_supervisors(host))
-    done = (host.booted and _stop_units()) or bool(servers)
+    done = (host.booted and _stop_units(host)) or bool(servers)
     if not done:
         raise Failure(os.EX_UNAVAILABLE, "nothing is accepting or running here")
     for supervisor in servers:
@@ -177,9 +177,10 @@ def drain(given: Given, host: Host, output: Output) -> int:
     return found.complain()
 
 
-def _stop_units() -> bool:
+def _stop_units(host: Host) -> bool:
     """Whether there were any; the server drains by itself when it is stopped."""
-    known = (systemd.SOCKET, systemd.SERVER_SOCKET, systemd.SERVER)
+    own = [owned.units(name).socket for name in owned.names(host)]
+    known = (systemd.SOCKET, systemd.SERVER_SOCKET, systemd.SERVER, *own)
     shown = systemd.properties(known, ["LoadState"])
     there = [one["Id"] for one in shown if one.get("LoadState") == "loaded"]
     if there:
