@@ -417,6 +417,45 @@ def test_signals(connect: Connect) -> None:
     assert [message.get("name") for message in got] == [None, "INT", "TERM"]
 
 
+def test_the_size_of_its_terminal(connect: Connect) -> None:
+    """It overtakes input that waits, and is told to terminals alone."""
+    got = []
+    proceed = threading.Event()
+
+    def handler(ws: Remote) -> None:
+        ws.send('{"type":"session","id":"x","pty":true}')
+        proceed.wait()
+        for message in ws:
+            got.append(message)
+            if message["type"] == "eof":
+                break
+        ws.send(exited())
+
+    with fake(handler) as server, connect(server.url) as session:
+        assert [session.pty] == [True]
+        session.resize(132, 50)
+        sending = threading.Thread(target=session.send, args=(bytes(1 << 24),))
+        sending.start()
+        until(lambda: session._core.wire.waiting > 1 << 16, "input waits")
+        session.resize(65535, 1)
+        proceed.set()
+        sending.join()
+        session.end_input()
+        assert session.wait().code == 0
+        with pytest.raises(SessionOver):
+            session.resize(80, 24)
+    sizes = [at for at, message in enumerate(got) if message["type"] == "resize"]
+    assert [got[at] for at in sizes] == [
+        {"type": "resize", "columns": 132, "rows": 50},
+        {"type": "resize", "columns": 65535, "rows": 1},
+    ]
+    assert sizes[1] < len(got) - 10
+    with fake(says()) as server, connect(server.url) as session:
+        assert [session.pty] == [False]
+        with pytest.raises(ValueError, match="has no terminal"):
+            session.resize(80, 24)
+
+
 # The other framings.
 
 

@@ -37,6 +37,23 @@ def test_a_session(connect: Connect, way: str, tmp_path: Path) -> None:
     assert exit_ == (3, None, "exit 3", 1011)
 
 
+def test_a_terminal(connect: Connect, tmp_path: Path) -> None:
+    command = [
+        "sh",
+        "-c",
+        "trap 'stty size; exit 0' WINCH; stty size; while :; do read -r _; done",
+    ]
+    with (
+        launch.server(tmp_path, command, "--pty") as service,
+        connect(where(service)) as session,
+    ):
+        lines = session.stdout.lines()
+        assert next(lines).rstrip() == "24 80"
+        session.resize(111, 33)
+        assert next(lines).rstrip() == "33 111"
+        assert session.wait().code == 0
+
+
 def test_every_framing(connect: Connect, tmp_path: Path) -> None:
     options = ("--framing", "json,lines,lsp,stdio")
     value = {"text": "ä\n\ud800", "numbers": [1, 2.5, None, True]}
