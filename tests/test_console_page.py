@@ -200,6 +200,21 @@ def test_the_exit_status(page: Page, code: int, reason: str) -> None:
     expect(page.locator("#exit")).to_have_text("none yet")
 
 
+def test_the_framing_that_can_do_most_is_chosen(
+    browser: Browser, directory: Path
+) -> None:
+    """A terminal, signals, the end of input: whichever is the server's first."""
+    (directory / "plain.toml").write_text(
+        'command = ["cat"]\nframing = ["json", "stdio"]\n'
+    )
+    with (
+        serve(directory) as service,
+        visiting(browser, service.port, "/plain") as page,
+    ):
+        expect(page.get_by_label("Framing", exact=True)).to_have_value("stdio")
+        expect(page.get_by_role("radio", name="Terminal")).to_be_enabled()
+
+
 def test_ending_the_input(page: Page) -> None:
     connect(page)
     page.get_by_role("button", name="End input").click()

@@ -57,6 +57,7 @@ async function choose() {
   document.title = `${chosen.title || chosen.name || "chimirror"} – chimirror console`;
   at("purpose").textContent = chosen.purpose;
   at("framing").replaceChildren(...chosen.framings.map((name) => new Option(name)));
+  if (chosen.framings.includes(TERMINAL)) at("framing").value = TERMINAL; // can do most
   at("manifest-link").href = chosen.manifest;
   at("manifest").textContent = "";
   refresh();
