@@ -25,6 +25,7 @@ ASSETS = (
     "console.css",
     "console.js",
     "icon.svg",
+    "pace.js",
     "plot.js",
     "talk.js",
     "terminal.js",

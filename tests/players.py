@@ -125,9 +125,7 @@ class PagePlay:
         self.page.evaluate("() => cue()")
 
     def processes(self) -> list[int]:
-        """The browser's for pages; which of them is this one's it does not say."""
-        found = [each.pid for pid in RESTLESS for each in descendants(pid)]
-        return [pid for pid in found if "--type=renderer" in name_of(pid)]
+        return renderers()
 
     def result(self) -> Any:
         def over() -> bool:
@@ -136,6 +134,33 @@ class PagePlay:
 
         until(over, "the end of the case", LONG)
         return outcome(self.told())
+
+
+def renderers() -> list[int]:
+    """A browser's processes for pages; which is whose it does not say."""
+    found = [each.pid for pid in RESTLESS for each in descendants(pid)]
+    return [pid for pid in found if "--type=renderer" in name_of(pid)]
+
+
+class Heap:
+    """What a page's objects take, at the worst of all looks at it.
+
+    Garbage that nobody has collected yet is counted, but for a look after `collect`.
+    """
+
+    def __init__(self, page: Page) -> None:
+        self.largest = 0
+        self._session = page.context.new_cdp_session(page)
+        self._session.send("Performance.enable")
+
+    def look(self) -> int:
+        metrics = self._session.send("Performance.getMetrics")["metrics"]
+        told = {each["name"]: int(each["value"]) for each in metrics}
+        self.largest = max(self.largest, told["JSHeapUsedSize"])
+        return told["JSHeapUsedSize"]
+
+    def collect(self) -> None:
+        self._session.send("HeapProfiler.collectGarbage")
 
 
 class Chromium:

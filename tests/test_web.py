@@ -151,6 +151,7 @@ def test_mistakes_do_not_end_the_session(theatre: Theatre, framing: str) -> None
 @pytest.mark.parametrize("framing", ["json", "lines", "lsp"])
 def test_framings_of_messages(theatre: Theatre, framing: str) -> None:
     told = theatre.play("messages", ["cat"], *FRAMINGS, framing=framing)
+    assert not told["available"]
     # (The json framing keeps what stands between the tokens, and so do the others.)
     assert told["found"] == ['"é"', '{"a":\t1}', "2", '"last"']
     assert told["ending"]["message"].startswith("only the framing stdio can end")
@@ -452,6 +453,22 @@ def test_a_pause_that_fails(theatre: Theatre) -> None:
     told = theatre.play("uncontrolled", ["yes", "y" * 1000])
     assert told["exit"]["closeCode"] == 4000
     assert told["error"]["kind"] == "unread"
+
+
+def test_a_resumption_that_fails_is_tried_again(theatre: Theatre) -> None:
+    """A stream does not stay paused because the control connection was lost."""
+    size = 64 << 20
+    with (
+        theatre.serve(["head", "-c", str(size), "/dev/zero"]) as service,
+        theatre.player.play("severed", address(service)) as play,
+    ):
+        play.said(1)
+        (application,) = service.applications()
+        until(steady(lambda: written(application)), "a pause")
+        play.cue()
+        told = play.result()
+    assert told.pop("unpaused")["kind"] == "control"
+    assert told == {"available": True, "size": size, "exit": EXIT_0}
 
 
 def test_a_terminal(theatre: Theatre) -> None:

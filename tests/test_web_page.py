@@ -15,7 +15,7 @@ from playwright.sync_api import Page, Route
 
 from launch import reserved, server
 from pages import CASES, MODULE
-from players import LONG, Chromium, chromium
+from players import LONG, Chromium, Heap, chromium
 from settling import until
 
 
@@ -86,20 +86,6 @@ def test_nothing_answers(browser: Chromium, own: Page) -> None:
     with reserved() as port:
         said = refusal(browser, own, port)
     assert said == f"nothing that can be reached answers at 127.0.0.1:{port}"
-
-
-class Heap:
-    """What a page's objects take, at the worst of all looks at it."""
-
-    def __init__(self, page: Page) -> None:
-        self.largest = 0
-        self._session = page.context.new_cdp_session(page)
-        self._session.send("Performance.enable")
-
-    def look(self) -> None:
-        metrics = self._session.send("Performance.getMetrics")["metrics"]
-        told = {each["name"]: each["value"] for each in metrics}
-        self.largest = max(self.largest, told["JSHeapUsedSize"])
 
 
 @pytest.mark.timeout(180)

@@ -2,11 +2,12 @@
 
 Law: whatever a test does, no script has failed, no dialog came up, everything was
 loaded from one place, and the page's policy was violated as it should be: not at all.
+Nobody else was bothered: no window, no sound, no clipboard.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,6 +27,12 @@ WATCH = """
 globalThis.violations = [];
 document.addEventListener("securitypolicyviolation",
   (event) => violations.push(event.effectiveDirective + " " + event.blockedURI));
+for (const [object, name] of [
+  [window, "open"], [window, "moveTo"], [window, "resizeTo"], [window, "print"],
+  [window, "AudioContext"], [HTMLMediaElement.prototype, "play"],
+  [Clipboard.prototype, "writeText"], [Clipboard.prototype, "write"],
+  [Clipboard.prototype, "readText"],
+]) object[name] = () => violations.push(name);
 """
 
 expect.set_options(timeout=PATIENCE)
@@ -33,9 +40,13 @@ expect.set_options(timeout=PATIENCE)
 
 @contextmanager
 def watched(
-    browser: Browser, address: str, *violations: str, **context: Any
+    browser: Browser,
+    address: str,
+    *violations: str,
+    prepare: Callable[[Page], object] = lambda page: None,
+    **context: Any,
 ) -> Iterator[Page]:
-    """The page of this address."""
+    """The page of this address; it is prepared before it is there."""
     faults: list[str] = []
     asked: set[str] = set()
     with browser.new_context(**context) as made:
@@ -45,6 +56,7 @@ def watched(
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("request", lambda request: asked.add(request.url.split("/")[2]))
         page.on("dialog", lambda dialog: faults.append(dialog.message))
+        prepare(page)
         page.goto(address)
         yield page
         assert page.evaluate("violations") == [*violations]

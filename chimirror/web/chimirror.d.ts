@@ -167,6 +167,8 @@ export interface ControlEvents {
  * need the framing stdio. Each rejects with an error of the kind `control`.
  */
 export interface Control extends EventTarget {
+  /** Whether the server offers it for this session. */
+  readonly available: boolean;
   /** Stops streams, all by default, until they are resumed. */
   pause(...streams: StreamName[]): Promise<void>;
   resume(...streams: StreamName[]): Promise<void>;

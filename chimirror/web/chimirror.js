@@ -13,6 +13,7 @@ const LIMIT = 64 << 20; // bytes that may wait where it cannot be stopped
 const BLOCK = 16 << 10; // bytes of small pieces that are kept as one
 const DRAINING = 5; // ms between two looks at bufferedAmount, of which no event tells
 const CLOSING = 2000; // ms for an answer to our close, until we go without one
+const AGAIN = 500; // ms between two attempts to resume a stream
 const PATIENCE = 5000; // ms for the answer that tells why a connection failed
 const GIVEN_UP = 4000; // the close code where we are the ones who cannot go on
 const STREAMS = ["stdin", "stdout", "stderr"];
@@ -491,6 +492,9 @@ class Control extends EventTarget {
   #calls = new Map();
   #last = 0;
   #held = Object.fromEntries(STREAMS.map((name) => [name, new Set()]));
+  /** What the server was told last, by stream; undefined where that is not known. */
+  #paused = Object.fromEntries(STREAMS.map((name) => [name, false]));
+  #settling = {}; // promises, by stream
   #watchers = new Set();
   #over = false;
 
@@ -502,6 +506,10 @@ class Control extends EventTarget {
 
   authorize(session, secret) {
     if (secret) this.#ticket = { session, secret };
+  }
+
+  get available() {
+    return this.#ticket !== undefined;
   }
 
   async call(method, params) {
@@ -532,13 +540,34 @@ class Control extends EventTarget {
 
   /** Pauses a stream as long as there is any reason to. */
   async hold(name, reason, held) {
-    const reasons = this.#held[name];
-    const before = reasons.size > 0;
-    if (held) reasons.add(reason);
-    else reasons.delete(reason);
-    const after = reasons.size > 0;
-    if (before === after || this.#over) return;
-    await this.call(after ? "pause" : "resume", { streams: [name] });
+    if (held) this.#held[name].add(reason);
+    else this.#held[name].delete(reason);
+    if (this.#isSettled(name)) return;
+    await (this.#settling[name] ??= this.#settle(name));
+  }
+
+  #isSettled(name) {
+    return this.#over || this.#paused[name] === this.#held[name].size > 0;
+  }
+
+  async #settle(name) {
+    try {
+      while (!this.#isSettled(name)) await this.#tell(name, this.#held[name].size > 0);
+    } finally {
+      delete this.#settling[name];
+    }
+  }
+
+  async #tell(name, pause) {
+    this.#paused[name] = undefined;
+    try {
+      await this.call(pause ? "pause" : "resume", { streams: [name] });
+      this.#paused[name] = pause;
+    } catch (error) {
+      // A connection that broke is no reason for a stream to stay paused.
+      if (pause || error.code !== undefined) throw error;
+      await new Promise((resolve) => setTimeout(resolve, AGAIN));
+    }
   }
 
   status() {

@@ -22,6 +22,7 @@ let applications = [];
 let application = null; // the entry of the catalog
 let manifest = null;
 let terminal = null;
+let asking = false; // the server
 let recalled = 0; // where in the history we are
 
 // Choosing
@@ -33,12 +34,14 @@ async function read(path) {
 }
 
 async function begin() {
+  at("application").replaceChildren();
   try {
     ({ applications } = await read(CATALOG));
+    if (!applications.length) throw new Error("no application is served");
   } catch (error) {
-    return show("failed", `Nothing can be read here: ${error.message}`);
+    show("failed", `Nothing can be read here: ${error.message}`);
+    return refresh();
   }
-  if (!applications.length) return show("failed", "Nothing is served here");
   for (const { name, title } of applications) {
     const label = title && name ? `${title} (${name})` : title || name || "The application";
     at("application").add(new Option(label, name));
@@ -112,22 +115,29 @@ function refresh() {
   if (!terminals) lines.checked = true;
   at("framing-title").textContent = manifest?.channels?.[framing()]?.title ?? "";
   at("application").disabled = at("framing").disabled = busy;
-  at("connect").disabled = busy || !application;
-  at("connect").textContent = ["ended", "failed"].includes(talk.state) ? "Reconnect" : "Connect";
+  const again = ["ended", "failed"].includes(talk.state);
+  at("connect").disabled = busy;
+  at("connect").textContent = !application ? "Try again" : again ? "Reconnect" : "Connect";
+  at("about").disabled = !application;
   at("disconnect").disabled = !open;
   const mute = application?.direction === "receive";
   at("send").disabled = !open || mute;
   at("line").disabled = mute;
-  for (const id of ["interrupt", "eof"]) {
-    at(id).hidden = !terminals;
-    at(id).disabled = !open || (id === "eof" && mute);
-  }
+  for (const id of ["pause", "interrupt", "eof"]) at(id).hidden = !terminals;
+  at("interrupt").disabled = !open;
+  at("eof").disabled = !open || mute;
   at("hint").textContent = mute ? "This application only talks." : "";
   const found = mute ? [] : examples(framing());
   at("examples").hidden = !found.length;
   at("examples").replaceChildren(...found.map(exampleButton));
   refreshView();
   refreshButtons();
+  refreshPause();
+}
+
+function refreshPause() {
+  at("pause").disabled = !talk.steerable;
+  at("pause").textContent = talk.paused ? "Resume" : "Pause";
 }
 
 function refreshView() {
@@ -164,19 +174,40 @@ function exampleButton(text) {
   return button;
 }
 
+/** A time in seconds, for a reader. */
+function duration(seconds) {
+  const [hours, minutes] = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60];
+  const parts = [hours && `${hours} h`, seconds >= 60 && `${minutes} min`];
+  return [...parts, `${Math.floor(seconds) % 60} s`].filter(Boolean).join(" ");
+}
+
 function showTraffic() {
   for (const [name, bytes] of Object.entries(talk.bytes)) {
     at(`bytes-${name}`).textContent = size(bytes);
   }
   at("exit").textContent = talk.exit ?? (talk.ended ? "unknown" : "none yet");
-  const seconds = talk.began ? Math.floor(((talk.ended || Date.now()) - talk.began) / 1000) : 0;
-  const [hours, minutes] = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60];
-  const parts = [hours && `${hours} h`, seconds >= 60 && `${minutes} min`, `${seconds % 60} s`];
-  at("time").textContent = parts.filter(Boolean).join(" ");
+  at("time").textContent = duration(talk.began ? ((talk.ended || Date.now()) - talk.began) / 1000 : 0);
+}
+
+/** How the session is on the server's side, as long as somebody looks. */
+async function showServer() {
+  if (asking || !at("server").open || document.hidden) return;
+  asking = true;
+  const status = await talk.status();
+  asking = false;
+  at("server-facts").hidden = !status;
+  const known = talk.steerable ? "It does not answer." : "It tells in sessions of the framing stdio.";
+  at("server-note").textContent = status ? "" : known;
+  if (!status) return;
+  at("age").textContent = duration(status.age);
+  at("backlog-in").textContent = `${size(status.backlog_in)} wait`;
+  at("backlog-out").textContent = `${size(status.backlog_out)} wait`;
+  at("paused").textContent = status.paused.join(", ") || "nothing";
 }
 
 function tick() {
   showTraffic();
+  void showServer();
   const { stdin, stdout, stderr } = talk.bytes;
   if (talk.live) plot.tick(stdin, stdout + stderr);
 }
@@ -184,7 +215,6 @@ function tick() {
 // Talking
 
 async function say(lines) {
-  talk.flush(); // it came before
   for (const line of lines) transcript.line("stdin", line);
   await talk.send(lines);
 }
@@ -226,19 +256,27 @@ talk.addEventListener("state", () => {
   show(talk.state, talk.text);
   if (talk.state !== "connecting") transcript.line("note", talk.text);
   if (talk.pty) document.querySelector("[value=terminal]").checked = true;
-  terminal?.attach();
+  if (talk.live) terminal?.renew();
+  else terminal?.attach();
   refresh();
   showTraffic();
+  void showServer();
   if (talk.live) (view() === "terminal" ? terminal : at("line"))?.focus();
 });
 talk.addEventListener("data", ({ detail: { name, text } }) => {
   transcript.add(name, text);
   terminal?.add(name, text);
 });
+talk.addEventListener("pause", () => {
+  show(talk.state, talk.text);
+  refreshPause();
+});
+talk.onBehind = () => Promise.all([transcript.drawn(), terminal?.drawn()]);
 talk.addEventListener("note", ({ detail }) => transcript.line("note", detail));
 
 at("choice").addEventListener("submit", (event) => {
   event.preventDefault();
+  if (!application) return void begin();
   plot.reset();
   void talk.start(application.path, framing());
 });
@@ -270,6 +308,13 @@ at("pretty").addEventListener("change", () => {
 at("disconnect").addEventListener("click", () => talk.stop());
 at("interrupt").addEventListener("click", () => talk.interrupt());
 at("eof").addEventListener("click", () => talk.eof());
+at("pause").addEventListener("click", () => (talk.paused ? talk.resume() : talk.pause()));
+at("about").addEventListener("click", () => at("sheet").showModal());
+at("close").addEventListener("click", () => at("sheet").close());
+at("sheet").addEventListener("click", ({ target }) => {
+  if (target === at("sheet")) target.close(); // beside it
+});
+at("server").addEventListener("toggle", showServer);
 at("save").addEventListener("click", save);
 at("clear").addEventListener("click", () => {
   transcript.clear();

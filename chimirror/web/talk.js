@@ -3,12 +3,13 @@
  * One session as the console sees it: how it is, what came, what may be said.
  *
  * Law: everything that comes is counted and told once, in order, as text of a stream.
- * Ignorance: how anything is shown.
+ * What comes is read when what came before has been shown, where the session can be
+ * paused (chimirror.js does that), and else at once. Ignorance: how anything is shown.
  */
 
 import { connect } from "./chimirror.js";
 
-const PAUSE = 30; // ms in which pieces are put together
+const OUTPUT = ["stdout", "stderr"];
 const encoder = new TextEncoder();
 
 /** What to send for what somebody wrote; `note` says what became of it, if anything. */
@@ -33,7 +34,7 @@ function parse(text) {
   }
 }
 
-/** Told by events: state (of this), data ({ name, text }), note (a text). */
+/** Told by events: state (of this), pause, data ({ name, text }), note (a text). */
 export class Talk extends EventTarget {
   state = "idle"; // connecting, open, ended, failed
   text = "Not connected";
@@ -43,9 +44,7 @@ export class Talk extends EventTarget {
   exit = null;
   began = 0;
   ended = 0;
-  #waiting = []; // [name, bytes] that came and are not told yet
-  #decoders = {};
-  #timer = 0;
+  #pause; // resolved when the output is resumed
 
   get live() {
     return this.state === "open";
@@ -54,6 +53,16 @@ export class Talk extends EventTarget {
   /** Whether the application has a terminal of its own. */
   get pty() {
     return this.live && this.session.pty;
+  }
+
+  /** Whether the server can be asked about the session. */
+  get steerable() {
+    return this.live && this.session.control.available;
+  }
+
+  /** Whether the output is, because somebody wanted it. */
+  get paused() {
+    return this.#pause !== undefined;
   }
 
   async start(path, framing) {
@@ -75,20 +84,14 @@ export class Talk extends EventTarget {
 
   #listen(session) {
     let failure;
-    for (const name of ["stdout", "stderr"]) {
-      this.#decoders[name] = new TextDecoder("utf-8", { ignoreBOM: true });
-      session.addEventListener(name, ({ detail }) => {
-        this.bytes[name] += detail.length;
-        this.#waiting.push([name, detail]);
-        this.#timer ||= setTimeout(() => this.flush(), PAUSE);
-      });
-    }
+    const streams = OUTPUT.map((name) => this.#read(session, name));
     session.addEventListener("error", ({ detail }) => {
       if (detail.kind === "mistake") this.#tell("note", detail.message);
       else failure = detail;
     });
     session.addEventListener("close", async () => {
-      this.flush();
+      this.#release();
+      await Promise.all(streams);
       const { code, signal, reason } = await session.exit;
       this.ended = Date.now();
       this.session = null;
@@ -99,20 +102,23 @@ export class Talk extends EventTarget {
     });
   }
 
-  /** Tells what has come: in few big pieces, however many small ones there were. */
-  flush() {
-    clearTimeout(this.#timer);
-    this.#timer = 0;
-    const waiting = this.#waiting;
-    this.#waiting = [];
-    let text = "";
-    waiting.forEach(([name, bytes], index) => {
-      text += this.#decoders[name].decode(bytes, { stream: true });
-      if (waiting[index + 1]?.[0] === name) return;
-      this.#tell("data", { name, text });
-      text = "";
-    });
+  async #read(session, name) {
+    const reader = session[name].getReader();
+    const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
+    for (;;) {
+      // (An error of the stream is told by the session.)
+      const { done, value } = await reader.read().catch(() => ({ done: true }));
+      await this.#pause?.promise;
+      this.bytes[name] += value?.length ?? 0;
+      const text = decoder.decode(value, { stream: !done });
+      if (text) this.#tell("data", { name, text });
+      if (done) return;
+      if (session.control.available) await this.onBehind();
+    }
   }
+
+  /** For the owner to define: waits until all that was told has been shown. */
+  async onBehind() {}
 
   #become(state, text) {
     this.state = state;
@@ -152,5 +158,43 @@ export class Talk extends EventTarget {
 
   stop() {
     this.session?.close();
+  }
+
+  // Control
+
+  /** Stops the output at once: here, and by and by at its source. */
+  async pause() {
+    if (!this.steerable || this.paused) return;
+    this.#pause = Promise.withResolvers();
+    this.#told("Connected, output paused");
+    await this.#ask((control) => control.pause(...OUTPUT));
+  }
+
+  async resume() {
+    if (!this.paused) return;
+    this.#release();
+    if (this.live) this.#told("Connected");
+    await this.#ask((control) => control.resume(...OUTPUT));
+  }
+
+  #release() {
+    this.#pause?.resolve();
+    this.#pause = undefined;
+  }
+
+  #told(text) {
+    this.text = text;
+    this.#tell("pause");
+  }
+
+  /** What it is on the server's side; nothing if that cannot be found out. */
+  async status() {
+    return this.steerable ? this.session.control.status().catch(() => null) : null;
+  }
+
+  async #ask(call) {
+    await call(this.session.control).catch(({ message }) => {
+      if (this.live) this.#tell("note", `The server could not be told: ${message}`);
+    });
   }
 }

@@ -7,11 +7,21 @@
  * keys are edited here, line by line, as a terminal's driver would do it.
  */
 
+import { Pace } from "./pace.js";
 import { FitAddon } from "./vendor/addon-fit.mjs";
 import { Terminal as Xterm } from "./vendor/xterm.mjs";
 
 const ALOOF = [0, 1, 2, 7, 8, 9, 50, 52, 133, 777, 1337]; // OSC that mean no text
-const HIGH = 1 << 17; // characters that wait to be drawn: of a flood, the last
+const COUNTED = "ILMSTZb"; // CSI whose parameter says how often
+const OFTEN = 300; // more than a screen has lines, or columns
+const MARKS = /(\p{M}{16})\p{M}+/gu; // more on one letter than any language has
+const AHEAD = 4 << 20; // characters that may come before some are drawn
+const HIGH = 1 << 17; // those of them that are: the last, and more than can be scrolled
+const REST = 100; // ms for a flood to pass in, between two pieces of it
+const BEHIND = 1 << 16; // characters that wait, where all of them are drawn
+const AT_ONCE = 1 << 15; // characters between two looks at what else is to be done
+/** Takes back what a program may have left: mouse and keys reported, and so on. */
+const AFRESH = "\x1b[?9;1000;1002;1003;1004;1005;1006;1015;1016;2004;2026l\x1b[!p\x1b[m";
 const THEMES = {
   light: {
     background: "#ffffff",
@@ -69,7 +79,9 @@ export class Terminal {
   #line = "";
   #waiting = "";
   #skipped = 0;
+  #ahead = 0; // characters since some were drawn
   #writing = false;
+  #pace = new Pace();
 
   /** @param element where; @param talk what is spoken to */
   constructor(element, talk) {
@@ -88,6 +100,10 @@ export class Terminal {
       theme: theme(),
     });
     for (const code of ALOOF) this.#xterm.parser.registerOscHandler(code, () => true);
+    for (const final of COUNTED) {
+      // (It would count to the end, whatever else there is to do.)
+      this.#xterm.parser.registerCsiHandler({ final }, ([count]) => count > OFTEN);
+    }
     dark.addEventListener("change", () => (this.#xterm.options.theme = theme()));
     this.#xterm.loadAddon(this.#fit);
     this.#xterm.open(element);
@@ -108,8 +124,31 @@ export class Terminal {
     this.#talk.resize(this.#xterm.cols, this.#xterm.rows);
   }
 
+  /** Begins another session. */
+  renew() {
+    const { type, cursorX } = this.#xterm.buffer.active;
+    this.#line = "";
+    this.#put(type === "alternate" ? "\x1b[?1049l" : "");
+    this.#put(AFRESH + (cursorX ? "\r\n" : ""));
+    this.attach();
+  }
+
   fit() {
     this.#fit.fit();
+  }
+
+  /** Waits for the screen, if it is behind. */
+  drawn() {
+    return this.#pace.keep(this.#isBehind);
+  }
+
+  /** What goes to a terminal may be the half of a picture: none of it is left out. */
+  get #isWhole() {
+    return this.#talk.pty && this.#talk.steerable && !document.hidden;
+  }
+
+  get #isBehind() {
+    return this.#isWhole ? this.#waiting.length > BEHIND : this.#ahead > AHEAD;
   }
 
   focus() {
@@ -118,6 +157,8 @@ export class Terminal {
 
   clear() {
     this.#line = this.#waiting = "";
+    this.#skipped = this.#ahead = 0;
+    this.#pace.reached();
     this.#xterm.reset();
   }
 
@@ -128,8 +169,9 @@ export class Terminal {
 
   #put(text) {
     this.#waiting += text;
+    this.#ahead += text.length;
     const excess = this.#waiting.length - HIGH;
-    if (excess > 0) {
+    if (excess > 0 && !this.#isWhole) {
       this.#skipped += excess;
       this.#waiting = this.#waiting.slice(excess);
     }
@@ -137,19 +179,27 @@ export class Terminal {
   }
 
   #write() {
+    if (!this.#isBehind) this.#pace.reached();
     if (this.#writing || !this.#waiting) return;
-    let text = this.#waiting;
-    if (this.#skipped) {
+    let text = this.#waiting.slice(0, AT_ONCE).replace(MARKS, "$1");
+    const rest = this.#skipped ? REST : 0;
+    if (rest) {
       const told = `${this.#skipped} characters were too many to show`;
       text = `\n\x1b[0;7m ${told} \x1b[0m\n${text}`;
     }
-    this.#waiting = "";
+    this.#waiting = this.#waiting.slice(AT_ONCE);
     this.#skipped = 0;
     this.#writing = true;
     this.#xterm.write(text, () => {
-      this.#writing = false;
-      this.#write();
+      if (rest) setTimeout(() => this.#written(), rest);
+      else this.#written();
     });
+  }
+
+  #written() {
+    this.#writing = false;
+    this.#ahead = 0;
+    this.#write();
   }
 
   #type(keys) {

@@ -6,12 +6,17 @@
  * screen: what does not fit is counted, and the newest is what there is to see.
  */
 
+import { Pace } from "./pace.js";
+
 const KEPT = 8 << 20; // characters that can be saved
+const ENTRY = 32; // characters that a line counts beside its own
 const SHOWN = 600; // entries
 const WIDEST = 4000; // characters of one entry on the screen
 const LONGEST = 4 << 20; // characters of one line; a longer one is cut in two
 const INDENTED = 100_000; // characters of the longest JSON text that is indented
 const AT_ONCE = 200; // entries for one picture
+const REST = 100; // ms between two pictures of a flood, which is to pass
+const AHEAD = 4 << 20; // characters that may come before they are shown
 export const NAMES = { stdin: "in", stdout: "out", stderr: "err", note: "note" };
 
 /** A JSON object or array with line breaks; numbers stay as they are written. */
@@ -22,31 +27,33 @@ export function indented(text) {
   } catch {
     return undefined;
   }
-  const tokens = text.match(/"(?:[^"\\]|\\.)*"|[[\]{}:,]|[^\s[\]{}:,"]+/g);
-  let depth = 0;
-  let written = "";
-  tokens.forEach((token, index) => {
-    const line = `\n${"  ".repeat(Math.min(depth, 40))}`;
-    const opened = /^[[{]$/.test(tokens[index - 1] ?? "");
-    if (/^[\]}]$/.test(token)) {
-      depth -= 1;
-      written += (opened ? "" : `\n${"  ".repeat(Math.min(depth, 40))}`) + token;
-    } else if (token === ",") written += token;
-    else if (token === ":") written += ": ";
-    else {
-      if (opened || tokens[index - 1] === ",") written += line;
-      written += token;
-      if (/^[[{]$/.test(token)) depth += 1;
-    }
-  });
+  let [depth, before, written] = [0, "", ""];
+  for (const [token] of text.matchAll(/"(?:[^"\\]|\\.)*"|[[\]{}:,]|[^\s[\]{}:,"]+/g)) {
+    const opened = /^[[{]$/.test(before);
+    const closes = /^[\]}]$/.test(token);
+    if (closes) depth -= 1;
+    const breaks = closes ? !opened : token !== "," && (opened || before === ",");
+    if (breaks) written += `\n${"  ".repeat(Math.min(depth, 40))}`;
+    written += token === ":" ? ": " : token;
+    if (/^[[{]$/.test(token)) depth += 1;
+    before = token;
+    if (written.length > WIDEST) break; // no more is shown
+  }
   return written;
 }
 
-/** Control characters as pictures of themselves. */
+/** What has no picture of its own, or would move others: controls, of text, too. */
+const UNSEEN =
+  /[\0-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\u{e0000}-\u{e007f}]/gu;
+
+/** Control characters as pictures of themselves, or as their numbers. */
 function visible(text) {
-  return text.replace(/[\0-\x08\x0b-\x1f\x7f]/g, (found) =>
-    String.fromCharCode(found === "\x7f" ? 0x2421 : 0x2400 + found.charCodeAt(0)),
-  );
+  return text.replace(UNSEEN, (found) => {
+    const code = found.codePointAt(0);
+    if (code < 0x20) return String.fromCharCode(0x2400 + code);
+    if (code === 0x7f) return "\u2421";
+    return `‹U+${code.toString(16).toUpperCase().padStart(4, "0")}›`;
+  });
 }
 
 export class Transcript {
@@ -61,6 +68,9 @@ export class Transcript {
   #changed = new Set(); // those on the screen that have become longer
   #skipped = 0;
   #frame = 0;
+  #timer = 0; // while nothing is drawn
+  #ahead = 0; // characters since the last picture
+  #pace = new Pace();
 
   constructor(element, onChange) {
     this.#element = element;
@@ -73,6 +83,7 @@ export class Transcript {
 
   /** Text of a stream; whatever follows its last line break stays open. */
   add(name, text) {
+    this.#ahead += text.length;
     const pieces = text.split("\n");
     pieces.forEach((piece, index) => {
       const last = index === pieces.length - 1;
@@ -80,7 +91,17 @@ export class Transcript {
       this.#append(name, piece, last);
     });
     this.#bound();
+    if (!this.#timer) this.#schedule();
+  }
+
+  #schedule() {
+    this.#timer = 0;
     this.#frame ||= requestAnimationFrame(() => this.#draw());
+  }
+
+  /** Waits for the screen, if it is behind. */
+  drawn() {
+    return this.#pace.keep(this.#ahead > AHEAD);
   }
 
   /** One whole entry. */
@@ -93,7 +114,8 @@ export class Transcript {
   #append(name, piece, open) {
     let entry = this.#open[name];
     if (!entry) {
-      entry = { at: new Date(), name, text: "", open: true };
+      entry = { at: Date.now(), name, text: "", open: true };
+      this.#size += ENTRY;
       this.#entries.push(entry);
       this.#waiting.push(entry);
       this.#open[name] = entry;
@@ -118,7 +140,7 @@ export class Transcript {
     if (this.#size > KEPT) {
       let count = 0;
       while (this.#size > KEPT / 2 && count < this.#entries.length - 1) {
-        this.#size -= this.#entries[count].text.length;
+        this.#size -= this.#entries[count].text.length + ENTRY;
         count += 1;
       }
       this.#entries.splice(0, count);
@@ -132,13 +154,15 @@ export class Transcript {
   }
 
   #draw() {
-    this.#frame = 0;
+    this.#frame = this.#ahead = 0;
+    this.#pace.reached();
     const element = this.#element;
     const space = element.scrollHeight - element.scrollTop - element.clientHeight;
     const follow = space < 40;
     for (const entry of this.#changed) this.#write(entry);
     this.#changed.clear();
     const batch = this.#waiting.splice(0, AT_ONCE);
+    if (this.#skipped) this.#timer = setTimeout(() => this.#schedule(), REST);
     // (A screen reader would read a flood for hours.)
     element.setAttribute("aria-busy", String(this.#waiting.length > 0));
     const fragment = document.createDocumentFragment();
@@ -151,7 +175,7 @@ export class Transcript {
     element.append(fragment);
     while (element.childElementCount > SHOWN) element.firstElementChild.remove();
     if (follow) element.scrollTop = element.scrollHeight;
-    if (this.#waiting.length) this.#frame = requestAnimationFrame(() => this.#draw());
+    if (this.#waiting.length && !this.#timer) this.#schedule();
     this.#onChange();
   }
 
@@ -201,7 +225,7 @@ export class Transcript {
     const head = this.#lost ? [`(${this.#lost} earlier lines were not kept)\n`] : [];
     return head.concat(
       this.#entries.map(
-        ({ at, name, text }) => `${at.toISOString()} ${NAMES[name].padEnd(4)} ${text}\n`,
+        ({ at, name, text }) => `${new Date(at).toISOString()} ${NAMES[name].padEnd(4)} ${text}\n`,
       ),
     );
   }

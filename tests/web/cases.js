@@ -122,7 +122,9 @@ export async function messages({ connect, lines }, url, say, cue, options) {
   const signalling = await refusal((async () => session.signal("INT"))());
   const control = await refusal(session.control.status());
   const end = await session.stdout.getReader().read();
-  return { found, ending, signalling, control, end, exit: await session.close() };
+  const { available } = session.control;
+  const exit = await session.close();
+  return { found, ending, signalling, control, available, end, exit };
 }
 
 /** A line longer than what is read at once, and cut inside a character. */
@@ -375,6 +377,34 @@ export async function uncontrolled({ connect }, url) {
   const exit = await session.exit;
   const error = await refusal(all(session.stdout));
   return { exit, error };
+}
+
+/** The control connection is lost while a stream is paused, and cannot be made anew. */
+export async function severed({ connect }, url, say, cue) {
+  const Real = WebSocket;
+  const cables = [];
+  let severed = false;
+  globalThis.WebSocket = class extends Real {
+    constructor(address, subprotocol) {
+      const control = subprotocol === "chimirror.control.v1";
+      super(control && severed ? "ws://127.0.0.1:1/" : address, subprotocol);
+      if (control) cables.push(this);
+    }
+  };
+  const session = await connect(url);
+  const { available } = session.control;
+  say("open");
+  await cue();
+  severed = true;
+  cables.at(-1).close();
+  const unpaused = await refusal(session.control.pause("stderr"));
+  const reading = all(session.stdout);
+  const before = cables.length;
+  while (cables.length === before) await new Promise((resolve) => setTimeout(resolve, 10));
+  severed = false;
+  const { size } = await reading;
+  globalThis.WebSocket = Real;
+  return { available, unpaused, size, exit: await session.exit };
 }
 
 /** A server that says what it should not. */
