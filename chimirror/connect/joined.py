@@ -15,7 +15,7 @@ from chimirror.client import Error, NotDelivered, SessionOver
 
 from .interrupts import ENDING, FORWARDED, Interrupts
 from .local import Carrier, Wake, read, write
-from .texts import PROGRAM, Failure, Killed
+from .texts import Failure, Killed, line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -96,8 +96,7 @@ class Joined:
             try:
                 output = next(outputs, None)
             except NotDelivered as notice:
-                line = f"{PROGRAM}: {notice}{self._line_end}"
-                deaf = deaf or not self._tell(line.encode("utf-8", "backslashreplace"))
+                deaf = deaf or not self._tell(line(str(notice), self._line_end))
                 continue
             except Error as error:
                 raise Failure(str(error)) from None

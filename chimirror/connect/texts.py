@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 PROGRAM = "chimirror-connect"
 OWN_FAILURE = 255  # as ssh(1): told apart from what remote programs return
@@ -24,11 +25,21 @@ class Killed(Exception):
         self.signum = signum
 
 
+def line(text: str, end: str = "\n") -> bytes:
+    """A line of our own, for stderr.
+
+    In the encoding of the locale: elsewhere the bytes of UTF-8 would be others'
+    control characters, such as the second of U+00DB.
+    """
+    encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
+    return f"{PROGRAM}: {text}{end}".encode(encoding, "backslashreplace")
+
+
 def say(text: str) -> None:
-    """Print a line of our own on stderr, if anybody still listens."""
-    line = f"{PROGRAM}: {text}\n".encode("utf-8", "backslashreplace")
+    """Print a line on stderr, if anybody still listens."""
+    rest = line(text)
     try:
-        while line:
-            line = line[os.write(2, line) :]
+        while rest:
+            rest = rest[os.write(2, rest) :]
     except OSError:
         pass  # nobody listens, and the status says it too
