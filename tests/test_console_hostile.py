@@ -226,6 +226,7 @@ def test_a_hostile_catalog_is_text(browser: Browser, service: Service) -> None:
         expect(page.locator("#purpose")).to_have_text(SCRIPT)
         expect(page.locator("#framing")).to_contain_text(IMAGE)
         expect(page.locator("#manifest")).to_contain_text("not valid JSON")
+        page.get_by_label("Framing", exact=True).select_option(IMAGE)
         page.get_by_role("button", name="Connect", exact=True).click()
         expect(page.locator("#state")).to_contain_text(f"no framing is called {IMAGE}")
         unchanged(page)

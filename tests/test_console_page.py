@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from launch import Service, reserved, server
 from players import chromium
@@ -66,7 +66,7 @@ def test_an_application_is_chosen(page: Page) -> None:
     expect(page.locator("#framing-title")).to_have_text("One message, one line")
     assert page.url.endswith("/telling")
     page.get_by_role("button", name="Manifest").click()
-    link = page.get_by_role("link", name="AsyncAPI document")
+    link = page.get_by_role("link", name="AsyncAPI")
     expect(link).to_have_attribute("href", "/telling/asyncapi.json")
     page.get_by_role("button", name="Close").click()
     expect(link).to_be_hidden()
@@ -80,6 +80,40 @@ def test_the_only_application(browser: Browser, tmp_path: Path) -> None:
         connect(page, "json")
         say(page, '{"a": 1}')
         expect(entries(page, "stdout")).to_have_text('{\n  "a": 1\n}')
+
+
+@pytest.mark.parametrize("said", ["no room for another connection", ""])
+def test_a_server_that_has_no_room_is_asked_again(
+    browser: Browser, service: Service, said: str
+) -> None:
+    refusals = [503]
+
+    def refuse(route: Route) -> None:
+        if refusals:
+            route.fulfill(status=refusals.pop(), body=f"{said}\n")
+        else:
+            route.continue_()
+
+    def prepare(page: Page) -> None:
+        page.route("**/.well-known/chimirror", refuse)
+
+    with visiting(browser, service.port, prepare=prepare) as page:
+        state(page, f"Nothing can be read here: {said or 503}")
+        assert audit(page) == []
+        page.get_by_role("button", name="Try again").click()
+        connect(page)
+
+
+def test_an_application_that_is_missing(page: Page, directory: Path) -> None:
+    """It was there when the list was read."""
+    (directory / "telling.toml").unlink()
+    page.get_by_label("Name").select_option("telling")
+    page.get_by_role("button", name="Manifest").click()
+    missing = "there is no application of this name here"
+    expect(page.locator("#manifest")).to_contain_text(missing)
+    page.get_by_role("button", name="Close").click()
+    page.get_by_role("button", name="Connect", exact=True).click()
+    expect(page.locator("#state")).to_contain_text(missing)
 
 
 # Talking

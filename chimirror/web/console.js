@@ -29,7 +29,7 @@ let recalled = 0; // where in the history we are
 
 async function read(path) {
   const response = await fetch(path, { headers: { Accept: "application/json" } });
-  if (!response.ok) throw new Error((await response.text()).split("\n")[0]);
+  if (!response.ok) throw new Error((await response.text()).split("\n")[0] || response.status);
   return response.json();
 }
 
