@@ -300,7 +300,10 @@ def test_what_we_end_is_no_error(theatre: Theatre) -> None:
 def test_a_close_that_is_not_answered(
     theatre: Theatre, framing: str, ended: tuple[int, str], ending: str
 ) -> None:
-    told = theatre.play("stuck", ["sleep", "1000"], framing=framing, ending=ending)
+    # (Behind what nobody reads, a server finds out late that the client has gone.)
+    options = ("--framing", framing, "--drain-timeout", "0.1")
+    asked = {"framing": framing, "ending": ending}
+    told = theatre.play("stuck", ["sleep", "1000"], *options, **asked)
     assert (told["exit"]["closeCode"], told["exit"]["reason"]) == ended
     assert (told["again"], told["flood"]["kind"]) == (told["exit"], "over")
 

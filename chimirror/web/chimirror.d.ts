@@ -115,7 +115,7 @@ export interface Session extends EventTarget {
   resize(columns: number, rows: number): void;
   /**
    * Ends the session: the server stops the application. What was written goes first, as
-   * far as it can in two seconds; after four at most there is an end.
+   * far as it can in two seconds; after seven at most there is an end.
    */
   close(): Promise<Exit>;
 

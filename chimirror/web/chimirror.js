@@ -12,9 +12,9 @@ const HIGH = 1 << 20; // bytes that may wait, in each direction, before it is st
 const LIMIT = 64 << 20; // bytes that may wait where it cannot be stopped
 const BLOCK = 16 << 10; // bytes of small pieces that are kept as one
 const DRAINING = 5; // ms between two looks at bufferedAmount, of which no event tells
-const CLOSING = 2000; // ms for an answer to our close, until we go without one
+const CLOSING = 2000; // ms for an answer to our close, until we insist
 const AGAIN = 500; // ms between two attempts to resume a stream
-const PATIENCE = 5000; // ms for the answer that tells why a connection failed
+const PATIENCE = 5000; // ms for an answer when something is wrong
 const GIVEN_UP = 4000; // the close code where we are the ones who cannot go on
 const STREAMS = ["stdin", "stdout", "stderr"];
 
@@ -364,7 +364,7 @@ class Session extends EventTarget {
   /** Our close is not answered: what was sent before may be in its way. */
   async #insist() {
     const asked = this.control.close().then(() => [1000, "closed"]);
-    const late = new Promise((_, reject) => setTimeout(reject, CLOSING));
+    const late = new Promise((_, reject) => setTimeout(reject, PATIENCE));
     this.#finish(...(await Promise.race([asked, late]).catch(() => [1006, ""])));
   }
 
