@@ -72,6 +72,11 @@ class Seats:
         """See admission.Table.retry_after."""
         return self._table.retry_after(cause)
 
+    @property
+    def are_empty(self) -> bool:
+        """Whether no worker has a session."""
+        return not self._table.total()
+
 
 class Leaving:
     """The limits while a server goes for good: nobody new comes in."""

@@ -273,17 +273,16 @@ class Supervisor:
 
     def _stop(self) -> None:
         """SIGTERM: workers drain; a second one makes them end at once."""
+        again, self._stopping = self._stopping, True
         number = worker.TURN_AWAY if self._for_good else signal.SIGTERM
-        if self._stopping:
-            number = worker.ABORT
-        if not self._stopping:
-            self._stopping = True
+        if not again:
             self._waiting = []
             for listener in self._listeners:
                 listener.remove()  # else clients would wait in its queue for nobody
-            self._herald.stopping()
         for hand in self._workers:
-            os.kill(hand.pid, number)
+            os.kill(hand.pid, worker.ABORT if again else number)
+        if not again:  # whoever reads that we drain finds that workers were told
+            self._herald.stopping()
 
 
 def _open(config: Config) -> list[Listener]:

@@ -56,6 +56,7 @@ class Worker(Service):
         "_expired",
         "_number",
         "_office",
+        "_seats",
         "_short",
         "_shortages",
         "_turning",
@@ -77,6 +78,7 @@ class Worker(Service):
     ) -> None:
         served = service.applications(config, environment())
         super().__init__(config, served, loop, starter, lambda: records, seats)
+        self._seats = seats
         self._number = number
         self._capacity = capacity
         self._office = office
@@ -104,9 +106,14 @@ class Worker(Service):
             self.loop.run()
 
     def _take_last(self) -> bool:
-        """Let those in who have come since we were idle; whether there are any."""
+        """Let those in who have come since we were idle; whether there are any.
+
+        As long as another worker has sessions, it lets them in.
+        """
+        last = self._seats.are_empty
         for door in self._doors:
-            door.narrow()
+            if last:
+                door.narrow()
             door.on_event(door.fd, READ)
         return not self.idle
 
@@ -177,7 +184,8 @@ class Worker(Service):
         self._shortages += 1
         self._short = True
         self._admit()
-        self.loop.arm(self, self.loop.now + SHORTAGE_PAUSE)
+        if not self._draining:  # else our timer ends that, and who leaves makes room
+            self.loop.arm(self, self.loop.now + SHORTAGE_PAUSE)
 
     # Draining
 
@@ -188,6 +196,7 @@ class Worker(Service):
         """
         if not self._draining:
             self._turning = True
+            self._short = False
             self.admission = Leaving(self.admission)
             self.drain()
 
@@ -196,7 +205,9 @@ class Worker(Service):
         if self._draining:
             return
         self._draining = True
-        if not self._turning:
+        if self._turning:
+            self._admit()
+        else:
             self._shut()
         self.loop.arm(self, self.loop.now + self.config.drain_timeout)
         self._leave_if_empty()
@@ -244,6 +255,8 @@ class Worker(Service):
 
     def on_vacancy(self) -> None:
         """Somebody has left: room for another."""
+        if self._draining:
+            self._short = False
         if not self.open:
             self._admit()
         self._leave_if_empty()

@@ -90,7 +90,7 @@ class Shop:
         self.records = Notebook()
         self.crowd = Crowd()
         config = options.server([*arguments, "--", "program"])
-        self.table = Table(most, None, None, 1)
+        self.table = Table(most, None, None, 2)
         self.worker = Worker(
             config,
             self.loop,
@@ -381,6 +381,42 @@ def test_the_last_in_the_queue_are_told() -> None:
         one.wait(2)
         assert not one.running()
         assert not one.worker._take_last()
+
+
+def test_while_another_worker_has_sessions_they_queue_for_that() -> None:
+    with shop() as one:
+        one.table.enter(1, b"")
+        one.worker.turn_away()
+        assert not one.worker._take_last()
+        for _ in range(3):
+            one.connect()  # would wait in a queue that is narrow
+        one.table.leave(1, b"")
+
+
+def test_a_shortage_while_it_goes_costs_nobody_a_session(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(handle: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with shop("--drain-timeout=30") as one:
+        peers = [one.open(), one.open()]
+        one.worker.turn_away()
+        late = one.connect()
+        late.send_raw(upgrade("/", "json", ()))
+        with monkeypatch.context() as patch:
+            patch.setattr(entrance, "_accept", fail)
+            one.wait(20)
+        assert one.table.total() == 2
+        for peer in peers:
+            assert one.running()
+            peer.send_close()
+            one.wait()
+            assert peer.receive() == Closed(1000, "")
+            peer.close()
+            one.wait(2)
+        assert late.refusal().status == 503
+        assert not one.running()
 
 
 def test_nobody_is_told_for_ever() -> None:
