@@ -18,6 +18,7 @@ from chimirror.system.records import REFUSED, SESSION_ENDED, SESSION_STARTED
 from hosts import Machine, ctl, identity
 
 Record = dict[str, str]
+LATER = 1 << 50  # than any of these records
 
 
 class Log(journal.Journal):
@@ -67,7 +68,7 @@ def end(number: int, seconds: int, reason: str = "exit 0") -> Record:
 def ends(
     records: list[Record], live: set[str] | None, told: Log | None = None
 ) -> list[dict[str, object]]:
-    found = history.Ends(live, told or Log())
+    found = history.Ends(live, LATER, told or Log())
     return [row for row in map(found.row, reversed(records)) if row]
 
 
@@ -185,7 +186,7 @@ def test_sums() -> None:
             "CHIMIRROR_SUPPRESSED": "40",
         },
     ]
-    alive = history.Ends(set(), Log())
+    alive = history.Ends(set(), LATER, Log())
     totals, causes = history.tally(reversed(records), alive)
     assert (totals["started"], totals["ended"], totals["failed"]) == (3, 3, 2)
     assert (totals["bytes_in"], totals["messages_out"]) == (30, 6)
@@ -202,12 +203,20 @@ def test_sums() -> None:
 def test_lost_ones_have_ended_and_failed() -> None:
     records = [start(1, 1), start(2, 2), start(3, 3), end(3, 4)]
     told = Log({WHEN: "8000000", **KILLED}, {WHEN: "8000001", "UNIT_RESULT": "signal"})
-    totals, causes = history.tally(reversed(records), history.Ends({identity(2)}, told))
+    found = history.Ends({identity(2)}, LATER, told)
+    totals, causes = history.tally(reversed(records), found)
     assert (totals["started"], totals["ended"], totals["failed"]) == (3, 2, 1)
     assert (totals["bytes_in"], totals["messages_out"]) == (10, 2)
     assert causes == {("ended", "exit 0"): 1, ("ended", "lost: signal"): 1}
-    totals, _ = history.tally(reversed(records), history.Ends(None, told))
+    totals, _ = history.tally(reversed(records), history.Ends(None, LATER, told))
     assert totals["ended"] == 1  # who lives is not known, so that nobody is lost
+
+
+def test_who_has_begun_since_the_live_ones_were_looked_for_is_not_lost() -> None:
+    records = [start(1, 1), start(2, 5), start(3, 6), end(3, 7)]
+    found = history.Ends(set(), 5_000_000, Log())
+    rows = [row for row in map(found.row, reversed(records)) if row]
+    assert [row["id"] for row in rows] == [identity(3), identity(1)]
 
 
 @pytest.mark.parametrize(

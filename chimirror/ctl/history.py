@@ -55,7 +55,8 @@ def history(given: Given, host: Host, output: Output) -> int:
     wanted = (listing.peers(given), listing.applications(given))
     rows: list[Row] = []
     with Journal(host) as log, Journal(host) as other:
-        ends = Ends(sources.gather(host).known(), other)
+        asked = sources.now()
+        ends = Ends(sources.gather(host).known(), asked, other)
         for row in map(ends.row, log.backwards(KINDS, FIELDS, since)):
             if row and all(test(row) for test in wanted):
                 rows.append(row)
@@ -94,11 +95,13 @@ class Ends:
 
     Args:
         live: sessions whose end is still to come; None if we do not know all of them.
+        asked: when those were looked for: who has begun since may live, too.
         log: where to look for how those ended that could not say.
     """
 
-    def __init__(self, live: set[str] | None, log: Journal) -> None:
+    def __init__(self, live: set[str] | None, asked: int, log: Journal) -> None:
         self._all_known = live is not None
+        self._asked = asked
         self._over = set(live or ())
         self._inquest = Inquest(log)
 
@@ -113,6 +116,8 @@ class Ends:
             self._over.add(identity)
             return _row(record)
         if not self._all_known or identity in self._over:
+            return None
+        if int(record[WHEN]) >= self._asked:
             return None
         self._over.add(identity)
         return _row(record) | self._inquest.end(record)
@@ -171,10 +176,11 @@ def stats(given: Given, host: Host, output: Output) -> int:
     now = datetime.now().astimezone()
     since = when.since(given.options.get("--since", "1h"), now)
     with Journal(host) as log, Journal(host) as other:
+        asked = sources.now()
         found = sources.gather(host)
         status = found.complain()
         records = log.backwards((*KINDS, REFUSED), COUNTED, since)
-        totals, causes = tally(records, Ends(found.known(), other))
+        totals, causes = tally(records, Ends(found.known(), asked, other))
     minutes = max(now.timestamp() - since / 1e6, 1) / 60
     totals |= {"since": since, "live": len(found.sessions)}
     totals["rate"] = round(totals["started"] / minutes, 3)
