@@ -176,7 +176,9 @@ def test_limits_of_an_application_with_units_of_its_own(
 def test_units_that_an_operator_has_written_are_left_to_him(machine: Machine) -> None:
     give_units(machine, "a-game")
     machine.write("etc/systemd/system/chimirror-b.socket", "[Socket]\n")
-    for name in ("b", "game", "../a-game", ""):
+    place = Path(owned.place(machine.host))
+    (place / "chimirror-c.socket").symlink_to("nowhere")
+    for name in ("b", "c", "game", "../a-game", ""):
         for line in (["limit", "--sessions=5"], ["limits"]):
             with pytest.raises(Failure, match="has units of its own") as caught:
                 ctl(machine.host, *line, "--application", name)

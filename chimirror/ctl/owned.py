@@ -67,8 +67,11 @@ def names(host: Host) -> list[str]:
 
 
 def _is_ours(path: str) -> bool:
-    with open(path, encoding="utf-8", errors="replace") as file:
-        return file.readline() == MARK
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.readline() == MARK
+    except OSError:
+        return False  # a link to nowhere, or not for our eyes
 
 
 def need(host: Host, name: str | None) -> None:
