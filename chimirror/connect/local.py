@@ -122,11 +122,11 @@ def write(fd: int, data: bytes) -> None:
             _await(fd, select.POLLOUT)
 
 
-def takes(fd: int) -> bool:
-    """Whether it can be written now."""
+def takes(fd: int, patience: float) -> bool:
+    """Whether it can be written, within so many seconds."""
     poll = select.poll()
     poll.register(fd, select.POLLOUT)
-    return bool(poll.poll(0))
+    return bool(poll.poll(patience * 1000))
 
 
 def _await(fd: int, event: int) -> None:

@@ -69,7 +69,7 @@ class Screen(Joined):
         if self._writing.acquire(timeout=PATIENCE):
             undo = self._emulator.undo()
             try:
-                if undo and takes(self._shown[0]):
+                if undo and takes(self._shown[0], PATIENCE):
                     write(self._shown[0], undo)
             except OSError:
                 pass  # it has gone
