@@ -242,7 +242,8 @@ class Steering:
 
     def heard(self, listener: Listener) -> Flow[Notification | None]:
         """What a listener is told next; None when nothing more will come."""
-        if listener.interval is not None and listener.source is not self:
+        deaf = listener.interval is not None and listener.source is not self
+        if deaf and not listener.over:
             asked = {"interval": listener.interval}
             status = yield from self.object("subscribe", asked)
             listener.source = self
