@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ from editors import (
     words,
 )
 from launch import Service, reserved
-from settling import slay, until
+from settling import until
 from watch import LOOKS, audit, overflow, watched
 
 __all__ = ["browser", "directory", "editors", "origin", "page", "service"]  # fixtures
@@ -192,15 +193,13 @@ def test_disconnecting(page: Page, service: Service) -> None:
 
 
 def test_a_server_that_dies_and_comes_back(editors: Editors, directory: Path) -> None:
-    with reserved() as port:
+    with reserved() as port, ExitStack() as stack:
         listen = f"127.0.0.1:{port}"
         with serve(directory, listen=listen) as first:
-            opened = editors.open(port)
-            page = opened.__enter__()
-            slay(first.own())
+            page = stack.enter_context(editors.open(port))
+            first.perish()
             lost = "the connection was lost: the network or the server has failed"
             state(page, f"Lost: {lost}")
-            first.process.wait()
         again = button(page, "Reconnect")
         again.click()
         expect(page.locator("#state")).to_contain_text("Not connected: no connection")
@@ -208,7 +207,7 @@ def test_a_server_that_dies_and_comes_back(editors: Editors, directory: Path) ->
             again.click()
             connected(page)
             expect(problems(page)).to_have_count(1)
-            opened.__exit__(None, None, None)
+            stack.close()
 
 
 def test_who_never_answers_is_left(editors: Editors, service: Service) -> None:

@@ -38,11 +38,7 @@ def test_a_session(connect: Connect, way: str, tmp_path: Path) -> None:
 
 
 def test_a_terminal(connect: Connect, tmp_path: Path) -> None:
-    command = [
-        "sh",
-        "-c",
-        "trap 'stty size; exit 0' WINCH; stty size; while :; do read -r _; done",
-    ]
+    command = ["sh", "-c", "stty size; read -r _; stty size"]
     with (
         launch.server(tmp_path, command, "--pty") as service,
         connect(where(service)) as session,
@@ -50,6 +46,8 @@ def test_a_terminal(connect: Connect, tmp_path: Path) -> None:
         lines = session.stdout.lines()
         assert next(lines).rstrip() == "24 80"
         session.resize(111, 33)
+        session.send("\n")
+        assert next(lines).rstrip() == ""  # the echo
         assert next(lines).rstrip() == "33 111"
         assert session.wait().code == 0
 
