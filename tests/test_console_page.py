@@ -370,8 +370,12 @@ def test_by_keyboard_alone(page: Page) -> None:
     page.keyboard.press("Shift+Enter")
     page.keyboard.type("2\n")
     expect(entries(page, "stdin").last).to_have_text('"1\\n2"')
-    for each in ("transcript", "clear", "save", "disconnect"):
+    for each in ("transcript", "clear", "save", "disconnect", "about"):
         reach(each, "Shift+Tab")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("dialog")).to_be_visible()
+    page.keyboard.press("Escape")
+    reach("disconnect")
     page.keyboard.press("Space")
     state(page, "Ended: closed from here")
 
@@ -381,6 +385,12 @@ def test_the_keyboard_gets_out_of_the_terminal(page: Page) -> None:
     expect(page.get_by_label("Terminal input")).to_be_focused()
     page.keyboard.press("Shift+Tab")
     expect(page.get_by_role("button", name="Clear")).to_be_focused()
+    for name in ("Save", "End input", "Interrupt", "Pause"):
+        page.keyboard.press("Shift+Tab")
+        expect(page.get_by_role("button", name=name)).to_be_focused()
+    for said in ("Connected, output paused", "Connected"):
+        page.keyboard.press("Space")
+        state(page, said)
 
 
 @pytest.mark.parametrize("look", LOOKS)

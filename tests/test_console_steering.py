@@ -191,6 +191,15 @@ def test_who_cannot_keep_up_has_it_paused(page: Page, service: Service) -> None:
     fact(page, "paused", "nothing")
 
 
+def test_nothing_of_what_a_terminal_gets_is_left_out(page: Page) -> None:
+    page.get_by_label("Name").select_option("mouse")
+    connect(page)
+    expect(page.get_by_label("Terminal input")).to_be_focused()
+    page.keyboard.type("go\n")
+    expect(screen(page)).to_contain_text("99999")
+    expect(page.locator("#terminal .enable-mouse-events")).to_have_count(1)
+
+
 @pytest.mark.timeout(180)
 def test_much_is_streamed(page: Page) -> None:
     """200 MB, half of it seen in each view, and the page answers all the while.

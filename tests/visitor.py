@@ -38,6 +38,12 @@ command = ["sh", "-c", "read go; stty size | tr ' ' :; cat"]
 framing = ["stdio"]
 pty = true
 """
+# It asks for reports of the mouse in the middle of much else.
+MOUSE = r"""
+command = ["sh", "-c", "read go; seq 99999; printf '\\033[?1003h'; seq 99999; cat"]
+framing = ["stdio"]
+pty = true
+"""
 
 
 def applications(directory: Path) -> Path:
@@ -47,6 +53,7 @@ def applications(directory: Path) -> Path:
     (path / "voices.toml").write_text(APPLICATION)
     (path / "telling.toml").write_text(TELLING)
     (path / "sized.toml").write_text(SIZED)
+    (path / "mouse.toml").write_text(MOUSE)
     return path
 
 
