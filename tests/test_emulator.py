@@ -52,6 +52,7 @@ UNDONE = [
     (b"\x1b)0\x0e", b"\x1b)B\x0f"),
     (b"\x1b[>4;2m", b"\x1b[>4m"),
     (b"\x1b[>1u\x1b[?1049h\x1b[>3u", b"\x1b[<1u\x1b[?1049l\x1b[<1u"),
+    (b"\x1b[>1u\x1b[?1049h\x1b[>3u\x1b[?1049l", b"\x1b[<1u"),
     (b"\x1b[5 q", b"\x1b[0 q"),
     (b"\x1b]0;half a tit", b"\x18"),
     (b"\x1b[?10", b"\x18"),

@@ -139,7 +139,7 @@ class Emulator:
     def _reset_private(self, words: bytes) -> None:
         for number in _numbers(words):
             if number in ALTERNATE:
-                self._alternate = 0
+                self._alternate = self._pushed[1] = 0  # what is there, nobody meets
             elif number in ON:
                 self._private.add(number)
             else:
