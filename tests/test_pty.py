@@ -231,6 +231,19 @@ def test_who_lets_go_of_its_terminal_is_not_hung_up_on(
         assert (told.stdout[-4:], told.closed) == (b"last", Closed(1011, "exit 3"))
 
 
+@everywhere
+def test_who_comes_back_to_its_terminal_is_read(way: str, tmp_path: Path) -> None:
+    """What it writes then is more than a terminal holds."""
+    with talking(way, tmp_path) as talk:
+        talk.type(
+            "os.closerange(0, 3); back = os.open('/dev/tty', os.O_WRONLY); "
+            "[os.write(back, b'x' * 999) for _ in range(999)]; os._exit(3)\n"
+        )
+        told = talk.story()
+        assert told.stdout.count(b"x" * 999) == 999
+        assert told.closed == Closed(1011, "exit 3")
+
+
 def test_the_end_of_input_has_no_character_in_raw_mode(tmp_path: Path) -> None:
     with talking("bridge", tmp_path) as talk:
         talk.type("tty.setraw(0); print('raw'); print(os.read(0, 9), os.read(0, 9))\n")

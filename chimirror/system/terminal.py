@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from chimirror.system.child import Pipes
 
 LINE_ENDS = (b"\n", b"\r")
+LOOK = 0.2  # seconds between two looks at a terminal that nobody has open
 
 
 class Terminal(Application):
@@ -68,11 +69,14 @@ class Terminal(Application):
     def _end_output(self, fd: int) -> None:
         """Nobody has it open; but to close the master is to hang up on who runs.
 
-        Many a program closes its standard three just before it ends.
+        Many a program closes its standard three just before it ends. Another may open
+        /dev/tty again, of which no event tells while the hang-up lasts.
         """
         if self.phase == RUNNING:
             self._left = True
             self._loop.watch(fd, self, 0)
+            if not self._step:
+                self._loop.arm(self, self._loop.now + LOOK)
         else:
             super()._end_output(fd)
 
@@ -92,6 +96,9 @@ class Terminal(Application):
 
     def on_timer(self, now: float) -> None:
         """See Application; one that does not read is hung up on, too."""
+        if self.phase == RUNNING and not self._step:
+            self._watch_output()
+            return
         if self._step == END_OF_INPUT:
             self._hang_up()
         super().on_timer(now)
