@@ -130,9 +130,11 @@ class Door:
     def narrow(self) -> None:
         """From now on, one waits at most: of others the kernel drops the SYN.
 
-        They try again after a second, and may find another listener then.
+        They try again after a second, and may find another listener then; who
+        connects to a Unix socket would not.
         """
-        self._handle.listen(0)
+        if self._handle.family != socket.AF_UNIX:
+            self._handle.listen(0)
 
     def on_fault(self, error: Exception) -> None:
         """A bug of ours, or a listener that is broken: never a dead accept loop."""

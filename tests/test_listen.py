@@ -8,6 +8,7 @@ import fcntl
 import os
 import socket
 import stat
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -521,6 +522,22 @@ def test_what_systemd_hands_over(
         assert options(found, (socket.IPPROTO_TCP, socket.TCP_NODELAY)) == [1]
     found.remove()
     assert (tmp_path / "a").exists() == (kind == "unix")  # it stays systemd's
+
+
+@pytest.mark.parametrize(("given", "left"), [(0, listen.BACKLOG), (7, 7)])
+def test_a_queue_that_was_narrowed_is_wide_again(
+    monkeypatch: pytest.MonkeyPatch, given: int, left: int
+) -> None:
+    """And what an administrator chose stays; ss(8) shows it as Send-Q."""
+    with socket.create_server(("127.0.0.1", 0)) as handle:
+        handle.listen(given)
+        monkeypatch.setattr(listen, "LISTEN_FDS_START", handle.fileno())
+        (found,) = inherited(environment(1))
+        handle.detach()
+        port = found.address.rpartition(":")[2]
+        shown = subprocess.check_output(["ss", "-Hltn", f"sport = :{port}"], text=True)
+        found.close()
+    assert int(shown.split()[2]) == left
 
 
 def test_what_systemd_should_not_hand_over(monkeypatch: pytest.MonkeyPatch) -> None:

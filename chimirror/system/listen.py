@@ -13,6 +13,7 @@ from __future__ import annotations
 import _socket
 import os
 import stat
+import sys
 import time
 from errno import EACCES, EADDRINUSE, EADDRNOTAVAIL, EAFNOSUPPORT, ECONNREFUSED, ENOENT
 from fcntl import LOCK_EX, LOCK_NB, flock
@@ -30,6 +31,7 @@ __all__ = ["ListenError", "Listener", "inherited", "open_all"]
 BACKLOG = 4096  # the kernel caps it at net.core.somaxconn
 LOCK_PATIENCE = 5.0  # seconds
 LISTEN_FDS_START = 3
+_SACKED = 8 + 5 * 4  # offset of tcpi_sacked in struct tcp_info
 _SUN_PATH = 107  # bytes of a path, unix(7)
 _KINDS = {
     _socket.SOCK_STREAM: (
@@ -144,7 +146,15 @@ def _adopt(fd: int, kind: int) -> Listener:
     handle.setblocking(False)
     if handle.family != _socket.AF_UNIX:
         handle.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+        if not _room(handle):  # narrowed by a server that left it behind, after all
+            handle.listen(BACKLOG)
     return Listener(handle)
+
+
+def _room(handle: _socket.socket) -> int:
+    """How many may wait; of a listener, tcpi_sacked says so (tcp_get_info)."""
+    info = handle.getsockopt(_socket.IPPROTO_TCP, _socket.TCP_INFO, _SACKED + 4)
+    return int.from_bytes(info[_SACKED:], sys.byteorder)
 
 
 # TCP
