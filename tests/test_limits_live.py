@@ -38,8 +38,8 @@ input()
 """
 SPINNER = """
 import time
-began = time.monotonic()
-while time.process_time() < 0.5:
+began, used = time.monotonic(), time.process_time()
+while time.process_time() - used < 0.5:
     pass
 print(time.monotonic() - began, flush=True)
 """
