@@ -10,12 +10,11 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 
 from chimirror.system.records import SESSION_ENDED, SESSION_STARTED
 from machine import PORT, Machine
 from peers import NO_CLOSE, Closed, Peer
-from settling import PATIENCE, until
+from settling import PATIENCE, comm, read, until
 
 SERVER = "chimirror-server.service"
 SERVER_PORT = 30748
@@ -114,20 +113,16 @@ def main_process(machine: Machine, unit: str) -> int:
 def outside(machine: Machine, unit: str, inside: object) -> int:
     """The number here of a process that has this one there."""
     for pid in machine.processes(unit):
-        status = Path(f"/proc/{pid}/status").read_text()
-        (line,) = [x for x in status.splitlines() if x.startswith("NSpid:")]
-        if line.split()[-1] == str(inside):
-            return pid
+        status = read(f"/proc/{pid}/status").decode()
+        for line in status.splitlines():
+            if line.startswith("NSpid:") and line.split()[-1] == str(inside):
+                return pid
     raise AssertionError(f"no process {inside} in {unit}")
 
 
 def named(machine: Machine, unit: str, name: str) -> list[int]:
     """The processes of a unit that call themselves so."""
-    return [
-        pid
-        for pid in machine.processes(unit)
-        if Path(f"/proc/{pid}/comm").read_text().strip() == name
-    ]
+    return [pid for pid in machine.processes(unit) if comm(pid) == name]
 
 
 def systemctl_show(machine: Machine, unit: str, name: str) -> str:
