@@ -77,8 +77,8 @@ class WorkersDesk(StartingDesk):
     def _asked(self, errand: errands.Start) -> Program:
         if not errand.command:
             return super()._asked(errand)
-        where, wants = errand.directory or None, (errand.pty, errand.control)
-        return Program(tuple(errand.command), where, pty=wants[0], control=wants[1])
+        found = Program(tuple(errand.command), errand.directory or None)
+        return found.asked(pty=errand.pty, control=errand.control)
 
 
 class Zygote:

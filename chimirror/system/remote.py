@@ -158,11 +158,12 @@ class RemoteStarter:
         environment = dict(request.environment)
         program, stderr = request.program, request.keep_stderr
         try:
-            what = (
-                (program.argv, program.directory or "") if program.found else ((), "")
+            found = program.argv, program.directory or ""
+            command, directory = found if program.found else ((), "")
+            wants = program.pty, program.control
+            start = errands.Start(
+                number, environment, stderr, command, directory, *wants
             )
-            wants = (program.pty, program.control)
-            start = errands.Start(number, environment, stderr, *what, *wants)
             self._send(zygote, start)
         except OSError as error:
             del self._asked[number]
