@@ -358,6 +358,7 @@ def test_writes_wait_for_the_application(theatre: Theatre) -> None:
 
 
 MUCH = 200_000_000
+MANY = 64 << 20  # bytes, more than is kept for who does not read
 
 
 @pytest.mark.timeout(180)
@@ -387,20 +388,24 @@ def test_memory_is_flat(
 # Control
 
 
-def test_what_nobody_reads_is_paused(theatre: Theatre) -> None:
-    size = 64 << 20
+def resumed(theatre: Theatre, name: str) -> Any:
+    """What a case tells that lets a stream be paused, and reads on after its cue."""
     with (
-        theatre.serve(["head", "-c", str(size), "/dev/zero"]) as service,
-        theatre.player.play("paused", address(service)) as play,
+        theatre.serve(["head", "-c", str(MANY), "/dev/zero"]) as service,
+        theatre.player.play(name, address(service)) as play,
     ):
         play.said(1)
         (application,) = service.applications()
         until(steady(lambda: written(application)), "a pause")
-        assert written(application) < size // 2
+        assert written(application) < MANY // 2
         play.cue()
-        told = play.result()
+        return play.result()
+
+
+def test_what_nobody_reads_is_paused(theatre: Theatre) -> None:
+    told = resumed(theatre, "paused")
     paused = ["stdout"]
-    assert told == {"unread": paused, "asked": paused, "size": size, "exit": EXIT_0}
+    assert told == {"unread": paused, "asked": paused, "size": MANY, "exit": EXIT_0}
 
 
 def test_a_session_is_steered(theatre: Theatre) -> None:
@@ -460,18 +465,9 @@ def test_a_pause_that_fails(theatre: Theatre) -> None:
 
 def test_a_resumption_that_fails_is_tried_again(theatre: Theatre) -> None:
     """A stream does not stay paused because the control connection was lost."""
-    size = 64 << 20
-    with (
-        theatre.serve(["head", "-c", str(size), "/dev/zero"]) as service,
-        theatre.player.play("severed", address(service)) as play,
-    ):
-        play.said(1)
-        (application,) = service.applications()
-        until(steady(lambda: written(application)), "a pause")
-        play.cue()
-        told = play.result()
+    told = resumed(theatre, "severed")
     assert told.pop("unpaused")["kind"] == "control"
-    assert told == {"available": True, "size": size, "exit": EXIT_0}
+    assert told == {"available": True, "size": MANY, "exit": EXIT_0}
 
 
 def test_a_terminal(theatre: Theatre) -> None:
