@@ -14,11 +14,15 @@ import tempfile
 from collections.abc import Generator, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 import machine as machines
 from settling import descendants, name_of, slay
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 Descriptors = dict[int, str]
 
@@ -120,6 +124,15 @@ def machine(host: machines.Machine) -> Iterator[machines.Machine]:
     """The machine, on which no test finds what another has set up."""
     yield host
     host.reset()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium."""
+    from players import chromium  # with Playwright, which few tests need
+
+    with chromium() as found:
+        yield found.browser
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

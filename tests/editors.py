@@ -21,7 +21,6 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from launch import Service, server
 from pages import CASES, MODULE
-from players import chromium
 from watch import watched
 
 EDITOR = Path(__file__).parent.parent / "examples" / "editor"
@@ -38,12 +37,6 @@ APPLICATIONS = {
     "echo": f"{OTHER}['cat']",
 }
 OURS = ("chimirror.js", "icon.svg")  # that the page has from the package
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as found:
-        yield found.browser
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, WebSocketRoute, expect
 
 from launch import Service
-from players import Heap, chromium
+from players import Heap
 from visitor import (
     applications,
     connect,
@@ -40,12 +40,6 @@ SCRIPT = "<script>print()</script>"
 ELEMENTS = (
     ":is(script:not([src]), img:not(h1 img), iframe, object, a:not(dialog a), b, i)"
 )
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as found:
-        yield found.browser
 
 
 @pytest.fixture

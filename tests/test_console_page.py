@@ -10,7 +10,6 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
 from launch import Service, reserved, server
-from players import chromium
 from visitor import (
     applications,
     connect,
@@ -23,12 +22,6 @@ from visitor import (
     visiting,
 )
 from watch import LOOKS, audit, overflow
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as found:
-        yield found.browser
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from launch import Service
-from players import LONG, Heap, chromium, renderers
+from players import LONG, Heap, renderers
 from settling import Memory, steady, until, written
 from visitor import (
     applications,
@@ -48,12 +48,6 @@ globalThis.unhold = () => {
   held.splice(0).forEach((picture) => draw(picture));
 };
 """
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as found:
-        yield found.browser
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from editors import (
     Editors,
     append,
     area,
-    browser,
     button,
     connected,
     directory,
@@ -33,7 +32,7 @@ from launch import Service, reserved
 from settling import until
 from watch import LOOKS, audit, overflow, watched
 
-__all__ = ["browser", "directory", "editors", "origin", "page", "service"]  # fixtures
+__all__ = ["directory", "editors", "origin", "page", "service"]  # fixtures
 
 MISTAKE = "undefined name 'spread_of'"
 
