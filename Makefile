@@ -1,12 +1,20 @@
-# make demo   real programs as WebSocket services and a page for them, in the foreground
-# make editor a language server for Python, and a page to edit with it
-# make test   everything that is checked, against the built wheel (ARGS="-k relay" for some)
-# make bench  everything that is measured, into tests/bench/RESULTS.md and README.md;
-#             15 minutes, best as root and on an idle machine
+# make demo   serve real programs and a page for them, in the foreground
+# make editor serve a language server for Python and an editor page for it
+# make chat   serve a chat to browsers and terminals, with its own server
+# make unroll serve a compiler that unrolls loops, and a page for it
+# make orders serve a program with services of the program that starts it
+# make check  run the linters and the tests that start no server, browser or machine:
+#             2 minutes (the first run is longer, because mypy reads every library)
+# make test   run all tests against the built wheel (some of them: ARGS="-k relay")
+# make bench  run all benchmarks, write tests/bench/RESULTS.md and README.md, and run
+#             the tests with a full size at that size. Best as root on an idle machine
+# make attack run all attacks on a server on loopback, and print what others noticed:
+#             15 minutes (some of them: ARGS="pings silent"; their names: ARGS=--list)
+# make fuzz   fuzz each parser for 20 seconds (ARGS="frames 60": one of them, for 60)
 # make install, make uninstall   as root on a systemd host: programs, units, manual pages
 #
-# Each works on a fresh machine: what is missing goes into .venv, and what only the
-# system can provide is installed where this is Debian and root runs it, else named.
+# Each target works on a fresh machine. Missing Python packages are installed into
+# .venv. Missing system packages are installed by root on Debian, otherwise named.
 
 PYTHON ?= python3
 VENV := .venv
@@ -17,48 +25,89 @@ TOOLS := busybox-static chromium dbus default-jre-headless gnucobol haproxy htop
 	iproute2 less libnss-systemd mandoc nginx-light nodejs perl python3-systemd \
 	python3-venv qemu-system-x86 shellcheck socat systemd tmux vim websocketd \
 	xinetd zsh
-# For systemd-python, which is compiled where it is installed.
+# To compile systemd-python, which has no wheels.
 LIBRARIES := gcc libc6-dev libsystemd-dev pkgconf python3-dev
 
-# What judges manifests (the parser's one-file build, so that nothing else is needed)
-# the types of chimirror.js, the console, and that web/vendor is what was published.
-JUDGES := @asyncapi/parser@3.6.3 @asyncapi/specs@6.11.1 typescript@5.9.3 \
-	axe-core@4.14.1 @xterm/xterm@6.0.0 @xterm/addon-fit@0.11.0
+# npm packages that check manifests (the one-file build of the parser has no
+# dependencies), the types of chimirror.js, the console, and that web/vendor equals
+# the published files.
+NPM_PACKAGES := @asyncapi/parser@3.6.3 @asyncapi/specs@6.11.1 typescript@5.9.3 \
+	axe-core@4.14.1 @xterm/xterm@6.0.0 @xterm/addon-fit@0.11.0 \
+	vscode-jsonrpc@10.0.0
 
-# A service cannot use an interpreter in somebody's home: the system's own.
+# Twice the number of cores, because most tests wait for other programs.
+WORKERS ?= $(shell expr 2 '*' $$(nproc))
+PYTEST = $(BIN)/pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder \
+	--no-skips --durations=10
+CHECK := tests/unit tests/repo
+
+# The interpreter of the system: a service cannot read one in a home directory.
 HOST_PYTHON ?= /usr/bin/python3
 HOST := /opt/chimirror
 
-.PHONY: demo editor test bench install uninstall clean
+.PHONY: demo editor chat unroll orders check test wheel bench attack fuzz \
+	install uninstall clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo
-	@$(MAKE) -s -C examples
-	@echo 'Open http://127.0.0.1:30747/ in a browser; or play a game in another terminal:'
+	@$(MAKE) -s -C examples PYTHON=$(CURDIR)/$(BIN)/python
+	@echo 'Open http://127.0.0.1:30747/ in a browser, or play a game in another terminal:'
 	@echo
 	@echo '    $(CURDIR)/$(BIN)/chimirror-connect ws://127.0.0.1:30747/animals'
 	@echo
 	@PATH="$(CURDIR)/$(BIN):$$PATH" exec chimirror-server --console --apps examples
 
-# The page is another's than the sessions: its server goes when ours does.
+# A separate server serves the page. A signal ends it with chimirror-server.
 editor: $(VENV)/.editor
 	@rm -rf build/editor
 	@mkdir -p build/editor
 	@cp examples/editor/*.html examples/editor/*.css examples/editor/*.js \
 		chimirror/web/chimirror.js chimirror/web/icon.svg build/editor
 	@echo 'Open http://127.0.0.1:30748/ in a browser.'
-	@echo 'Whoever can connect to port 30747 of this machine can do there what you can.'
+	@echo 'Every client of port 30747 can do on this machine what you can.'
 	@setpriv --pdeathsig TERM $(BIN)/python -m http.server --bind 127.0.0.1 \
 		--directory build/editor 30748 >/dev/null & \
 		PATH="$(CURDIR)/$(BIN):$$PATH" exec $(BIN)/chimirror-server --apps examples/editor
 
-test: $(VENV)/.test $(VENV)/npm
-	@.ci/packages $(TOOLS)
+# A signal ends the chat server with chimirror-server.
+chat: $(VENV)/.demo
+	@$(MAKE) -s -C examples chat PYTHON=$(CURDIR)/$(BIN)/python
+	@echo 'Open http://127.0.0.1:30747/ in two windows of a browser, and join from a terminal:'
+	@echo
+	@echo '    $(CURDIR)/$(BIN)/chimirror-connect --pty ws://127.0.0.1:30747/chat_terminal'
+	@echo
+	@PATH="$(CURDIR)/$(BIN):$$PATH"; export PATH; \
+		setpriv --pdeathsig TERM examples/chat/chat server 30749 & \
+		exec chimirror-server --console --apps examples/chat
+
+unroll: $(VENV)/.demo
+	@.ci/packages gcc libc6-dev
+	@$(MAKE) -s -C examples $@
+	@echo 'Open http://127.0.0.1:30747/ in a browser.'
+	@PATH="$(CURDIR)/$(BIN):$$PATH" exec chimirror-server --console --apps examples/unroll
+
+orders: $(VENV)/.orders
+	@.ci/packages gcc libc6-dev
+	@$(MAKE) -s -C examples orders
+	@echo 'Open http://127.0.0.1:30747/ in a browser, or order in another terminal:'
+	@echo
+	@echo '    $(CURDIR)/$(BIN)/chimirror-connect ws://127.0.0.1:30747/orders'
+	@echo
+	@PATH="$(CURDIR)/$(BIN):$$PATH" exec chimirror-server --console \
+		--apps examples/services
+
+check: wheel
+	@$(PYTEST) $(CHECK) $(ARGS)
+
+test: wheel
 	@.ci/kernel build/kernel
+	@$(PYTEST) --cov --cov-report=term $(ARGS)
+
+wheel: $(VENV)/.test $(VENV)/npm
+	@.ci/packages $(TOOLS)
 	@rm -rf build/wheel
 	@$(PIP) wheel --no-deps --no-build-isolation --wheel-dir build/wheel .
 	@$(PIP) install --force-reinstall --no-deps build/wheel/*.whl
-	@$(BIN)/pytest --no-skips --cov --cov-report=term $(ARGS)
 
 bench: $(VENV)/.test
 	@.ci/packages $(TOOLS) gcc libc6-dev websockify
@@ -67,14 +116,25 @@ bench: $(VENV)/.test
 	@for each in tests/bench/bench_*.py; do \
 		began=$$(date +%s); $(BIN)/python -P $$each || missed=1; \
 		echo "($$each: $$(($$(date +%s) - began)) s)"; echo; done; \
+		$(BIN)/pytest --full -m full || missed=1; \
 		$(BIN)/python -P tests/bench/report.py && exit $${missed:-0}
+
+attack: $(VENV)/.test
+	@$(PIP) install --force-reinstall --no-deps --no-build-isolation .
+	@$(BIN)/python -P tests/attack/attack.py $(ARGS)
+
+fuzz: $(VENV)/.test
+	@$(PIP) install --force-reinstall --no-deps --no-build-isolation .
+	@$(PIP) install '.[fuzz]'
+	@$(MAKE) -s -C examples chat PYTHON=$(CURDIR)/$(BIN)/python
+	@$(BIN)/python -P tests/fuzz/fuzz.py $(ARGS)
 
 install:
 	@.ci/packages python3-systemd python3-venv
-	@$(HOST_PYTHON) -m venv $(HOST)
-	@$(HOST)/bin/python -m pip --quiet --disable-pip-version-check install --upgrade .
+	@umask 022; $(HOST_PYTHON) -m venv $(HOST)
+	@umask 022; $(HOST)/bin/python -m pip --quiet --disable-pip-version-check install --upgrade .
 	@$(HOST)/share/chimirror/systemd/setup install $(HOST_PYTHON)
-	@echo 'to begin: systemctl enable --now chimirror.socket'
+	@echo 'to start: systemctl enable --now chimirror.socket'
 
 uninstall:
 	@$(HOST)/share/chimirror/systemd/setup uninstall
@@ -84,7 +144,7 @@ $(VENV)/.python:
 	@$(PYTHON) -m venv --clear $(VENV)
 	@touch $@
 
-# The demo runs what stands in the tree, as it was when pip last saw it.
+# The demo runs the installed package: reinstall when a file of it has changed.
 $(VENV)/.demo: $(VENV)/.python pyproject.toml $(shell find chimirror -type f ! -name '*.pyc')
 	@echo 'installing into $(VENV)'
 	@$(PIP) install '.[examples]'
@@ -92,6 +152,10 @@ $(VENV)/.demo: $(VENV)/.python pyproject.toml $(shell find chimirror -type f ! -
 
 $(VENV)/.editor: $(VENV)/.demo
 	@$(PIP) install 'python-lsp-server[pyflakes]'
+	@touch $@
+
+$(VENV)/.orders: $(VENV)/.demo
+	@$(PIP) install '.[services]'
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.python pyproject.toml
@@ -103,7 +167,7 @@ $(VENV)/.test: $(VENV)/.python pyproject.toml
 $(VENV)/npm: $(VENV)/.test Makefile
 	@rm -rf $@ build/npm
 	@mkdir -p build/npm
-	@$(BIN)/npm pack --silent --pack-destination build/npm $(JUDGES) >/dev/null
+	@$(BIN)/npm pack --silent --pack-destination build/npm $(NPM_PACKAGES) >/dev/null
 	@for each in build/npm/*.tgz; do \
 		mkdir $${each%-*} && tar -xf $$each -C $${each%-*} --strip-components 1 || exit; \
 		done

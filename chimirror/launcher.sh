@@ -1,11 +1,12 @@
 #!/bin/sh
-# chimirror-bridge: starts the bridge with `python3 -I -S`, which leaves out site and with
-# it a third of the interpreter's start. (`#!python -IS` does not survive pip.)
+# chimirror-bridge: starts the bridge with `python3 -I -S`. Without site, the interpreter
+# starts in two thirds of the time. (pip rewrites `#!python -IS`.)
 #
-# It knows where pip puts things and nothing else: the interpreter is beside this file or
-# in PATH, the package in the library directory of the same prefix. Only builtins, so no
-# fork, but for a symbolic link (pipx). What cannot be seen from here (an editable
-# install, dependencies in another directory) is found by site, at site's price.
+# The script knows the directories of pip and nothing else. The interpreter is beside this
+# file or in PATH, and the package is in the library directory of the same prefix. Only
+# builtins are used, so there is no fork, except for a symbolic link (pipx). Where the
+# package is elsewhere (an editable install, dependencies in another directory), site
+# finds it, and the start takes longer.
 
 self=$0
 if [ -h "$self" ]; then
@@ -22,12 +23,13 @@ if [ -x "$bin/python3" ]; then
     python=$bin/python3
 fi
 
-# The directory that holds the package: of a prefix (venv, pipx, --user, --prefix; Debian
-# says dist-packages), or of `pip install --target`. Versions may share a prefix, but
-# compiled libraries fit one of them, so that the directory has a say in the interpreter.
+# The directory of the package: that of a prefix (venv, pipx, --user, --prefix, and
+# dist-packages on Debian), or that of `pip install --target`. Versions of Python may
+# share a prefix, but compiled libraries fit only one version. So the directory also
+# selects the interpreter.
 site=
 for directory in "$bin"/../lib/python3*/*-packages "$bin"/..; do
-    [ -f "$directory/chimirror/bridge.py" ] || continue
+    [ -f "$directory/chimirror/bridge/__init__.py" ] || continue
     site=$directory
     version=${directory%/*}
     version=${version##*/}

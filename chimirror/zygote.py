@@ -1,232 +1,326 @@
-"""chimirror-zygote: starts applications for local clients, on request.
+"""chimirror-zygote: starts applications at the request of local clients.
 
-It serves no session: whoever asks over a Unix socket (errands, chimirror-protocol(7))
-gets the pipes of a fresh application, or of a copy of one that was loaded before, and
-talks to it directly; the connection is the application's lifetime. In a server the same
-is done by the nursery.
+A client connects to a Unix socket and sends requests (chimirror-protocol(7)). For each
+request it gets the pipes of a fresh application, or of a copy of a preloaded one, and
+talks to the application directly. The application ends with the connection. This
+program serves no session. In chimirror-server, the zygote process does the same for the
+workers.
 """
 
 from __future__ import annotations
 
 import os
-import socket
 import sys
 
-from chimirror import options, service
-from chimirror.nursery import make_starter
-from chimirror.system import children, errands, fds, listen, notify, warm
-from chimirror.system.acceptor import Acceptor
-from chimirror.system.activation import peer_uid
-from chimirror.system.desk import StartingDesk
-from chimirror.system.loop import Loop
-from chimirror.system.signalfd import Hints
-from chimirror.system.strays import SESSION_VARIABLE
+from chimirror import program, session
+from chimirror.apps.program_check import ProgramFault
+from chimirror.builtin_modules import socket
+from chimirror.config import parser
+from chimirror.host import sd_notify
+from chimirror.io import fds, listener
+from chimirror.io.acceptor import Acceptor
+from chimirror.io.activation import peer_uid
+from chimirror.io.loop import NEVER, EventLoop
+from chimirror.io.packet_socket import PacketError
+from chimirror.io.pending_connections import PendingConnections
+from chimirror.io.stderr import report, report_exception
+from chimirror.process import children
+from chimirror.process.reaper import SESSION_VARIABLE
+from chimirror.process.sigchld import SigchldReader
+from chimirror.spawn import messages
+from chimirror.spawn.handler import SpawnHandler
+from chimirror.spawn.preload import PreloadError, make_spawner
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from chimirror.apps import App
-    from chimirror.options import Config
-    from chimirror.system.child import Starter
-    from chimirror.system.desk import Desk
-    from chimirror.system.errands import Errand
-    from chimirror.system.link import Link
-    from chimirror.system.listen import Listener
+    from chimirror.apps import Application
+    from chimirror.config import Config
+    from chimirror.io.listener import Listener
+    from chimirror.io.packet_socket import PacketSocket
+    from chimirror.process.spawner import Spawner
+    from chimirror.spawn.handler import LinkHandler, ManagedProcess
+    from chimirror.spawn.messages import Message
 
-BACKLOG = 64  # answers that a guest may leave unread
-LAST_WORDS = 1.0  # seconds to read why one is refused
+BACKLOG = 64  # unread answers at which a client is disconnected
+# Connections without an application: of all clients, and of one user that is not
+# trusted. Beyond them, the oldest one is disconnected.
+MAX_IDLE, MAX_IDLE_PER_USER = 256, 64
+MAX_UNFINISHED = 1000  # sessions of a client that have ended without its request
+EXPECTED = (
+    *(parser.UsageError, listener.ListenError, PreloadError, ProgramFault),
+    OSError,
+)
+STOP_TIMEOUT = 1.0  # seconds for a refused client to read the reason
+STOP_MARGIN = 5.0  # seconds for applications to end after the kill grace
 
 
-class Guest(StartingDesk):
-    """The desk for one local client; when it goes, its applications end.
+class ClientSpawnHandler(SpawnHandler):
+    """Handler of the requests of one local client. Its applications end with it.
 
-    A variable of the environment can make an application do anything (LD_PRELOAD), so
-    only those may set any who could do anything as this user anyway.
+    Args:
+        trusted: The client may set environment variables. A variable such as LD_PRELOAD
+            makes an application run any code. So only root and this process's own user
+            are trusted: they can run any code as this user anyway.
+
+    Attributes:
+        refused: True once the client was refused. It is disconnected soon.
+        uid: User of the client.
     """
 
-    __slots__ = ("_base", "_refused", "_trusted")
+    __slots__ = ("_base", "_server", "_trusted", "refused", "uid")
 
-    def __init__(self, lodge: Lodge, handle: socket.socket, *, trusted: bool) -> None:
-        loop, starter, served = lodge.loop, lodge.starter, lodge.served
-        grace = lodge.config.kill_grace
-        super().__init__(loop, lodge, handle, starter, grace, served.program)
-        self._base = served.environment
+    def __init__(
+        self, server: ZygoteServer, handle: socket.socket, uid: int, *, trusted: bool
+    ) -> None:
+        loop, spawner, app = server.loop, server.spawner, server.app
+        grace = server.config.kill_grace
+        super().__init__(loop, server, handle, spawner, grace, app.program)
+        self._base = app.environment
+        self._server = server
         self._trusted = trusted
-        self._refused = False
+        self.uid = uid
+        self.refused = False
 
-    def on_packet(self, link: Link, packet: bytes, pipes: list[int]) -> None:
-        """See Desk; one that is refused is heard out, and not listened to."""
-        if not self._refused:
+    def on_packet(self, link: PacketSocket, packet: bytes, pipes: list[int]) -> None:
+        """Called for each packet; discards those of a client that was refused."""
+        if not self.refused:
             super().on_packet(link, packet, pipes)
             return
         for fd in pipes:
             os.close(fd)
 
-    def _run(self, errand: Errand) -> None:
+    def _dispatch(self, message: Message) -> None:
         if (
-            isinstance(errand, errands.Start)
-            and errand.environment
+            isinstance(message, messages.StartRequest)
+            and message.environment
             and not self._trusted
         ):
             reason = "only our own user and root may set an environment"
-            self.tell(errands.Failed(errand.start, reason))
+            self.send(messages.StartFailed(message.start, reason))
         else:
-            super()._run(errand)
+            super()._dispatch(message)
 
-    def _environment(self, asked: Mapping[str, str]) -> Mapping[str, str]:
-        return {**self._base, SESSION_VARIABLE: service.new_identity(), **asked}
+    def add_process(self, process: ManagedProcess) -> None:
+        """Called when an application has been started for this client."""
+        super().add_process(process)
+        self._server.on_client_busy(self)
 
-    def tell(self, errand: Errand, pipes: tuple[int, ...] = ()) -> None:
-        """See Desk; one who reads no answers has gone."""
-        super().tell(errand, pipes)
-        if self.link.backlog > BACKLOG:
-            self.dismiss()
+    def _environment_for(self, asked: Mapping[str, str]) -> Mapping[str, str]:
+        return {**self._base, SESSION_VARIABLE: session.new_session_id(), **asked}
 
-    def dismiss(self) -> None:
-        """Serve this client no more."""
+    def send(self, message: Message, pipes: tuple[int, ...] = ()) -> None:
+        """Send a message. Disconnect a client that leaves many answers unread."""
+        super().send(message, pipes)
+        if self.link.queued_packets > BACKLOG:
+            self.disconnect()
+
+    def on_process_exit(
+        self, process: ManagedProcess, status: int | None, survivors: bool
+    ) -> None:
+        """Called when an application has ended. Finishes the oldest of many sessions.
+
+        A client need not send FinishRequest.
+        """
+        super().on_process_exit(process, status, survivors)
+        while len(self._ended) > MAX_UNFINISHED:
+            self._finish(next(iter(self._ended)))
+        if not (self._running or self.lost):
+            self._server.on_client_idle(self)
+
+    @property
+    def applications(self) -> int:
+        """Number of running applications."""
+        return self._running
+
+    def disconnect(self) -> None:
+        """Close the connection and end the applications of this client."""
         if not self.lost:
             self.link.close()
             self.on_lost(self.link)
 
-    def refuse(self, text: str) -> None:
-        """Say why, and give it time to read that.
+    def reject(self, text: str) -> None:
+        """Send the reason, and disconnect after STOP_TIMEOUT.
 
-        Closed with an errand unread, its end would break before the answer is read.
+        Closing at once, with a request unread, would reset the connection before the
+        client reads the reason.
         """
-        self._refused = True
-        self.tell(errands.Refused(text))
-        self._loop.arm(self, self._loop.now + LAST_WORDS)
+        self.refused = True
+        self.send(messages.RequestRefused(text))
+        self._loop.set_timer(self, self._loop.now + STOP_TIMEOUT)
 
     def on_timer(self, now: float) -> None:
-        """See Desk; one that is refused has had its time."""
-        if self._refused and not self.lost:
-            self.dismiss()
+        """Called at a deadline; disconnects a refused client."""
+        if self.refused and not self.lost:
+            self.disconnect()
         else:
             super().on_timer(now)
 
-    def on_fault(self, error: Exception) -> None:
-        """Nonsense is the client's own fault."""
-        if not isinstance(error, errands.Nonsense):
-            raise error
-        self.refuse(str(error))
+    def on_faulty_packet(self, error: PacketError) -> None:
+        """Called with a packet that cannot be used; refuses its client."""
+        self.reject(str(error))
+
+    def on_error(self, error: Exception) -> None:
+        """Called on an error; disconnects this client only."""
+        if isinstance(error, PacketError):
+            self.on_faulty_packet(error)
+            return
+        self._owner.on_error(error)
+        self.disconnect()
 
 
-class Lodge:
-    """Serves local clients that are allowed to ask.
+class ZygoteServer:
+    """The service for local clients.
 
     Args:
-        served: the one application, and its environment where a request says nothing
-            else.
+        app: The one application, and its environment where a request names no other.
     """
 
     def __init__(
         self,
         config: Config,
-        loop: Loop,
-        starter: Starter,
-        served: App,
+        loop: EventLoop,
+        spawner: Spawner,
+        app: Application,
         listeners: list[Listener],
     ) -> None:
         self.config = config
         self.loop = loop
-        self.starter = starter
-        self.served = served
+        self.spawner = spawner
+        self.app = app
         self._trusted = {0, os.geteuid()}
-        self._guests: set[Guest] = set()
+        self._clients: set[ClientSpawnHandler] = set()
+        self._idle = PendingConnections(
+            MAX_IDLE, MAX_IDLE_PER_USER, ClientSpawnHandler.disconnect
+        )
         self._stopping = False
-        for number in service.endings():
-            loop.on_signal(number, self.stop)
-        self._acceptors = [Acceptor(loop, listener, self) for listener in listeners]
+        self.armed = 0
+        self.deadline = NEVER
+        for number in program.termination_signals():
+            loop.add_signal_handler(number, self.stop)
+        self._listeners = listeners
+        self._acceptor = Acceptor(loop, [listener.fd for listener in listeners], self)
+        self._acceptor.enable()
 
     def serve(self) -> None:
-        """Until told to stop, and everything has ended."""
+        """Run until the service was stopped and all applications have ended."""
         try:
             self.loop.run()
         finally:
             children.end_all()
+        report("stopped")
         self.loop.close_all()
 
-    def on_client(self, handle: socket.socket) -> None:
-        """A client has connected."""
-        uid = peer_uid(handle)
-        guest = Guest(self, handle, trusted=uid in self._trusted)
-        self._guests.add(guest)
-        if uid not in self._trusted and uid not in self.config.allowed_uids:
-            guest.refuse(f"user {uid} may not ask; see --allow-uid")
+    def on_connection(self, fd: int, address: object) -> None:
+        """Called when a client has connected.
 
-    def on_desk_closed(self, desk: Desk) -> None:
-        """A client has gone, and what it had started has ended."""
-        self._guests = {guest for guest in self._guests if guest is not desk}
+        A client without permission waits for the reason.
+        """
+        handle = socket.socket(-1, -1, -1, fd)
+        uid = peer_uid(handle)
+        trusted = uid in self._trusted
+        client = ClientSpawnHandler(self, handle, uid, trusted=trusted)
+        self._clients.add(client)
+        self.on_client_idle(client)
+        if not trusted and uid not in self.config.allowed_uids:
+            client.reject(f"user {uid} may not ask; see --allow-uid")
+
+    def on_client_idle(self, client: ClientSpawnHandler) -> None:
+        """Called when a client has no application: it may give way to others."""
+        self._idle.add(client, None if client.uid in self._trusted else client.uid)
+
+    def on_client_busy(self, client: ClientSpawnHandler) -> None:
+        """Called when a client has an application."""
+        self._idle.discard(client)
+
+    def on_link_closed(self, client: LinkHandler) -> None:
+        """Called when a client has disconnected and its applications have ended."""
+        self._idle.discard(client)
+        self._clients = {other for other in self._clients if other is not client}
         self._leave_if_empty()
 
+    def on_faulty_packet(self, reason: str) -> None:
+        """Never called: its client is refused."""
+
+    def on_error(self, error: Exception) -> None:
+        """Called on an internal error; prints it, and the service goes on."""
+        report_exception(error)
+
     def stop(self) -> None:
-        """SIGTERM: everybody has to go; a second one kills what is left."""
+        """Called on SIGTERM; disconnects all clients. A second one ends the loop."""
+        count = sum(client.applications for client in self._clients)
+        grace = None if self._stopping else self.config.kill_grace
+        text = program.describe_stop("stopping", count, "application", grace)
+        report(text)
         if self._stopping:
             self.loop.running = False
             return
         self._stopping = True
-        notify.tell("STOPPING=1")
-        for acceptor in self._acceptors:
-            acceptor.close()
-        for guest in list(self._guests):
-            guest.dismiss()
+        sd_notify.notify("STOPPING=1")
+        self._acceptor.close()
+        for listening in self._listeners:
+            listening.remove()
+        for client in list(self._clients):
+            client.disconnect()
         self._leave_if_empty()
+        self.loop.set_timer(self, self.loop.now + self.config.kill_grace + STOP_MARGIN)
+
+    def on_timer(self, now: float) -> None:
+        """Called when applications have outlived the kill grace. Ends the loop."""
+        report("chimirror-zygote: applications do not end; killing them")
+        self.loop.running = False
 
     def _leave_if_empty(self) -> None:
-        if self._stopping and not self._guests:
+        if self._stopping and not self._clients:
             self.loop.running = False
 
-    def on_fault(self, error: Exception) -> None:
-        """A bug of ours."""
-        raise error
+    def on_accept_failed(self, error: Exception, shortage: bool) -> None:
+        """Called when accepting pauses; prints an internal error."""
+        if not shortage:
+            self.on_error(error)
 
 
 def main() -> None:
-    """Run the program; exit statuses are sysexits."""
+    """Run the program. Exit statuses are those of sysexits(3)."""
+    children.set_dumpable(False)  # applications may have the same user
+    listeners: list[Listener] = []
     try:
-        config = options.zygote(sys.argv[1:])
-        fds.fill_standard()
+        config = parser.parse_zygote(sys.argv[1:])
+        fds.open_missing_stdio()
         listeners = _open(config)
-    except options.UsageError as error:
-        sys.exit(service.complain(str(error), error.status))
-    except listen.ListenError as error:
-        sys.exit(service.complain(f"chimirror-zygote: {error}", os.EX_UNAVAILABLE))
-    try:
-        fds.seal()
+        fds.set_cloexec_all()
         if config.directory is not None:
             os.chdir(config.directory)
-        served = service.applications(config, os.environ).unnamed
-        loop = Loop()
-        starter = make_starter(loop, config, served.environment)
-        Hints(loop, starter)
-        lodge = Lodge(config, loop, starter, served, listeners)
-        for listener in listeners:
-            os.write(2, f"listening on {listener.address}\n".encode())
-        notify.tell("READY=1")
-        lodge.serve()
-    except warm.CannotPreload as error:
-        sys.exit(service.complain(f"chimirror-zygote: {error}", os.EX_UNAVAILABLE))
-    except OSError as error:
-        text, status = service.explain(error)
-        sys.exit(service.complain(f"chimirror-zygote: {text}", status))
+        program.check_programs(config, os.environ)
+        app = program.open_catalog(config, os.environ).default
+        loop = EventLoop()
+        spawner = make_spawner(loop, config.preload, app.environment)
+        SigchldReader(loop, spawner)
+        server = ZygoteServer(config, loop, spawner, app, listeners)
+        for opened in listeners:
+            report(f"listening on {opened.address}")
+        sd_notify.notify("READY=1")
+        server.serve()
+    except EXPECTED as error:
+        program.fail_with("chimirror-zygote", error, os.EX_UNAVAILABLE)
     finally:
-        for listener in listeners:
-            listener.remove()
+        for opened in listeners:
+            opened.remove()
 
 
 def _open(config: Config) -> list[Listener]:
-    """The socket that was asked for, or systemd's."""
+    """Open the socket of --socket, or take the one that systemd passed."""
     kind = socket.SOCK_SEQPACKET
-    inherited = listen.inherited(os.environ, kind)
+    inherited = listener.systemd_listeners(os.environ, kind)
     if inherited and config.socket is not None:
-        raise listen.ListenError(
+        raise listener.ListenError(
             "sockets came from systemd and --socket was given too: use one of them"
         )
     if config.socket is not None:
-        return [listen.open_unix(config.socket, config.socket_mode, kind)]
+        return [listener.open_unix(config.socket, config.socket_mode, kind)]
     if not inherited:
-        raise options.UsageError(
+        raise parser.UsageError(
             "chimirror-zygote", "no socket; write --socket /run/game/zygote"
         )
     return inherited

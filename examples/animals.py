@@ -1,9 +1,9 @@
-"""The animal guessing game: you think of an animal, it asks, it guesses, it learns.
+"""The animal guessing game: the program asks about an animal, guesses it and learns.
 
-An ordinary program on stdin and stdout: it knows nothing of networks, and plays as well
-in a terminal. A line of input is plain text or one JSON string (`yes` or `"yes"`), so
-that it can be served in every framing. What it learns lives as long as the process, or
-in the file that is named as its argument, which any number of games may share.
+The program uses stdin and stdout, knows nothing of networks, and also plays in a
+terminal. A line of input is plain text or one JSON string (`yes` or `"yes"`), so that
+every framing can serve it. New animals are kept as long as the process lives. With a
+file as its argument they are kept in that file, which any number of games may share.
 
     usage: animals.py [FILE]
 """
@@ -18,11 +18,11 @@ from typing import NamedTuple
 
 YES = {"y", "yes", "yeah", "yep", "sure", "true"}
 NO = {"n", "no", "nope", "false"}
-LONGEST = 200  # characters of an answer that are looked at
+MAX_ANSWER = 200  # characters of an answer that are used
 
 
 class Fork(NamedTuple):
-    """A question, and what is known behind each of its answers."""
+    """A question, and the trees for its two answers."""
 
     question: str
     yes: Tree
@@ -30,7 +30,7 @@ class Fork(NamedTuple):
 
 
 class Lesson(NamedTuple):
-    """What a lost round taught: where these answers led to this guess, ask first."""
+    """A question learned from a lost round, and its place in the tree."""
 
     answers: list[bool]
     guess: str
@@ -39,25 +39,25 @@ class Lesson(NamedTuple):
     no: str
 
 
-Tree = str | Fork  # an animal, or a question that leads on
-BEGINNING = Fork(
+Tree = str | Fork  # an animal, or a question with two subtrees
+FIRST_TREE = Fork(
     "Does it live in water?", "a fish", Fork("Does it bark?", "a dog", "a cat")
 )
 
 
-def graft(tree: Tree, lesson: Lesson, depth: int = 0) -> Tree:
-    """The tree with the lesson in it, unless another game taught that place first."""
+def add_lesson(tree: Tree, lesson: Lesson, depth: int = 0) -> Tree:
+    """Add a lesson to a tree, unless another game has already changed that place."""
     if depth == len(lesson.answers):
         return Fork(*lesson[2:]) if tree == lesson.guess else tree
     if isinstance(tree, str):
         return tree
     if lesson.answers[depth]:
-        return tree._replace(yes=graft(tree.yes, lesson, depth + 1))
-    return tree._replace(no=graft(tree.no, lesson, depth + 1))
+        return tree._replace(yes=add_lesson(tree.yes, lesson, depth + 1))
+    return tree._replace(no=add_lesson(tree.no, lesson, depth + 1))
 
 
 class Knowledge:
-    """The lessons so far; a file holds one per line, each appended by one write."""
+    """The lessons so far. A file holds one per line, each appended by one write."""
 
     def __init__(self, path: str | None) -> None:
         self.path = path
@@ -68,9 +68,9 @@ class Knowledge:
             with open(self.path, encoding="utf-8") as lines:
                 whole = [line for line in lines if line.endswith("\n")]
             self.lessons = [Lesson(**json.loads(line)) for line in whole]
-        tree: Tree = BEGINNING
+        tree: Tree = FIRST_TREE
         for lesson in self.lessons:
-            tree = graft(tree, lesson)
+            tree = add_lesson(tree, lesson)
         return tree
 
     def add(self, lesson: Lesson) -> None:
@@ -81,12 +81,12 @@ class Knowledge:
 
 
 def say(text: str) -> None:
-    """Writes one line, at once: the other end waits for it."""
+    """Write one line and flush it, because the player waits for it."""
     print(text, flush=True)
 
 
-def hear() -> str:
-    """The next line of input as printable text, without the space around it."""
+def read_answer() -> str:
+    """Read a line of input as printable text, without surrounding space."""
     line = sys.stdin.readline()
     if not line:
         raise EOFError
@@ -95,21 +95,21 @@ def hear() -> str:
     except (ValueError, RecursionError):
         said = line
     text = said if isinstance(said, str) else line
-    printable = "".join(c if c.isprintable() else " " for c in text[:LONGEST])
+    printable = "".join(c if c.isprintable() else " " for c in text[:MAX_ANSWER])
     return " ".join(printable.split())
 
 
 def ask(question: str) -> str:
-    """Asks until there is an answer with a letter in it."""
+    """Ask until there is an answer with a letter in it."""
     while True:
         say(question)
-        said = hear()
+        said = read_answer()
         if any(map(str.isalpha, said)):
             return said
 
 
-def agrees(question: str) -> bool:
-    """Asks until the answer is a yes or a no."""
+def ask_yes_no(question: str) -> bool:
+    """Ask until the answer is a yes or a no. Returns True for a yes."""
     while True:
         said = ask(question).lower().rstrip(".!")
         if said in YES | NO:
@@ -117,8 +117,8 @@ def agrees(question: str) -> bool:
         question = "Please answer yes or no."
 
 
-def named(animal: str) -> str:
-    """The animal with its article: `Cat!` becomes `a cat`, `an owl` stays."""
+def with_article(animal: str) -> str:
+    """Add an article to an animal: `Cat!` becomes `a cat`, `an owl` is unchanged."""
     words = animal.rstrip(".!? ").split()
     if words[0].lower() not in {"a", "an", "the"}:
         words.insert(0, "an" if words[0][0].lower() in "aeiou" else "a")
@@ -126,41 +126,41 @@ def named(animal: str) -> str:
 
 
 def learn(answers: list[bool], guess: str) -> Lesson | None:
-    """Asks what tells the player's animal from the guess."""
-    animal = named(ask("You win. What animal was it?"))
+    """Ask for the player's animal, and for a question that tells it from the guess."""
+    animal = with_article(ask("You win. What animal was it?"))
     if animal.lower() == guess.lower():
         say("But that is what I said!")
         return None
     question = ask(f"What question tells {animal} from {guess}?").rstrip("?. ") + "?"
     question = question[0].upper() + question[1:]
-    right = agrees(f"For {animal}, is the answer yes?")
+    right = ask_yes_no(f"For {animal}, is the answer yes?")
     yes, no = (animal, guess) if right else (guess, animal)
     return Lesson(answers, guess, question, yes, no)
 
 
 def play(knowledge: Knowledge) -> None:
-    """One round: down the tree, a guess, and perhaps a lesson."""
+    """Play one round: walk down the tree, guess, and learn if the guess was wrong."""
     tree = knowledge.tree()
     answers: list[bool] = []
     while isinstance(tree, Fork):
-        answers.append(agrees(tree.question))
+        answers.append(ask_yes_no(tree.question))
         tree = tree.yes if answers[-1] else tree.no
-    if agrees(f"Is it {tree}?"):
+    if ask_yes_no(f"Is it {tree}?"):
         say("I knew it!")
     elif lesson := learn(answers, tree):
         knowledge.add(lesson)
         say("Thank you, I shall remember that.")
 
 
-def converse(knowledge: Knowledge) -> None:
-    """Plays until the player has had enough."""
+def run_game(knowledge: Knowledge) -> None:
+    """Play until the player stops."""
     try:
         say("Think of an animal, and I shall guess it.")
         play(knowledge)
-        while agrees("Shall we play again?"):
+        while ask_yes_no("Shall we play again?"):
             play(knowledge)
     except (EOFError, KeyboardInterrupt):
-        pass  # enough, in the middle of a round
+        pass  # the player stopped in the middle of a round
     say("Goodbye.")
 
 
@@ -172,9 +172,10 @@ def main() -> int:
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="replace")
     try:
-        converse(Knowledge(sys.argv[1] if len(sys.argv) == 2 else None))
+        run_game(Knowledge(sys.argv[1] if len(sys.argv) == 2 else None))
     except BrokenPipeError:
-        # Nobody reads; what is left in the buffer must not fail again at our end.
+        # The reader has exited. Unwritten output must not fail again at interpreter
+        # exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return os.EX_OK
 

@@ -1,4 +1,4 @@
-/* C: a number a line comes in; its prime factors go out, as a JSON array.
+/* C: reads one number per line and prints its prime factors, as a JSON array.
  *
  *     make -C examples factor
  *     chimirror-server -- build/examples/factor
@@ -25,7 +25,7 @@ int main(void)
 {
     char line[64], *end;
 
-    /* Into a pipe, stdio(3) would keep what it prints until it has 4 KiB of it. */
+    /* Into a pipe, stdio(3) would buffer up to 4 KiB of output. */
     setvbuf(stdout, NULL, _IOLBF, 0);
     while (fgets(line, sizeof line, stdin)) {
         errno = 0;

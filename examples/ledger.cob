@@ -1,5 +1,5 @@
-      *> COBOL: an account. "deposit 12.50", "withdraw 3" and "balance" come in, one
-      *> a line; the balance goes out, or why not.
+      *> COBOL: an account. Reads "deposit 12.50", "withdraw 3" or "balance", one per
+      *> line, and prints the balance or the reason of a refusal.
       *>
       *>     make -C examples ledger
       *>     chimirror-server --framing lines -- build/examples/ledger

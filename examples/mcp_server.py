@@ -1,8 +1,8 @@
 """A notebook for a language model: an MCP server on stdin and stdout.
 
-An ordinary one, made with the official Python SDK (`pip install mcp`); it knows nothing
-of networks. Each client has a process of its own and so a notebook of its own, which
-is gone when it goes.
+An ordinary server, made with the official Python SDK (`pip install mcp`), which knows
+nothing of networks. Each client has its own process and thus its own notebook, which
+ends with the session.
 
     chimirror-server --subprotocol mcp=lines -- python3 mcp_server.py
 """
@@ -14,7 +14,7 @@ import asyncio
 try:
     from mcp.server.fastmcp import Context
     from mcp.server.fastmcp import FastMCP as MCPServer
-except ImportError:  # from version 2 on
+except ImportError:  # the module of version 2
     from mcp.server.mcpserver import (  # type: ignore[import-not-found, no-redef]
         Context,
         MCPServer,
@@ -27,7 +27,7 @@ written = asyncio.Condition()
 
 @server.tool()
 async def remember(note: str) -> int:
-    """Keep a note. Returns how many there are."""
+    """Keep a note. Returns the number of notes."""
     async with written:
         notes.append(note)
         written.notify_all()
@@ -39,7 +39,7 @@ async def remember_all(
     several: list[str],
     context: Context,  # type: ignore[type-arg]
 ) -> int:
-    """Keep many notes, and report the progress."""
+    """Keep several notes and report the progress."""
     for number, note in enumerate(several, 1):
         await remember(note)
         await context.report_progress(number, len(several))
@@ -48,13 +48,13 @@ async def remember_all(
 
 @server.tool()
 async def recall(word: str = "") -> list[str]:
-    """The notes that hold a word, the oldest first."""
+    """Return the notes that contain a word, the oldest first."""
     return [note for note in notes if word in note]
 
 
 @server.tool()
 async def wait_for(word: str) -> str:
-    """The first note that holds a word, as soon as there is one."""
+    """Wait for a note that contains a word, and return it."""
     async with written:
         await written.wait_for(lambda: any(word in note for note in notes))
     return next(note for note in notes if word in note)
@@ -62,7 +62,7 @@ async def wait_for(word: str) -> str:
 
 @server.resource("notebook://all")
 def everything() -> str:
-    """All notes, one in a line."""
+    """All notes, one per line."""
     return "".join(f"{note}\n" for note in notes)
 
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# How this machine is doing, once a second: one JSON object a line. proc(5)
+# Prints the load of this machine once a second, one JSON object per line: proc(5).
 #
 #     chimirror-server --framing lines --direction receive -- sh examples/monitor.sh
 set -eu

@@ -1,4 +1,4 @@
-// Node: a number a line comes in; how all of them are so far goes out, as JSON.
+// Node: reads one number per line and prints statistics of all so far, as JSON.
 //
 //     chimirror-server -- node examples/tally.js
 "use strict";
@@ -7,7 +7,7 @@ const lines = require("node:readline").createInterface({ input: process.stdin })
 
 let count = 0;
 let mean = 0;
-let squares = 0; // of the distances from the mean; Welford's method
+let squares = 0; // sum of squared distances from the mean, by Welford's method
 let least = Infinity;
 let most = -Infinity;
 

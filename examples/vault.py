@@ -1,13 +1,12 @@
 """A password store on stdin and stdout: set, get, keyset, exit.
 
-An ordinary program: it knows nothing of networks. Each line of input is a command, as
-plain words or as JSON (`["set","mail","my secret"]`, or `"get mail"`), each answer is
-one line of JSON: what was asked for, null for what is not there, {"error": …} for a
-mistake.
+An ordinary program, which knows nothing of networks. Each line of input is a command,
+as plain words or as JSON (`["set","mail","my secret"]`, or `"get mail"`). Each answer
+is one line of JSON: the result, null for a missing key, or {"error": …}.
 
-The initial entries come from the file that $VAULT names, lines of KEY=VALUE; they are
-read once, while this module is imported. What a client sets is its own, and is gone
-when it goes.
+The initial entries come from the file of $VAULT, in lines of KEY=VALUE. They are read
+once, while this module is imported. Entries that a client sets are its own, and end
+with its session.
 
     chimirror-server --env VAULT=FILE --preload vault:main
     chimirror-zygote --socket /run/vault --env VAULT=FILE vault:main
@@ -28,7 +27,7 @@ WRONG = {"error": "write: set KEY VALUE, get KEY, keyset, or exit"}
 
 
 def load(path: str | None) -> dict[str, str]:
-    """The entries in a file."""
+    """Read the entries of a file."""
     if not path:
         return {}
     with open(path, encoding="utf-8") as lines:
@@ -40,7 +39,7 @@ ENTRIES = load(os.environ.get("VAULT"))
 
 
 def words_of(line: str) -> list[str]:
-    """A command and its arguments; the last one may have spaces."""
+    """Split a line into a command and its arguments. The last one may have spaces."""
     try:
         said = json.loads(line)
     except (ValueError, RecursionError):
@@ -56,7 +55,7 @@ def store(entries: dict[str, str], key: str, value: str) -> bool:
 
 
 def answer(entries: dict[str, str], words: list[str]) -> object:
-    """Do what is asked; what there is to say about it."""
+    """Execute a command. Returns its result, or an error object."""
     commands: dict[tuple[str, int], Callable[..., object]] = {
         ("set", 2): lambda key, value: store(entries, key, value),
         ("get", 1): entries.get,
@@ -67,7 +66,7 @@ def answer(entries: dict[str, str], words: list[str]) -> object:
 
 
 def main() -> int:
-    """Serve one client, from its first command to `exit` or its end."""
+    """Serve one client, from its first command to `exit` or the end of input."""
     for line in sys.stdin:
         words = words_of(line)
         if words == ["exit"]:

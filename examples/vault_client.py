@@ -1,12 +1,12 @@
-"""A client of vault.py, for either way in.
+"""A client of vault.py, over a WebSocket or a Unix socket.
 
     vault_client.py ws://localhost:30747/ set mail 'my secret'
     vault_client.py /run/vault get mail
 
-Over a WebSocket it is served by chimirror-server; over the Unix socket of
-chimirror-zygote it is handed the pipes of a vault of its own (chimirror-protocol(7)).
-Each connection sees the initial entries and what it has set itself: several commands in
-one connection are separated by `--`, or come as lines of standard input.
+chimirror-server serves it over a WebSocket. chimirror-zygote passes it the pipes of its
+own vault over a Unix socket (chimirror-protocol(7)). Each connection sees the initial
+entries and its own. Several commands in one connection are separated by `--`, or are
+lines of standard input.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 
 class Vault(Protocol):
-    """A connection: one command, one answer."""
+    """A connection, which answers one command at a time."""
 
     def ask(self, *words: str) -> object: ...
 
 
 class WebSocketVault:
-    """Over a WebSocket: JSON in, wrapped output back."""
+    """A vault over a WebSocket: sends JSON, receives wrapped output."""
 
     def __init__(self, url: str) -> None:
         from websockets.sync.client import connect
@@ -41,7 +41,7 @@ class WebSocketVault:
         self._said = b""
 
     def ask(self, *words: str) -> object:
-        """Send one command; its answer."""
+        """Send one command. Returns its answer."""
         self._socket.send(json.dumps(words))
         while b"\n" not in self._said:
             message = json.loads(self._socket.recv())
@@ -59,7 +59,7 @@ class WebSocketVault:
 
 
 class LocalVault:
-    """Over a zygote's socket: the pipes of a process of our own."""
+    """A vault behind a zygote's socket: uses the pipes of a process of its own."""
 
     def __init__(self, path: str) -> None:
         self._link = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -75,7 +75,7 @@ class LocalVault:
         self._stdout = os.fdopen(pipes[1], encoding="utf-8")
 
     def ask(self, *words: str) -> object:
-        """Send one command; its answer."""
+        """Send one command. Returns its answer."""
         print(json.dumps(words), file=self._stdin, flush=True)
         answer: object = json.loads(self._stdout.readline())
         return answer
@@ -89,7 +89,7 @@ class LocalVault:
 
 @contextmanager
 def vault(where: str) -> Iterator[Vault]:
-    """Connect to ws://… or to the path of a socket."""
+    """Connect to ws://… or to the path of a Unix socket."""
     client = WebSocketVault(where) if "://" in where else LocalVault(where)
     try:
         yield client
@@ -98,7 +98,7 @@ def vault(where: str) -> Iterator[Vault]:
 
 
 def commands(words: list[str]) -> Iterator[list[str]]:
-    """Those on the command line, else those on standard input."""
+    """Yield the commands of the command line, or those of standard input."""
     if not words:
         yield from (line.strip().split(maxsplit=2) for line in sys.stdin)
         return

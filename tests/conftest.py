@@ -1,8 +1,12 @@
-"""What holds for every test: it leaves the process as it found it, and it ran.
+"""Checks and fixtures of all tests, and their distribution over pytest-xdist workers.
 
-Law: a test that leaves a child (a zombie is one), an open descriptor or a changed
-signal disposition fails, whatever else it proved; with --no-skips, so does a skipped
-one. Ignorance: nothing of chimirror; proc(5) says what a process holds.
+A test fails if it leaves a child (even a zombie), an open descriptor or a changed
+signal handler, whatever its own result. With --no-skips a skipped test fails as well.
+Reads the state of processes from proc(5). Knows nothing of chimirror's modules.
+
+Workers (`--dist loadgroup`): the tests that need an expensive fixture form a group, and
+a group runs in one worker. xdist distributes groups in the order of collection, so the
+longest come first. Each worker that runs as root has its own /run/chimirror.
 """
 
 from __future__ import annotations
@@ -10,6 +14,8 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import subprocess
+import sys
 import tempfile
 from collections.abc import Generator, Iterator
 from contextlib import suppress
@@ -18,76 +24,57 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-import machine as machines
-from settling import descendants, name_of, slay
+import systemd_machine as machines
+from process_state import children, descriptors, dispositions
+from processes import kill_processes
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-Descriptors = dict[int, str]
-
 
 PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
+CLONE_NEWNS = 0x20000  # unshare(2)
+MS_REC, MS_PRIVATE = 0x4000, 0x40000  # mount(2)
+RUNTIME = "/run/chimirror"
+EXAMPLES = Path(__file__).parents[1] / "examples"
+# 1/4 of the machine tests run after the emulated machine, in its group
+EMULATED_SHARE = 4
+BOOT = 300.0  # seconds; the first test of a machine waits for its boot
 FAILED = pytest.StashKey[bool]()
 
 
-def children() -> dict[int, str]:
-    """The processes below this one, by pid, with their state and command line."""
-    found = descendants(os.getpid())
-    return {child.pid: f"{child.state} {name_of(child.pid)}" for child in found}
-
-
-def descriptors() -> Descriptors:
-    """What each open descriptor of this process refers to."""
-    found = {}
-    for entry in os.listdir("/proc/self/fd"):
-        try:
-            found[int(entry)] = os.readlink(f"/proc/self/fd/{entry}")
-        except FileNotFoundError:
-            pass  # the one that listed the directory
-    return found
-
-
-def dispositions() -> dict[str, object]:
-    """How this process takes each signal, which it blocks, what it wakes."""
-    found: dict[str, object] = {
-        signal.strsignal(number) or str(number): signal.getsignal(number)
-        for number in signal.valid_signals() - {signal.SIGALRM}  # pytest-timeout's
-    }
-    found["blocked"] = sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
-    found["wake-up"] = wakeup = signal.set_wakeup_fd(-1)
-    signal.set_wakeup_fd(wakeup)
-    return found
-
-
 @pytest.fixture(autouse=True)
-def settled(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Fails a test that leaves a child, a descriptor or a signal handler behind."""
+def no_leftovers(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that leaves a child, a descriptor or a signal handler behind."""
     held, handled, born = descriptors(), dispositions(), children()
     yield
     left = {pid: what for pid, what in children().items() if pid not in born}
-    slay(left)
+    kill_processes(left)
     for pid in left:
         try:
             os.waitpid(pid, 0)
         except ChildProcessError:
-            pass  # somebody else's, and already somebody else's to reap
-    # Who starts applications in this process has made it adopt orphans.
+            pass  # the child of another process, which has reaped it
+    # Spawners in this process have made it a child subreaper.
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
     opened = dict(descriptors().items() - held.items())
     changed = {
         name: how for name, how in dispositions().items() if handled[name] != how
     }
     if request.node.stash.get(FAILED, False):
-        return  # and its traceback holds on to things
+        return  # its traceback keeps objects alive
     assert not left, f"left children: {left}"
     assert not opened, f"left descriptors open: {opened}"
     assert not changed, f"left signals changed: {changed}"
 
 
 @pytest.fixture
-def runtime_place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """RUNTIME/sessions: as root where everybody looks, else where nobody does."""
+def sessions_directory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The directory of status files that the bridges of this test use.
+
+    For root this is the real one, which chimirror-ctl reads. For another user it is a
+    private one.
+    """
     with tempfile.TemporaryDirectory(dir="/tmp") as short:
         monkeypatch.setenv("XDG_RUNTIME_DIR", short)
         base = "/run" if os.geteuid() == 0 else short
@@ -96,15 +83,15 @@ def runtime_place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         sessions.mkdir(parents=True, exist_ok=True)
         yield sessions
         if made:
-            with suppress(OSError):  # others may be there by now
+            with suppress(OSError):  # another test may have put files there by now
                 sessions.rmdir()
 
 
 @pytest.fixture(scope="session")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[machines.Machine]:
-    """One machine for all tests that need one, installed as the README says.
+    """The machine for all tests that need one, installed as the README describes.
 
-    It is the one that the tests run in, if they do (test_unified_live.py).
+    If the tests run inside a machine (test_cgroup_v2.py), it is that one.
     """
     if init := os.environ.get("WITH_SYSTEMD_INIT"):
         yield machines.Machine(int(init), os.environ["WITH_SYSTEMD_CGROUPS"])
@@ -121,29 +108,135 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[machines.Machine]
 
 @pytest.fixture
 def machine(host: machines.Machine) -> Iterator[machines.Machine]:
-    """The machine, on which no test finds what another has set up."""
+    """The machine, reset after each test."""
     yield host
     host.reset()
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium."""
-    from players import chromium  # with Playwright, which few tests need
+    """Debian's Chromium. While it is open, Playwright runs an event loop."""
+    from js_runners import chromium  # imports Playwright, which few tests need
 
     with chromium() as found:
-        yield found.browser
+        yield found
+
+
+@pytest.fixture(scope="session")
+def full(pytestconfig: pytest.Config) -> bool:
+    """True if tests run at full size (`--full`). For use with the marker `full`."""
+    return bool(pytestconfig.option.full)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--no-skips", action="store_true", help="a skipped test fails")
+    parser.addoption(
+        "--full", action="store_true", help="floods and crowds at full size"
+    )
 
 
-def pytest_configure() -> None:
-    """A shell ignores these for what it runs in the background, and nohup(1) one."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Restore the signals that a shell (in background jobs) or nohup(1) ignores."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    if not hasattr(config, "workerinput"):
+        generate_chat_messages()
+    prepare_worker(config)
+    untime_examples()
+    if hasattr(config, "workerinput") and os.geteuid() == 0:
+        separate_runtime()
+
+
+def generate_chat_messages() -> None:
+    """Generate the module of the chat's messages: tests import it, mypy reads it."""
+    make = ["make", "--silent", "-C", str(EXAMPLES), "chat", f"PYTHON={sys.executable}"]
+    subprocess.run(make, check=True)
+
+
+def prepare_worker(config: pytest.Config) -> None:
+    """Give a worker the environment and the signals of a process without workers.
+
+    SIGCHLD reaches only the thread that runs the tests.
+
+    The kernel gives a signal to any thread that does not block it. All threads of a
+    worker inherit the mask of the process that starts it.
+    """
+    if hasattr(config, "workerinput"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGCHLD,))
+        # readline gives them to the children of the process that starts the worker.
+        for name in ("COLUMNS", "LINES"):
+            os.environ.pop(name, None)
+    elif config.getoption("numprocesses", None):
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGCHLD,))
+
+
+def untime_examples() -> None:
+    """Remove the deadline of Hypothesis: other tests run at the same time."""
+    if "WITH_SYSTEMD_INIT" in os.environ:
+        return  # tests inside have no examples, and the import takes long there
+    from hypothesis import settings
+
+    settings.register_profile("untimed", deadline=None)
+    settings.load_profile("untimed")
+
+
+def separate_runtime() -> None:
+    """Give this process a /run/chimirror that other workers do not see.
+
+    This takes a mount namespace. Without the privilege for one, workers share the
+    directory.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    Path(RUNTIME).mkdir(exist_ok=True)
+    if libc.unshare(CLONE_NEWNS) == 0:
+        libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None)
+        libc.mount(b"tmpfs", RUNTIME.encode(), b"tmpfs", 0, b"mode=755")
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the markers
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Form the groups and sort the longest tests to the front.
+
+    The emulated machine has the longest timeout, so its test leads the first group of
+    machine tests. The others of its group run on the same worker.
+    """
+    items.sort(key=rank)
+    live = [item for item in items if "host" in fixtures_of(item)]
+    for place, item in enumerate(live):
+        first = place < len(live) // EMULATED_SHARE
+        item.add_marker(pytest.mark.xdist_group("machine-1" if first else "machine-2"))
+        if place in (0, len(live) // EMULATED_SHARE) and timeout_of(item) < BOOT:
+            item.add_marker(pytest.mark.timeout(BOOT), append=False)
+    for item in items:
+        if item not in live and (group := group_of(item)):
+            item.add_marker(pytest.mark.xdist_group(group))
+
+
+def fixtures_of(item: pytest.Item) -> list[str]:
+    assert isinstance(item, pytest.Function)
+    return item.fixturenames
+
+
+def timeout_of(item: pytest.Item) -> float:
+    """Return the timeout of a test in seconds, or 0 if it has no own timeout."""
+    mark = item.get_closest_marker("timeout")
+    return float(mark.args[0]) if mark else 0
+
+
+def group_of(item: pytest.Item) -> str:
+    """Return the group of a test. Empty if any worker can run the test at any time."""
+    if "wheel" in fixtures_of(item):
+        return "wheel"
+    assert isinstance(item, pytest.Function)
+    known = item._fixtureinfo.name2fixturedefs.values()
+    scopes = {fixture.scope for fixtures in known for fixture in fixtures}
+    return item.path.stem if "module" in scopes else ""
+
+
+def rank(item: pytest.Item) -> tuple[bool, float]:
+    """Return the sort key: machine tests first, then the longest timeout first."""
+    return "host" not in fixtures_of(item), -timeout_of(item)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -152,12 +245,39 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     item.stash[FAILED] = report.failed
-    # (An expected failure is reported as skipped too, and has `wasxfail`.)
+    # An expected failure is reported as skipped too, and has the attribute `wasxfail`.
     if (
         report.skipped
         and not hasattr(report, "wasxfail")
         and item.config.option.no_skips
+        and not lacks_root(report)
     ):
         report.outcome = "failed"
         report.longrepr = f"skipped, which this run forbids: {report.longrepr}"
     return report
+
+
+def lacks_root(report: pytest.TestReport) -> bool:
+    """Return True if a test was skipped because only root can run it."""
+    return os.geteuid() != 0 and "root" in reason_of(report).split()
+
+
+def reason_of(report: pytest.TestReport) -> str:
+    """Return the reason why a test was skipped."""
+    assert isinstance(report.longrepr, tuple)
+    return str(report.longrepr[2]).removeprefix("Skipped: ")
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter,
+) -> Iterator[None]:
+    """Print, before the last line, the number of tests that only root can run."""
+    yield
+    skipped = terminalreporter.stats.get("skipped", ())
+    if reasons := [reason_of(report) for report in skipped if lacks_root(report)]:
+        kinds = "; ".join(sorted(set(reasons)))
+        terminalreporter.write_line(
+            f"left out: {len(reasons)} tests that need root ({kinds});"
+            " to run them: sudo make test"
+        )

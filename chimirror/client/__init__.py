@@ -1,4 +1,4 @@
-r"""Sessions with remote programs: the client library, asyncio and blocking.
+r"""Client library: sessions with remote programs, asyncio and blocking API.
 
     import chimirror.client
 
@@ -13,25 +13,35 @@ r"""Sessions with remote programs: the client library, asyncio and blocking.
     with blocking.connect("ws://127.0.0.1:30747/") as session:
         ...the same, without async and await.
 
-chimirror-client(3) tells of all of it.
+The public API is documented in chimirror-client(3).
 
-From the bottom up. Pure: `texts`, `errors`, `events`, `url`, `stdio` and `framing`
-(messages), `wire` (one WebSocket), `inbox` (what is unread), `opening` (the
-handshake), `reading` and `conversation` (a session, as flows), `control` (steering it),
-`steps` (what flows wait for). With sockets: `dial`, `line`. The faces: `pump`,
-`blocking` and `control_blocking`; `link`, `aio` and `control_aio`. Nothing here knows
-how a server works: chimirror-protocol(7) is all it goes by.
+Modules from the bottom up, without I/O:
+
+- `errors`, `results`, `close_text`, `url`
+- `stdio_messages` and `framing`: messages
+- `buffers`: unread output
+- `websocket` and `handshake`: one WebSocket
+- `flow`: the steps at which a flow waits
+- `output` and `session`: a session, as flows
+- `control`: the control connection, as flows
+
+With sockets: `dialer` and `transport`.
+
+Blocking API: `thread_driver`, `control_blocking`, `blocking`. Asyncio API:
+`asyncio_driver`, `control_aio`, `aio`.
+
+Imports only `chimirror.text`. Knows nothing of the server's implementation: the
+contract is chimirror-protocol(7).
 """
 
 from __future__ import annotations
 
-from .control import Notification
-from .errors import (
+from chimirror.client.control import Notification
+from chimirror.client.errors import (
     CallFailed,
     ConnectTimeout,
     ControlLost,
     Error,
-    ExitFailure,
     InvalidURL,
     LineTooLong,
     NotConnected,
@@ -43,11 +53,11 @@ from .errors import (
     Unread,
     Untrusted,
 )
-from .events import Completed, Exit, Output
+from chimirror.client.results import Completed, Exit, ExitFailure, Output
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .aio import Session, connect
+    from chimirror.client.aio import Session, connect
 
 __all__ = [
     "CallFailed",
@@ -77,9 +87,9 @@ __all__ = [
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
-        # asyncio costs 45 ms, which who wants the blocking face need not pay.
+        # Importing asyncio takes 45 ms, which the blocking API does not need.
         if name not in ("Session", "connect"):
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from . import aio
+        from chimirror.client import aio
 
         return getattr(aio, name)

@@ -1,8 +1,8 @@
-"""The asyncio face: sessions for tasks of an event loop.
+"""Asyncio API of the client library: sessions for tasks of an event loop.
 
-Several tasks may wait in one session; whichever is cancelled leaves it as it was.
-What is done is in `conversation`, what moves the bytes meanwhile in `link`: this file
-gives both a form that reads well, and nothing else.
+Several tasks may wait in one session. A cancelled call leaves the session unchanged.
+This module only gives the API its form: `session` holds the logic, `asyncio_driver`
+moves the bytes.
 """
 
 from __future__ import annotations
@@ -10,23 +10,24 @@ from __future__ import annotations
 from asyncio import current_task
 from typing import Any, Generic, Literal, Self, TypeVar, overload
 
-from . import url as urls
-from .control_aio import Control
-from .conversation import Conversation
-from .framing import Framing, create
-from .link import Link, connected
-from .opening import Plan
-from .reading import OUTPUT
+from chimirror.client import url as urls
+from chimirror.client.asyncio_driver import AsyncioDriver, open_connection
+from chimirror.client.buffers import MAX_LINE
+from chimirror.client.control_aio import Control
+from chimirror.client.framing import Framing, create
+from chimirror.client.handshake import ConnectionParams
+from chimirror.client.output import OUTPUT_STREAMS
+from chimirror.client.session import SessionProtocol
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Generator
     from typing import Unpack
 
-    from .events import Completed, Exit, Output
-    from .opening import Options
-    from .steps import Flow
-    from .wire import Wire
+    from chimirror.client.flow import Flow
+    from chimirror.client.handshake import ConnectOptions
+    from chimirror.client.results import Completed, Exit, Output
+    from chimirror.client.websocket import WebSocketProtocol
 
 __all__ = ["Control", "Session", "Stream", "connect"]
 
@@ -35,92 +36,105 @@ T_contra = TypeVar("T_contra", contravariant=True)
 
 
 class Session(Generic[T_contra]):
-    """A remote process, and the connection to it.
+    """A remote process and the connection to it.
 
-    To be used in an `async with` statement, which closes it: a process that still runs
-    then is stopped by the server. Iteration (`async for`) gives all output in the order
-    in which it came; it ends when the process has, and raises SessionLost if nobody
-    knows how.
+    Used in an `async with` statement, which closes the session. The server then stops a
+    process that still runs. Iteration (`async for`) yields all output in order of
+    arrival. The iteration ends with the process and raises SessionLost if its exit
+    status is unknown.
 
-    A `timeout` is in seconds and raises TimeoutError. Nothing is lost by that: the
-    call can be made again (but for `send`, of which a part may have gone).
+    A `timeout` is in seconds and raises TimeoutError. No data are lost: the call can be
+    repeated, except `send`, of which a part may have been sent.
 
     Attributes:
-        stdout: its standard output alone.
-        stderr: its standard error alone.
-        control: what can be done to it meanwhile; see `control_aio.Control`.
+        stdout: Standard output alone.
+        stderr: Standard error alone.
+        control: Calls about the session while data flow, a `control_aio.Control`.
     """
 
-    def __init__(self, core: Conversation, link: Link) -> None:
-        self._core = core
-        self._link = link
-        self.stdout = Stream(core, link, "stdout")
-        self.stderr = Stream(core, link, "stderr")
-        self.control = Control(core)
+    def __init__(self, protocol: SessionProtocol, driver: AsyncioDriver) -> None:
+        self._protocol = protocol
+        self._driver = driver
+        self.stdout = Stream(protocol, driver, "stdout")
+        self.stderr = Stream(protocol, driver, "stderr")
+        self.control = Control(protocol)
 
     @property
     def id(self) -> str:
-        """The server's name for the session; "" in framings that do not tell it."""
-        return self._core.id
+        """Id of the session on the server, "" in framings that do not carry it."""
+        return self._protocol.id
 
     @property
     def exit(self) -> Exit | None:
-        """How the process ended; None as long as that is not known."""
-        return self._core.status
+        """Exit of the process, None while it is unknown."""
+        return self._protocol.known_exit
 
     @property
     def pty(self) -> bool:
         """Whether the process has a terminal. Framing stdio only."""
-        return self._core.pty
+        return self._protocol.pty
+
+    @property
+    def direction(self) -> str:
+        """Direction of the data: "send", "receive" or "both". Framing stdio only."""
+        return self._protocol.direction
+
+    @property
+    def read_only(self) -> bool:
+        """Whether the server ignores input and signals. Framing stdio only."""
+        return self._protocol.read_only
 
     @property
     def responsive(self) -> bool:
-        """Whether the server has given a sign of life since the last `signal`."""
-        return not self._core.wire.unanswered
+        """Whether the server has answered since the last `signal`."""
+        return not self._protocol.websocket.unanswered_pings
 
-    # To the process.
+    # Input of the process.
 
     async def send(self, data: T_contra, *, timeout: float | None = None) -> None:
-        """Send to its standard input; waits while the connection is full.
+        """Send to standard input. Waits while the connection is full.
 
         Args:
-            data: bytes, or a str for its UTF-8; with framing json or lsp any JSON
-                value; with lines a str, one line without its line break.
+            data: Framing stdio: bytes, or a str that is sent as UTF-8. Framings json
+                and
+                lsp: any JSON value. Framing lines: a str, one line without its line
+                    break.
 
         Raises:
-            SessionOver: it has ended.
+            SessionOver: The session has ended.
         """
-        await self._link.run(self._core.send(data), timeout)
+        await self._driver.run(self._protocol.send(data), timeout)
 
     async def end_input(self, *, timeout: float | None = None) -> None:
-        """Close its standard input. Framing stdio only."""
-        await self._link.run(self._core.end_input(), timeout)
+        """Close standard input. Framing stdio only."""
+        await self._driver.run(self._protocol.end_input(), timeout)
 
     async def signal(self, signal: str | int) -> None:
-        """Send it a signal: "INT" or signal.SIGINT. Framing stdio only.
+        """Send a signal to the process: "INT" or signal.SIGINT. Framing stdio only.
 
-        It overtakes input that waits to be sent. See also `responsive`.
+        The signal overtakes input that waits to be sent. The property `responsive` is
+        False until the server has answered.
         """
-        await self._link.run(self._core.signal(signal))
+        await self._driver.run(self._protocol.signal(signal))
 
     async def resize(self, columns: int, rows: int) -> None:
-        """Set the size of its terminal, as `signal`. Only where `pty` is true."""
-        await self._link.run(self._core.resize(columns, rows))
+        """Set the size of the terminal, ahead of waiting input. Needs a terminal."""
+        await self._driver.run(self._protocol.resize(columns, rows))
 
-    # From the process.
+    # Output of the process.
 
     def __aiter__(self) -> AsyncIterator[Output]:
-        reader = self._core.reader(*OUTPUT)
-        return Items(self._link, lambda: self._core.take(reader))
+        claim = self._protocol.claim(*OUTPUT_STREAMS)
+        return OutputIterator(self._driver, lambda: self._protocol.next_output(claim))
 
     async def receive(self, *, timeout: float | None = None) -> Output | None:
-        """The next output, of either stream; None when no more will come.
+        """Return the next output of either stream, None at the end of all output.
 
         Args:
-            timeout: 0 asks whether there is some.
+            timeout: Seconds. With 0 only output that has already arrived is returned.
         """
-        reader = self._core.reader(*OUTPUT)
-        return await self._link.run(self._core.take(reader), timeout)
+        claim = self._protocol.claim(*OUTPUT_STREAMS)
+        return await self._driver.run(self._protocol.next_output(claim), timeout)
 
     @overload
     def on(
@@ -131,59 +145,60 @@ class Session(Generic[T_contra]):
     @overload
     def on(self, kind: Literal["exit"], handler: Callable[[Exit], object]) -> None: ...
     def on(self, kind: str, handler: Callable[..., object]) -> None:
-        """Have a function called with what comes of a kind.
+        """Register a handler for output, errors or the exit.
 
-        It is called by the calls that read (`run`, `wait`, `receive`, iteration), in
-        the order of arrival, and awaited if it can be; it must not read itself.
-        Nobody else gets what it gets.
+        The calls that read (`run`, `wait`, `receive`, iteration) call it in order of
+        arrival, and await its result if that is awaitable. A handler must not read.
+        Output that a handler gets is returned by no call.
 
         Args:
-            kind: "stdout" or "stderr" (bytes), "error" (what the server says of a
-                message that it did not deliver; without a handler NotDelivered is
-                raised), "exit" (the Exit, last of all).
+            kind: "stdout" or "stderr": bytes. "error": the server's text about a
+                message that it did not deliver. Without a handler, such an error raises
+                NotDelivered. "exit": the Exit, as the last call.
+            handler: The function to call.
         """
-        self._core.on(kind, handler)
+        self._protocol.on(kind, handler)
 
     async def run(self, *, timeout: float | None = None) -> Exit:
-        """Call handlers until the process has ended; other output is dropped."""
-        return await self._link.run(self._core.run(), timeout)
+        """Call handlers until the process has ended and drop all other output."""
+        return await self._driver.run(self._protocol.run(), timeout)
 
     async def wait(self, *, timeout: float | None = None) -> Exit:
-        """Wait until the process has ended; its output stays to be read.
+        """Wait until the process has ended. Its output can still be read.
 
         Raises:
-            SessionLost: nobody knows how it ended.
-            Unread: it cannot end, for there is too much output that nobody reads.
+            SessionLost: The exit status is unknown.
+            Unread: The process cannot end, because too much output is unread.
         """
-        return await self._link.run(self._core.wait(), timeout)
+        return await self._driver.run(self._protocol.wait(), timeout)
 
     async def communicate(
         self, data: bytes | str = b"", *, timeout: float | None = None
     ) -> Completed:
-        """Send `data`, end the input, and wait for the end. Framing stdio only.
+        """Send `data`, end the input and wait for the end. Framing stdio only.
 
         All output is held in memory.
         """
-        return await self._link.run(self._core.communicate(data), timeout)
+        return await self._driver.run(self._protocol.communicate(data), timeout)
 
-    # The end.
+    # Closing.
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
-        """Close the connection, after what was sent; unread output is dropped.
+        """Close the connection after all queued data and drop unread output.
 
-        Takes two seconds at most. A process that still runs is stopped by the server.
+        Takes at most two seconds. The server stops a process that still runs.
         """
         self.control.disconnect()
         try:
-            await self._link.run(self._core.close(code, reason))
+            await self._driver.run(self._protocol.close(code, reason))
         except BaseException:
             self.abort()
             raise
 
     def abort(self) -> None:
-        """Close the connection at once; what has not been sent is dropped."""
+        """Close the connection at once and drop unsent data."""
         self.control.disconnect()
-        self._link.abort()
+        self._driver.abort()
 
     async def __aenter__(self) -> Self:
         return self
@@ -193,69 +208,83 @@ class Session(Generic[T_contra]):
 
 
 class Stream:
-    """One of the two outputs of a process.
+    """One output stream of a process: stdout or stderr.
 
-    Iteration gives it in chunks, as they come, `lines` in lines. What the other one
-    says meanwhile is kept, up to some 256 KiB. Beyond that the process is held up
-    until somebody reads it, and if nobody does, `Unread` is raised.
+    Iteration yields chunks in order of arrival, `lines` yields lines. Meanwhile
+    up to about 256 KiB of the other stream are kept. Beyond that, back-pressure
+    stops the process until the other stream is read. If there is no reader for the
+    other stream, `Unread` is raised.
     """
 
     def __init__(
-        self, core: Conversation, link: Link, name: Literal["stdout", "stderr"]
+        self,
+        protocol: SessionProtocol,
+        driver: AsyncioDriver,
+        name: Literal["stdout", "stderr"],
     ) -> None:
-        self._core = core
-        self._link = link
+        self._protocol = protocol
+        self._driver = driver
         self._name = name
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        reader = self._core.reader(self._name)
-        return Items(self._link, lambda: self._core.chunk(reader))
+        claim = self._protocol.claim(self._name)
+        return OutputIterator(self._driver, lambda: self._protocol.next_chunk(claim))
 
     def lines(
-        self, *, encoding: str = "utf-8", errors: str = "strict", limit: int = 1 << 20
+        self, *, encoding: str = "utf-8", errors: str = "strict", limit: int = MAX_LINE
     ) -> AsyncIterator[str]:
-        """Line by line, without their line breaks; an unterminated last one, too.
+        """Iterate over lines without their line breaks.
+
+        An unterminated last line is included.
 
         Args:
-            limit: bytes; LineTooLong is raised at a longer one.
+            encoding: Encoding of the output.
+            errors: Error handler of `bytes.decode`.
+            limit: Length of the longest line in bytes. A longer line raises
+                LineTooLong.
         """
-        reader = self._core.reader(self._name)
-        return Items(
-            self._link, lambda: self._core.line(reader, encoding, errors, limit)
+        claim = self._protocol.claim(self._name)
+        return OutputIterator(
+            self._driver,
+            lambda: self._protocol.next_line(claim, encoding, errors, limit),
         )
 
     def discard(self) -> None:
-        """Drop what has come and was not read, and what will come."""
-        self._core.discard(self._name)
-        self._link.settle()
+        """Drop the output that is unread and all later output of this stream."""
+        self._protocol.discard(self._name)
+        self._driver.update()
 
 
-class Items(Generic[T]):
-    """An iterator; unlike a generator's, it goes on after an exception."""
+class OutputIterator(Generic[T]):
+    """Iterator over output. Unlike a generator, it continues after an exception."""
 
-    def __init__(self, link: Link, following: Callable[[], Flow[T | None]]) -> None:
-        self._link = link
-        self._following = following
+    def __init__(
+        self, driver: AsyncioDriver, next_item: Callable[[], Flow[T | None]]
+    ) -> None:
+        self._driver = driver
+        self._next_item = next_item
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> T:
-        item = await self._link.run(self._following())
+        item = await self._driver.run(self._next_item())
         if item is None:
             raise StopAsyncIteration
         return item
 
 
-class Connecting(Generic[T_contra]):
-    """A session that is still to be opened: to be awaited, or used in `async with`."""
+class PendingSession(Generic[T_contra]):
+    """A session that is not open yet: awaited, or used in `async with`."""
 
-    def __init__(self, opening: Callable[[], Awaitable[Session[T_contra]]]) -> None:
-        self._opening = opening
+    def __init__(
+        self, open_session: Callable[[], Awaitable[Session[T_contra]]]
+    ) -> None:
+        self._open = open_session
         self._session: Session[T_contra] | None = None
 
     def __await__(self) -> Generator[Any, None, Session[T_contra]]:
-        return self._opening().__await__()
+        return self._open().__await__()
 
     async def __aenter__(self) -> Session[T_contra]:
         self._session = await self
@@ -272,66 +301,70 @@ def connect(
     *,
     framing: Literal["stdio"] = ...,
     subprotocol: str | None = ...,
-    **options: Unpack[Options],
-) -> Connecting[bytes | str]: ...
+    **options: Unpack[ConnectOptions],
+) -> PendingSession[bytes | str]: ...
 @overload
 def connect(
     url: str,
     *,
     framing: Literal["json", "lsp"],
     subprotocol: str | None = ...,
-    **options: Unpack[Options],
-) -> Connecting[object]: ...
+    **options: Unpack[ConnectOptions],
+) -> PendingSession[object]: ...
 @overload
 def connect(
     url: str,
     *,
     framing: Literal["lines"],
     subprotocol: str | None = ...,
-    **options: Unpack[Options],
-) -> Connecting[str]: ...
+    **options: Unpack[ConnectOptions],
+) -> PendingSession[str]: ...
 def connect(
     url: str,
     *,
     framing: str = "stdio",
     subprotocol: str | None = None,
-    **options: Unpack[Options],
-) -> Connecting[Any]:
-    """Open a session: a fresh process of the application that is served there.
+    **options: Unpack[ConnectOptions],
+) -> PendingSession[Any]:
+    """Open a session: the server starts a new process of the application.
 
-    To be used as `async with connect(...) as session`, or awaited for the session.
+    Used as `async with connect(...) as session`, or awaited for the session.
 
-    Nothing reconnects by itself: a new session is a new process, and what the old one
-    knew is gone. Whether to open another one when SessionLost, NotConnected or
-    Refused (with status 503, say) is raised is for the caller to decide.
+    There is no automatic reconnection: a new session is a new process without the
+    state of the old one. The caller decides whether to open another session after
+    SessionLost, NotConnected or Refused (for example with status 503).
 
     Args:
         url: ws://HOST[:PORT][/PATH], wss://... or ws+unix:SOCKET[:/PATH].
-        framing: what travels: "stdio" (bytes, the exit status, signals), "json" (any
-            JSON value to the process), "lines" (text, a line at a time) or "lsp"
-            (JSON values as language servers exchange them).
-        subprotocol: the server's own name for that framing, such as "mcp".
-        headers: more fields of the request; a Host replaces the URL's.
-        origin: to be sent, as the page of a browser does.
-        ssl: for wss://, a context other than the system's default.
-        timeout: seconds, for all of the opening; 10 unless told otherwise.
-        ping_interval: seconds of silence after which the server is asked for a sign
-            of life, commonly 20; None leaves it to TCP.
-        ping_timeout: seconds for that sign to come, commonly 20.
-        max_message: bytes, of a message of the server; commonly 4 MiB.
+        framing: "stdio" carries bytes, the exit status and signals. "json" carries
+            JSON values to the process, "lines" text, a line at a time. "lsp" carries
+            JSON values that are framed as for language servers.
+        subprotocol: The server's own name for that framing, such as "mcp".
+        headers: Additional header fields of the request. A Host replaces that of the
+            URL.
+        origin: Value of an Origin header, as browsers send it.
+        ssl: TLS context for wss://, instead of the system's default.
+        timeout: Seconds for the whole handshake, up to the first message. Default: 10.
+        ping_interval: Seconds of silence after which the client pings the server.
+            Default: 20. None leaves the detection of a dead peer to TCP.
+        ping_timeout: Seconds until the pong must arrive. Default: 20.
+        max_message: Size of the longest message from the server, in bytes.
+            Default: 16 MiB and 4 KiB.
 
     Raises:
-        NotConnected: there is no session; Refused, if the server said why.
-        InvalidURL, ValueError: there cannot be any.
+        NotConnected: There is no session. Refused: the server gave a reason.
+        InvalidURL, ValueError: The arguments cannot describe a session.
     """
-    plan = Plan(urls.parse(url), **options)
+    params = ConnectionParams(urls.parse(url), **options)
     kind = create(framing)
-    return Connecting(lambda: _start(plan, kind, subprotocol or kind.subprotocol))
+    return PendingSession(lambda: _start(params, kind, subprotocol or kind.subprotocol))
 
 
-async def _start(plan: Plan, framing: Framing, subprotocol: str) -> Session[Any]:
-    def make(wire: Wire) -> Conversation:
-        return Conversation(wire, framing, plan, subprotocol, current_task)
+async def _start(
+    params: ConnectionParams, framing: Framing, subprotocol: str
+) -> Session[Any]:
+    def create_protocol(websocket: WebSocketProtocol) -> SessionProtocol:
+        return SessionProtocol(websocket, framing, params, subprotocol, current_task)
 
-    core, link = await connected(plan, subprotocol, make)
-    return Session(core, link)
+    protocol, driver = await open_connection(params, subprotocol, create_protocol)
+    return Session(protocol, driver)

@@ -1,8 +1,8 @@
-"""The blocking face: sessions for programs, and threads, that wait.
+"""Blocking API of the client library: sessions for programs and threads.
 
-Everything may be called from any thread; several may wait in one session. What is
-done is in `conversation`, what moves the bytes meanwhile in `pump`: this file gives
-both a form that reads well, and nothing else.
+Every method may be called from any thread, and several threads may wait in one
+session. This module only gives the API its form: `session` holds the logic,
+`thread_driver` moves the bytes.
 """
 
 from __future__ import annotations
@@ -10,23 +10,24 @@ from __future__ import annotations
 from threading import get_ident
 from typing import Any, Generic, Literal, Self, TypeVar, overload
 
-from . import url as urls
-from .control_blocking import Control
-from .conversation import Conversation
-from .framing import Framing, create
-from .opening import Plan
-from .pump import Pump, connected
-from .reading import OUTPUT
+from chimirror.client import url as urls
+from chimirror.client.buffers import MAX_LINE
+from chimirror.client.control_blocking import Control
+from chimirror.client.framing import Framing, create
+from chimirror.client.handshake import ConnectionParams
+from chimirror.client.output import OUTPUT_STREAMS
+from chimirror.client.session import SessionProtocol
+from chimirror.client.thread_driver import ThreadDriver, open_connection
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Unpack
 
-    from .events import Completed, Exit, Output
-    from .opening import Options
-    from .steps import Flow
-    from .wire import Wire
+    from chimirror.client.flow import Flow
+    from chimirror.client.handshake import ConnectOptions
+    from chimirror.client.results import Completed, Exit, Output
+    from chimirror.client.websocket import WebSocketProtocol
 
 __all__ = ["Control", "Session", "Stream", "connect"]
 
@@ -35,92 +36,106 @@ T_contra = TypeVar("T_contra", contravariant=True)
 
 
 class Session(Generic[T_contra]):
-    """A remote process, and the connection to it.
+    """A remote process and the connection to it.
 
-    To be used in a `with` statement, which closes it: a process that still runs then
-    is stopped by the server. Iteration gives all output in the order in which it
-    came; it ends when the process has, and raises SessionLost if nobody knows how.
+    Used in a `with` statement, which closes the session. The server then stops a
+    process that still runs. Iteration yields all output in order of arrival. The
+    iteration ends with the process and raises SessionLost if its exit status is
+    unknown.
 
-    A `timeout` is in seconds and raises TimeoutError. Nothing is lost by that: the
-    call can be made again (but for `send`, of which a part may have gone).
+    A `timeout` is in seconds and raises TimeoutError. No data are lost: the call can be
+    repeated, except `send`, of which a part may have been sent.
 
     Attributes:
-        stdout: its standard output alone.
-        stderr: its standard error alone.
-        control: what can be done to it meanwhile; see `control_blocking.Control`.
+        stdout: Standard output alone.
+        stderr: Standard error alone.
+        control: Calls about the session while data flow, a `control_blocking.Control`.
     """
 
-    def __init__(self, core: Conversation, pump: Pump) -> None:
-        self._core = core
-        self._pump = pump
-        self.stdout = Stream(core, pump, "stdout")
-        self.stderr = Stream(core, pump, "stderr")
-        self.control = Control(core, pump)
+    def __init__(self, protocol: SessionProtocol, driver: ThreadDriver) -> None:
+        self._protocol = protocol
+        self._driver = driver
+        self.stdout = Stream(protocol, driver, "stdout")
+        self.stderr = Stream(protocol, driver, "stderr")
+        self.control = Control(protocol, driver)
 
     @property
     def id(self) -> str:
-        """The server's name for the session; "" in framings that do not tell it."""
-        return self._core.id
+        """Id of the session on the server, "" in framings that do not carry it."""
+        return self._protocol.id
 
     @property
     def exit(self) -> Exit | None:
-        """How the process ended; None as long as that is not known."""
-        with self._pump.changed:
-            return self._core.status
+        """Exit of the process, None while it is unknown."""
+        with self._driver.changed:
+            return self._protocol.known_exit
 
     @property
     def pty(self) -> bool:
         """Whether the process has a terminal. Framing stdio only."""
-        return self._core.pty
+        return self._protocol.pty
+
+    @property
+    def direction(self) -> str:
+        """Direction of the data: "send", "receive" or "both". Framing stdio only."""
+        return self._protocol.direction
+
+    @property
+    def read_only(self) -> bool:
+        """Whether the server ignores input and signals. Framing stdio only."""
+        return self._protocol.read_only
 
     @property
     def responsive(self) -> bool:
-        """Whether the server has given a sign of life since the last `signal`."""
-        return not self._core.wire.unanswered
+        """Whether the server has answered since the last `signal`."""
+        return not self._protocol.websocket.unanswered_pings
 
-    # To the process.
+    # Input of the process.
 
     def send(self, data: T_contra, *, timeout: float | None = None) -> None:
-        """Send to its standard input; waits while the connection is full.
+        """Send to standard input. Waits while the connection is full.
 
         Args:
-            data: bytes, or a str for its UTF-8; with framing json or lsp any JSON
-                value; with lines a str, one line without its line break.
+            data: Framing stdio: bytes, or a str that is sent as UTF-8. Framings json
+                and
+                lsp: any JSON value. Framing lines: a str, one line without its line
+                    break.
 
         Raises:
-            SessionOver: it has ended.
+            SessionOver: The session has ended.
         """
-        self._pump.run(self._core.send(data), timeout)
+        self._driver.run(self._protocol.send(data), timeout)
 
     def end_input(self, *, timeout: float | None = None) -> None:
-        """Close its standard input. Framing stdio only."""
-        self._pump.run(self._core.end_input(), timeout)
+        """Close standard input. Framing stdio only."""
+        self._driver.run(self._protocol.end_input(), timeout)
 
     def signal(self, signal: str | int) -> None:
-        """Send it a signal: "INT" or signal.SIGINT. Framing stdio only.
+        """Send a signal to the process: "INT" or signal.SIGINT. Framing stdio only.
 
-        It overtakes input that waits to be sent. See also `responsive`.
+        The signal overtakes input that waits to be sent. The property `responsive` is
+        False until the server has answered.
         """
-        self._pump.run(self._core.signal(signal))
+        self._driver.run(self._protocol.signal(signal))
 
     def resize(self, columns: int, rows: int) -> None:
-        """Set the size of its terminal, as `signal`. Only where `pty` is true."""
-        self._pump.run(self._core.resize(columns, rows))
+        """Set the size of the terminal, ahead of waiting input. Needs a terminal."""
+        self._driver.run(self._protocol.resize(columns, rows))
 
-    # From the process.
+    # Output of the process.
 
     def __iter__(self) -> Iterator[Output]:
-        reader = self._core.reader(*OUTPUT)
-        return Items(self._pump, lambda: self._core.take(reader))
+        claim = self._protocol.claim(*OUTPUT_STREAMS)
+        return OutputIterator(self._driver, lambda: self._protocol.next_output(claim))
 
     def receive(self, *, timeout: float | None = None) -> Output | None:
-        """The next output, of either stream; None when no more will come.
+        """Return the next output of either stream, None at the end of all output.
 
         Args:
-            timeout: 0 asks whether there is some.
+            timeout: Seconds. With 0 only output that has already arrived is returned.
         """
-        reader = self._core.reader(*OUTPUT)
-        return self._pump.run(self._core.take(reader), timeout)
+        claim = self._protocol.claim(*OUTPUT_STREAMS)
+        return self._driver.run(self._protocol.next_output(claim), timeout)
 
     @overload
     def on(
@@ -131,60 +146,61 @@ class Session(Generic[T_contra]):
     @overload
     def on(self, kind: Literal["exit"], handler: Callable[[Exit], object]) -> None: ...
     def on(self, kind: str, handler: Callable[..., object]) -> None:
-        """Have a function called with what comes of a kind.
+        """Register a handler for output, errors or the exit.
 
-        It is called by the calls that read (`run`, `wait`, `receive`, iteration), in
-        their thread and in the order of arrival, and must not read itself. Nobody
-        else gets what it gets.
+        The calls that read (`run`, `wait`, `receive`, iteration) call it in order of
+        arrival and in their own thread. A handler must not read.
+        Output that a handler gets is returned by no call.
 
         Args:
-            kind: "stdout" or "stderr" (bytes), "error" (what the server says of a
-                message that it did not deliver; without a handler NotDelivered is
-                raised), "exit" (the Exit, last of all).
+            kind: "stdout" or "stderr": bytes. "error": the server's text about a
+                message that it did not deliver. Without a handler, such an error raises
+                NotDelivered. "exit": the Exit, as the last call.
+            handler: The function to call.
         """
-        self._core.on(kind, handler)
+        self._protocol.on(kind, handler)
 
     def run(self, *, timeout: float | None = None) -> Exit:
-        """Call handlers until the process has ended; other output is dropped."""
-        return self._pump.run(self._core.run(), timeout)
+        """Call handlers until the process has ended and drop all other output."""
+        return self._driver.run(self._protocol.run(), timeout)
 
     def wait(self, *, timeout: float | None = None) -> Exit:
-        """Wait until the process has ended; its output stays to be read.
+        """Wait until the process has ended. Its output can still be read.
 
         Raises:
-            SessionLost: nobody knows how it ended.
-            Unread: it cannot end, for there is too much output that nobody reads.
+            SessionLost: The exit status is unknown.
+            Unread: The process cannot end, because too much output is unread.
         """
-        return self._pump.run(self._core.wait(), timeout)
+        return self._driver.run(self._protocol.wait(), timeout)
 
     def communicate(
         self, data: bytes | str = b"", *, timeout: float | None = None
     ) -> Completed:
-        """Send `data`, end the input, and wait for the end. Framing stdio only.
+        """Send `data`, end the input and wait for the end. Framing stdio only.
 
         All output is held in memory.
         """
-        return self._pump.run(self._core.communicate(data), timeout)
+        return self._driver.run(self._protocol.communicate(data), timeout)
 
-    # The end.
+    # Closing.
 
     def close(self, code: int = 1000, reason: str = "") -> None:
-        """Close the connection, after what was sent; unread output is dropped.
+        """Close the connection after all queued data and drop unread output.
 
-        Takes two seconds at most. A process that still runs is stopped by the server.
+        Takes at most two seconds. The server stops a process that still runs.
         """
         self.control.disconnect()
         try:
-            self._pump.run(self._core.close(code, reason))
+            self._driver.run(self._protocol.close(code, reason))
         except BaseException:
             self.abort()
             raise
-        self._pump.join()
+        self._driver.join()
 
     def abort(self) -> None:
-        """Close the connection at once; what has not been sent is dropped."""
+        """Close the connection at once and drop unsent data."""
         self.control.disconnect()
-        self._pump.abort()
+        self._driver.abort()
 
     def __enter__(self) -> Self:
         return self
@@ -194,56 +210,68 @@ class Session(Generic[T_contra]):
 
 
 class Stream:
-    """One of the two outputs of a process.
+    """One output stream of a process: stdout or stderr.
 
-    Iteration gives it in chunks, as they come, `lines` in lines. What the other one
-    says meanwhile is kept, up to some 256 KiB. Beyond that the process is held up
-    until somebody reads it, and if nobody does, `Unread` is raised.
+    Iteration yields chunks in order of arrival, `lines` yields lines. Meanwhile
+    up to about 256 KiB of the other stream are kept. Beyond that, back-pressure
+    stops the process until the other stream is read. If there is no reader for the
+    other stream, `Unread` is raised.
     """
 
     def __init__(
-        self, core: Conversation, pump: Pump, name: Literal["stdout", "stderr"]
+        self,
+        protocol: SessionProtocol,
+        driver: ThreadDriver,
+        name: Literal["stdout", "stderr"],
     ) -> None:
-        self._core = core
-        self._pump = pump
+        self._protocol = protocol
+        self._driver = driver
         self._name = name
 
     def __iter__(self) -> Iterator[bytes]:
-        reader = self._core.reader(self._name)
-        return Items(self._pump, lambda: self._core.chunk(reader))
+        claim = self._protocol.claim(self._name)
+        return OutputIterator(self._driver, lambda: self._protocol.next_chunk(claim))
 
     def lines(
-        self, *, encoding: str = "utf-8", errors: str = "strict", limit: int = 1 << 20
+        self, *, encoding: str = "utf-8", errors: str = "strict", limit: int = MAX_LINE
     ) -> Iterator[str]:
-        """Line by line, without their line breaks; an unterminated last one, too.
+        """Iterate over lines without their line breaks.
+
+        An unterminated last line is included.
 
         Args:
-            limit: bytes; LineTooLong is raised at a longer one.
+            encoding: Encoding of the output.
+            errors: Error handler of `bytes.decode`.
+            limit: Length of the longest line in bytes. A longer line raises
+                LineTooLong.
         """
-        reader = self._core.reader(self._name)
-        return Items(
-            self._pump, lambda: self._core.line(reader, encoding, errors, limit)
+        claim = self._protocol.claim(self._name)
+        return OutputIterator(
+            self._driver,
+            lambda: self._protocol.next_line(claim, encoding, errors, limit),
         )
 
     def discard(self) -> None:
-        """Drop what has come and was not read, and what will come."""
-        with self._pump.changed:
-            self._core.discard(self._name)
-            self._pump.settle()
+        """Drop the output that is unread and all later output of this stream."""
+        with self._driver.changed:
+            self._protocol.discard(self._name)
+            self._driver.update()
 
 
-class Items(Generic[T]):
-    """An iterator; unlike a generator's, it goes on after an exception."""
+class OutputIterator(Generic[T]):
+    """Iterator over output. Unlike a generator, it continues after an exception."""
 
-    def __init__(self, pump: Pump, following: Callable[[], Flow[T | None]]) -> None:
-        self._pump = pump
-        self._following = following
+    def __init__(
+        self, driver: ThreadDriver, next_item: Callable[[], Flow[T | None]]
+    ) -> None:
+        self._driver = driver
+        self._next_item = next_item
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> T:
-        item = self._pump.run(self._following())
+        item = self._driver.run(self._next_item())
         if item is None:
             raise StopIteration
         return item
@@ -255,7 +283,7 @@ def connect(
     *,
     framing: Literal["stdio"] = ...,
     subprotocol: str | None = ...,
-    **options: Unpack[Options],
+    **options: Unpack[ConnectOptions],
 ) -> Session[bytes | str]: ...
 @overload
 def connect(
@@ -263,7 +291,7 @@ def connect(
     *,
     framing: Literal["json", "lsp"],
     subprotocol: str | None = ...,
-    **options: Unpack[Options],
+    **options: Unpack[ConnectOptions],
 ) -> Session[object]: ...
 @overload
 def connect(
@@ -271,56 +299,72 @@ def connect(
     *,
     framing: Literal["lines"],
     subprotocol: str | None = ...,
-    **options: Unpack[Options],
+    **options: Unpack[ConnectOptions],
 ) -> Session[str]: ...
 def connect(
     url: str,
     *,
     framing: str = "stdio",
     subprotocol: str | None = None,
-    **options: Unpack[Options],
+    **options: Unpack[ConnectOptions],
 ) -> Session[Any]:
-    """Open a session: a fresh process of the application that is served there.
+    """Open a session: the server starts a new process of the application.
 
-    Nothing reconnects by itself: a new session is a new process, and what the old one
-    knew is gone. Whether to open another one when SessionLost, NotConnected or
-    Refused (with status 503, say) is raised is for the caller to decide.
+    There is no automatic reconnection: a new session is a new process without the
+    state of the old one. The caller decides whether to open another session after
+    SessionLost, NotConnected or Refused (for example with status 503).
 
     Args:
         url: ws://HOST[:PORT][/PATH], wss://... or ws+unix:SOCKET[:/PATH].
-        framing: what travels: "stdio" (bytes, the exit status, signals), "json" (any
-            JSON value to the process), "lines" (text, a line at a time) or "lsp"
-            (JSON values as language servers exchange them).
-        subprotocol: the server's own name for that framing, such as "mcp".
-        headers: more fields of the request; a Host replaces the URL's.
-        origin: to be sent, as the page of a browser does.
-        ssl: for wss://, a context other than the system's default.
-        timeout: seconds, for all of the opening; 10 unless told otherwise.
-        ping_interval: seconds of silence after which the server is asked for a sign
-            of life, commonly 20; None leaves it to TCP.
-        ping_timeout: seconds for that sign to come, commonly 20.
-        max_message: bytes, of a message of the server; commonly 4 MiB.
+        framing: "stdio" carries bytes, the exit status and signals. "json" carries
+            JSON values to the process, "lines" text, a line at a time. "lsp" carries
+            JSON values that are framed as for language servers.
+        subprotocol: The server's own name for that framing, such as "mcp".
+        headers: Additional header fields of the request. A Host replaces that of the
+            URL.
+        origin: Value of an Origin header, as browsers send it.
+        ssl: TLS context for wss://, instead of the system's default.
+        timeout: Seconds for the whole handshake, up to the first message. Default: 10.
+        ping_interval: Seconds of silence after which the client pings the server.
+            Default: 20. None leaves the detection of a dead peer to TCP.
+        ping_timeout: Seconds until the pong must arrive. Default: 20.
+        max_message: Size of the longest message from the server, in bytes.
+            Default: 16 MiB and 4 KiB.
 
     Raises:
-        NotConnected: there is no session; Refused, if the server said why.
-        InvalidURL, ValueError: there cannot be any.
+        NotConnected: There is no session. Refused: the server gave a reason.
+        InvalidURL, ValueError: The arguments cannot describe a session.
     """
-    plan = Plan(urls.parse(url), **options)
-    return start(plan, create(framing), subprotocol)
+    params = ConnectionParams(urls.parse(url), **options)
+    return start(params, create(framing), subprotocol)
 
 
 def start(
-    plan: Plan,
+    params: ConnectionParams,
     framing: Framing,
     subprotocol: str | None = None,
     *,
-    greeted: bool = True,
+    await_first_message: bool = True,
 ) -> Session[Any]:
-    """Open a session according to plan; see `Conversation` for `greeted`."""
+    """Open a session with parsed parameters.
+
+    Args:
+        params: Parameters of the connection.
+        framing: Framing of the session.
+        subprotocol: Subprotocol to request instead of the framing's own name.
+        await_first_message: Wait for the first message, which carries the session id.
+    """
     used = subprotocol or framing.subprotocol
 
-    def make(wire: Wire) -> Conversation:
-        return Conversation(wire, framing, plan, used, get_ident, greeted=greeted)
+    def create_protocol(websocket: WebSocketProtocol) -> SessionProtocol:
+        return SessionProtocol(
+            websocket,
+            framing,
+            params,
+            used,
+            get_ident,
+            await_first_message=await_first_message,
+        )
 
-    core, pump = connected(plan, used, make)
-    return Session(core, pump)
+    protocol, driver = open_connection(params, used, create_protocol)
+    return Session(protocol, driver)

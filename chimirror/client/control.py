@@ -1,8 +1,8 @@
-"""The control part of a session: JSON-RPC 2.0 over a WebSocket of its own.
+"""Protocol of the control connection: JSON-RPC 2.0 over a second WebSocket.
 
-Pure, as flows (see `steps`): calls and their answers, and what is told without having
-been asked for. It never holds anything up: what a listener does not take is dropped,
-the oldest first; of the status only the newest is kept.
+Pure, as flows (`flow`): calls with their responses, and notifications. Notifications
+never cause back-pressure. The oldest ones of a slow subscriber are dropped, and of
+the status only the newest is kept.
 """
 
 from __future__ import annotations
@@ -12,277 +12,309 @@ from collections import deque
 from typing import Any, NamedTuple
 from weakref import WeakSet
 
-from .errors import CallFailed, ControlLost, SessionOver
-from .framing import signal_name
-from .texts import close_text, safe
+from chimirror.client.close_text import close_text
+from chimirror.client.errors import CallFailed, ControlLost, SessionOver
+from chimirror.client.framing import signal_name
+from chimirror.text import escape_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from .opening import Plan
-    from .steps import Flow
-    from .wire import Wire
+    from chimirror.client.flow import Flow
+    from chimirror.client.handshake import ConnectionParams
+    from chimirror.client.websocket import WebSocketProtocol
 
     Params = Mapping[str, object] | Sequence[object]
 
 SUBPROTOCOL = "chimirror.control.v1"
-HIGH = 256 * 1024  # bytes that are kept for a listener
+MAX_QUEUED = 256 * 1024  # bytes that are kept for a subscription
 STREAMS = ("stdin", "stdout", "stderr")
-OVER = (1000, "control over")  # the close that says that the session has ended
+SESSION_OVER = (1000, "control over")  # close code and reason at the end of the session
 
 Object = dict[str, Any]
 
 
+def _integer(digits: str) -> int | float:
+    """Convert an integer. int() refuses 4,300 digits: no call fails because of them."""
+    return int(digits) if len(digits) < 4000 else float(digits)
+
+
+_DECODER = json.JSONDecoder(parse_int=_integer)
+
+
 class Notification(NamedTuple):
-    """Something that the application tells whoever steers it."""
+    """A notification from the application to its control connections."""
 
     method: str
     params: Any
 
 
-class Listener:
-    """Keeps what one who listens has not taken yet.
+class Subscription:
+    """Queue of notifications that one subscriber has not taken yet.
 
     Attributes:
-        interval: seconds between two statuses, for one who listens to these.
-        source: the connection that has been asked for them.
-        over: nothing more will come.
+        interval: Seconds between two statuses, None for a subscriber to notifications.
+        connection: The control connection that has been asked for the status.
+        ended: Whether no more notifications will come.
     """
 
-    __slots__ = ("interval", "source", "over", "_kept", "_size", "__weakref__")
+    __slots__ = ("interval", "connection", "ended", "_queue", "_size", "__weakref__")
 
     def __init__(self, interval: float | None) -> None:
         self.interval = interval
-        self.source: Steering | None = None
-        self.over = False
-        self._kept: deque[tuple[Notification, int]] = deque()
+        self.connection: ControlProtocol | None = None
+        self.ended = False
+        self._queue: deque[tuple[Notification, int]] = deque()
         self._size = 0
 
-    def tell(self, told: Notification, size: int) -> None:
-        self._kept.append((told, size))
+    def notify(self, notification: Notification, size: int) -> None:
+        self._queue.append((notification, size))
         self._size += size
         newest = self.interval is not None
-        while len(self._kept) > 1 and (newest or self._size > HIGH):
-            self._size -= self._kept.popleft()[1]
+        while len(self._queue) > 1 and (newest or self._size > MAX_QUEUED):
+            self._size -= self._queue.popleft()[1]
 
     def take(self) -> Notification | None:
-        if not self._kept:
+        if not self._queue:
             return None
-        told, size = self._kept.popleft()
+        notification, size = self._queue.popleft()
         self._size -= size
-        return told
+        return notification
 
 
-class Audience:
-    """All who listen, whichever connection it comes over."""
+class Subscribers:
+    """Registry of all subscriptions of a session, across control connections."""
 
     def __init__(self) -> None:
-        self._status: WeakSet[Listener] = WeakSet()
-        self._others: WeakSet[Listener] = WeakSet()
+        self._status: WeakSet[Subscription] = WeakSet()
+        self._notifications: WeakSet[Subscription] = WeakSet()
 
-    def join(self, interval: float | None = None) -> Listener:
-        """Listen, as long as the listener exists.
+    def subscribe(self, interval: float | None = None) -> Subscription:
+        """Add a subscription, which lasts as long as the returned object exists.
 
         Args:
-            interval: seconds between two statuses; None listens to all else.
+            interval: Seconds between two statuses. None subscribes to the
+                notifications.
         """
-        listener = Listener(interval)
-        (self._others if interval is None else self._status).add(listener)
-        return listener
+        subscription = Subscription(interval)
+        (self._notifications if interval is None else self._status).add(subscription)
+        return subscription
 
-    def dismiss(self) -> None:
-        """The status is told no more."""
-        for listener in self._status:
-            listener.over = True
+    def end_status(self) -> None:
+        """End all subscriptions to the status."""
+        for subscription in self._status:
+            subscription.ended = True
         self._status.clear()
 
-    def tell(self, told: Notification, size: int) -> None:
-        for listener in self._status if told.method == "status" else self._others:
-            listener.tell(told, size)
+    def notify(self, notification: Notification, size: int) -> None:
+        is_status = notification.method == "status"
+        for subscription in self._status if is_status else self._notifications:
+            subscription.notify(notification, size)
 
 
-class Steering:
-    """One control connection.
+class ControlProtocol:
+    """Protocol of one control connection.
 
     Attributes:
-        wire: its WebSocket.
+        websocket: Its WebSocket.
     """
 
     def __init__(
-        self, wire: Wire, plan: Plan, credentials: Object, audience: Audience
+        self,
+        websocket: WebSocketProtocol,
+        connection_params: ConnectionParams,
+        credentials: Object,
+        subscribers: Subscribers,
     ) -> None:
-        self.wire = wire
-        self._plan = plan
+        self.websocket = websocket
+        self._connection_params = connection_params
         self._credentials = credentials
-        self._audience = audience
-        self._count = 0
-        self._answers: dict[int, Object | None] = {}  # to calls, None as long as none
+        self._subscribers = subscribers
+        self._last_id = 0
+        # by request id, None while pending
+        self._responses: dict[int, Object | None] = {}
 
     @property
-    def wants(self) -> bool:
-        """Whether there is room for more."""
+    def wants_data(self) -> bool:
+        """Whether the protocol accepts more data."""
         return True
 
-    # From the server.
+    # Data from the server.
 
-    def received(self, data: bytes) -> None:
-        """Take bytes of the connection."""
-        for message in self.wire.received(data):
+    def data_received(self, data: bytes) -> None:
+        """Called when bytes have arrived, handles the messages in them."""
+        for message in self.websocket.data_received(data):
             try:
-                self._take(json.loads(message), len(message))
+                self._on_message(_DECODER.decode(message.decode()), len(message))
             except (ValueError, RecursionError):
-                self.wire.violated(1008, "a message is no JSON-RPC")
+                self.websocket.fail(1008, "a message is not JSON-RPC")
 
-    def _take(self, message: object, size: int) -> None:
+    def _on_message(self, message: object, size: int) -> None:
         if not isinstance(message, dict):
             raise ValueError
-        method, identity = message.get("method"), message.get("id")
-        if isinstance(method, str) and identity is None:
-            self._audience.tell(Notification(method, message.get("params")), size)
+        method, request_id = message.get("method"), message.get("id")
+        if isinstance(method, str) and request_id is None:
+            self._subscribers.notify(Notification(method, message.get("params")), size)
         elif "result" not in message:
-            _failure(message)
-        if type(identity) is int and identity in self._answers:
-            self._answers[identity] = message
+            _call_error(message)
+        if type(request_id) is int and request_id in self._responses:
+            self._responses[request_id] = message
 
-    # To the server.
+    # Requests to the server.
 
-    def opened(self) -> Flow[None]:
-        """Wait until the session can be steered.
+    def wait_until_open(self) -> Flow[None]:
+        """Wait until the control connection is authorized.
 
         Raises:
-            NotConnected: there is no such connection.
-            CallFailed: it is not allowed.
+            NotConnected: There is no control connection.
+            CallFailed: The server has denied the authorization.
         """
-        while self.wire.connecting:
+        while self.websocket.connecting:
             yield None
-        self._plan.judge(self.wire, SUBPROTOCOL)
+        self._connection_params.check_response(self.websocket, SUBPROTOCOL)
         yield from self.call("authorize", self._credentials)
 
     @property
-    def awaited(self) -> str:
-        """What `opened` waits for."""
-        return "no answer to the control connection"
+    def timeout_cause(self) -> str:
+        """Cause of a timeout in `wait_until_open`."""
+        return "no response on the control connection"
 
     def call(self, method: str, params: Params) -> Flow[Any]:
-        """Have something done; what it results in.
+        """Call a method and wait for its response.
+
+        Returns:
+            The result of the call.
 
         Raises:
-            CallFailed: it was answered with an error.
-            ControlLost, SessionOver: it was not answered.
+            CallFailed: The response is an error.
+            ControlLost, SessionOver: There was no response.
         """
-        self._count += 1
-        identity = self._count
-        yield from self._say({"id": identity, "method": method, "params": params})
-        self._answers[identity] = None
+        self._last_id += 1
+        request_id = self._last_id
+        yield from self._send({"id": request_id, "method": method, "params": params})
+        self._responses[request_id] = None
         try:
-            while (answer := self._answers[identity]) is None:
-                self._require()
+            while (response := self._responses[request_id]) is None:
+                self._require_open()
                 yield None
         finally:
-            del self._answers[identity]
-        if "result" not in answer:
-            raise _failure(answer)
-        return answer["result"]
+            del self._responses[request_id]
+        if "result" not in response:
+            raise _call_error(response)
+        return response["result"]
 
     def notify(self, method: str, params: Params) -> Flow[None]:
-        """Have something done that is not answered.
+        """Send a notification, which has no response.
 
         Raises:
-            ControlLost, SessionOver: nobody heard of it.
+            ControlLost, SessionOver: The notification cannot be sent.
         """
-        yield from self._say({"method": method, "params": params})
-        self._require()
+        yield from self._send({"method": method, "params": params})
+        self._require_open()
 
-    def _say(self, request: Object) -> Flow[None]:
+    def _send(self, request: Object) -> Flow[None]:
         text = json.dumps({"jsonrpc": "2.0", **request}, allow_nan=False)
-        while self.wire.full and self.wire.open:
+        while self.websocket.full and self.websocket.open:
             yield None
-        self.wire.send(text.encode())
+        self.websocket.send(text.encode())
 
-    def streams(self, method: str, names: Collection[str]) -> Flow[list[str]]:
-        """Pause or resume these, or all of them; what is paused then.
+    def switch_streams(self, method: str, names: Collection[str]) -> Flow[list[str]]:
+        """Pause or resume streams.
+
+        Args:
+            method: "pause" or "resume".
+            names: The streams, all of them if empty.
+
+        Returns:
+            The streams that are paused now.
 
         Raises:
-            ValueError: there is none of that name.
+            ValueError: A stream of that name does not exist.
         """
         for name in names:
             if name not in STREAMS:
-                raise ValueError(f"stream {name!r}: there are {', '.join(STREAMS)}")
+                raise ValueError(
+                    f"unknown stream {name!r}: write one of {', '.join(STREAMS)}"
+                )
         result = yield from self.call(method, {"streams": list(names or STREAMS)})
         paused = result.get("paused") if isinstance(result, dict) else None
-        self._expect(isinstance(paused, list))
+        self._require_valid(isinstance(paused, list))
         return [str(name) for name in paused or ()]
 
-    def object(
+    def call_for_object(
         self, method: str, params: Mapping[str, object] | None = None
     ) -> Flow[Object]:
-        """Call what is answered with an object."""
+        """Call a method that returns a JSON object."""
         result = yield from self.call(method, params or {})
-        self._expect(isinstance(result, dict))
+        self._require_valid(isinstance(result, dict))
         return result  # type: ignore[no-any-return]
 
     def signal(self, signal: str | int) -> Flow[None]:
-        """Have the application signalled.
+        """Send a signal to the application.
 
         Raises:
-            ValueError: there is no such signal.
+            ValueError: The signal is unknown.
         """
         yield from self.call("signal", {"name": signal_name(signal)})
 
     def unsubscribe(self) -> Flow[None]:
-        """Have the status told no more."""
-        yield from self.object("unsubscribe")
-        self._audience.dismiss()
+        """End all subscriptions to the status, here and on the server."""
+        yield from self.call_for_object("unsubscribe")
+        self._subscribers.end_status()
 
-    def _expect(self, right: bool) -> None:
-        if not right:
-            self.wire.violated(1008, "an answer is not what was asked for")
-            self._require()
+    def _require_valid(self, is_valid: bool) -> None:
+        if not is_valid:
+            self.websocket.fail(1008, "a response has the wrong type")
+            self._require_open()
 
-    def heard(self, listener: Listener) -> Flow[Notification | None]:
-        """What a listener is told next; None when nothing more will come."""
-        deaf = listener.interval is not None and listener.source is not self
-        if deaf and not listener.over:
-            asked = {"interval": listener.interval}
-            status = yield from self.object("subscribe", asked)
-            listener.source = self
+    def next_notification(
+        self, subscription: Subscription
+    ) -> Flow[Notification | None]:
+        """Wait for the next notification of a subscription, None at its end."""
+        interval = subscription.interval
+        must_subscribe = interval is not None and subscription.connection is not self
+        if must_subscribe and not subscription.ended:
+            params = {"interval": interval}
+            status = yield from self.call_for_object("subscribe", params)
+            subscription.connection = self
             return Notification("status", status)
-        while (told := listener.take()) is None:
-            if listener.over or self.wire.close_received == OVER:
+        while (notification := subscription.take()) is None:
+            if subscription.ended or self.websocket.close_received == SESSION_OVER:
                 return None
-            self._require()
+            self._require_open()
             yield None
-        return told
+        return notification
 
-    # The end.
+    # Closing.
 
-    def _require(self) -> None:
-        if not self.wire.ended and self.wire.open:
+    def _require_open(self) -> None:
+        if not self.websocket.ended and self.websocket.open:
             return
-        code, reason = self.wire.close_received or (1006, self.wire.lost or "")
-        if self.wire.fault is not None:
-            raise ControlLost(self.wire.fault, code, self.wire.fault)
-        if (code, reason) == OVER:
+        lost_reason = self.websocket.lost_reason or ""
+        code, reason = self.websocket.close_received or (1006, lost_reason)
+        if self.websocket.fault is not None:
+            raise ControlLost(self.websocket.fault, code, self.websocket.fault)
+        if (code, reason) == SESSION_OVER:
             raise SessionOver("the session has ended")
-        text = f"the control connection is over: {close_text(code, reason)}"
-        raise ControlLost(text, code, safe(reason, 256))
+        text = f"the control connection has ended: {close_text(code, reason)}"
+        raise ControlLost(text, code, escape_line(reason, 256))
 
     def abort(self) -> None:
         """Close at once."""
-        self.wire.abort()
+        self.websocket.abort()
 
 
-def _failure(answer: Object) -> CallFailed:
-    """What an error answer says.
+def _call_error(response: Object) -> CallFailed:
+    """Make the exception for an error response.
 
     Raises:
-        ValueError: it is none.
+        ValueError: The message is not an error response.
     """
-    error = answer.get("error")
+    error = response.get("error")
     if not isinstance(error, dict):
         raise ValueError
     code, message = error.get("code"), error.get("message")
     if type(code) is not int or not isinstance(message, str):
         raise ValueError
-    return CallFailed(safe(message), code, error.get("data"))
+    return CallFailed(escape_line(message), code, error.get("data"))

@@ -1,39 +1,44 @@
-"""Steering a session, in tasks of an event loop: the asyncio face of `control`."""
+"""Calls about a session: the asyncio API of `control`."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Any, Generic, Self, TypeVar
 
-from .control import SUBPROTOCOL, Audience, Notification, Steering
-from .errors import ControlLost
-from .link import Link, connected
+from chimirror.client.asyncio_driver import AsyncioDriver, open_connection
+from chimirror.client.control import (
+    SUBPROTOCOL,
+    ControlProtocol,
+    Notification,
+    Subscribers,
+)
+from chimirror.client.errors import ControlLost
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from .control import Listener, Params
-    from .conversation import Conversation
-    from .steps import Flow
+    from chimirror.client.control import Params, Subscription
+    from chimirror.client.flow import Flow
+    from chimirror.client.session import SessionProtocol
 
 T = TypeVar("T")
 U = TypeVar("U")
 
 
 class Control:
-    """What can be done to a session while data flows.
+    """Calls about a session while its data flow.
 
-    The first call opens a second connection to the server, and so does the first
-    after that was lost. Only sessions with framing stdio can be steered. Errors:
-    CallFailed and ControlLost, and those of `connect`.
+    The first call opens a second connection to the server. After a loss, the next call
+    opens another one. Only sessions with framing stdio have a control connection.
+    Calls raise CallFailed, ControlLost and the errors of `connect`.
     """
 
-    def __init__(self, core: Conversation) -> None:
-        self._core = core
-        self._audience = Audience()
-        self._opening = asyncio.Lock()
-        self._open: tuple[Steering, Link] | None = None
+    def __init__(self, session: SessionProtocol) -> None:
+        self._session = session
+        self._subscribers = Subscribers()
+        self._connect_lock = asyncio.Lock()
+        self._connection: tuple[ControlProtocol, AsyncioDriver] | None = None
 
     async def call(
         self,
@@ -42,131 +47,164 @@ class Control:
         *,
         timeout: float | None = None,
     ) -> Any:
-        """Call any method: one of chimirror-protocol(7), or of the application.
+        """Call a method of chimirror-protocol(7) or of the application.
 
         Args:
-            params: a mapping, or a sequence if the application takes one.
-            timeout: seconds, from when the connection is open.
+            method: Name of the method.
+            params: A mapping, or a sequence if the application accepts one.
+            timeout: Seconds, counted from the open connection.
 
         Returns:
-            The result, as JSON has it.
+            The result as a JSON value.
         """
         return await self._run(
-            lambda steering: steering.call(method, params or {}), timeout
+            lambda protocol: protocol.call(method, params or {}), timeout
         )
 
     async def notify(self, method: str, params: Params = ()) -> None:
-        """Tell the application something that it does not answer."""
-        await self._run(lambda steering: steering.notify(method, params or {}))
+        """Send a notification, which has no response, to the application."""
+        await self._run(lambda protocol: protocol.notify(method, params or {}))
 
     async def pause(self, *streams: str) -> list[str]:
-        """Let nothing of these streams pass ("stdin", ...; all, if none is named).
+        """Pause streams.
+
+        Args:
+            streams: "stdin", "stdout", "stderr". Without names, all three.
 
         Returns:
             The streams that are paused now.
         """
-        return await self._run(lambda steering: steering.streams("pause", streams))
+        return await self._run(
+            lambda protocol: protocol.switch_streams("pause", streams)
+        )
 
     async def resume(self, *streams: str) -> list[str]:
-        """The opposite."""
-        return await self._run(lambda steering: steering.streams("resume", streams))
-
-    async def status(self) -> dict[str, Any]:
-        """How the session is."""
-        return await self._run(lambda steering: steering.object("status"))
-
-    async def manifest(self) -> dict[str, Any]:
-        """What the application takes and gives: an AsyncAPI document."""
-        return await self._run(lambda steering: steering.object("manifest"))
-
-    async def signal(self, signal: str | int) -> None:
-        """Send a signal, whatever is in the way of the session's own data."""
-        await self._run(lambda steering: steering.signal(signal))
-
-    async def close(self) -> None:
-        """Have the session closed; its application is stopped."""
-        await self._run(lambda steering: steering.object("close"))
-
-    # What is told.
-
-    def subscribe(self, interval: float = 1.0) -> AsyncIterator[dict[str, Any]]:
-        """The status now, and then whenever it has changed, up to the end.
-
-        That of the session, or `unsubscribe`. Who takes his time gets the newest.
+        """Resume streams.
 
         Args:
-            interval: seconds between two of them, at least.
+            streams: "stdin", "stdout", "stderr". Without names, all three.
+
+        Returns:
+            The streams that are still paused.
         """
-        listener = self._audience.join(interval)
-        return Told(self._connected, listener, lambda told: told.params)
+        return await self._run(
+            lambda protocol: protocol.switch_streams("resume", streams)
+        )
+
+    async def status(self) -> dict[str, Any]:
+        """Return the status of the session."""
+        return await self._run(lambda protocol: protocol.call_for_object("status"))
+
+    async def manifest(self) -> dict[str, Any]:
+        """Return the manifest of the application, an AsyncAPI document."""
+        return await self._run(lambda protocol: protocol.call_for_object("manifest"))
+
+    async def signal(self, signal: str | int) -> None:
+        """Send a signal, even while the data connection is blocked."""
+        await self._run(lambda protocol: protocol.signal(signal))
+
+    async def close(self) -> None:
+        """Make the server close the session, which stops the application."""
+        await self._run(lambda protocol: protocol.call_for_object("close"))
+
+    # Notifications.
+
+    def subscribe(self, interval: float = 1.0) -> AsyncIterator[dict[str, Any]]:
+        """Iterate over the status: the current one, then one after each change.
+
+        The iteration ends with the session or with `unsubscribe`. A slow reader gets
+        only the newest status.
+
+        Args:
+            interval: Minimum number of seconds between two statuses.
+        """
+        subscription = self._subscribers.subscribe(interval)
+        return NotificationStream(
+            self._connect, subscription, lambda notification: notification.params
+        )
 
     async def unsubscribe(self) -> None:
-        """Have the status told no more: every `subscribe` ends."""
-        await self._run(lambda steering: steering.unsubscribe())
+        """End all subscriptions to the status: every `subscribe` iteration ends."""
+        await self._run(lambda protocol: protocol.unsubscribe())
 
     def notifications(self) -> AsyncIterator[Notification]:
-        """What the application tells, from now on, up to the end of the session.
+        """Iterate over notifications of the application until the end of the session.
 
-        Of what is not taken some 256 KiB are kept, and then the oldest dropped.
+        Starts with the call of this method. About 256 KiB of unread notifications are
+        kept, then the oldest ones are dropped.
         """
-        return Told(self._connected, self._audience.join(), lambda told: told)
+        return NotificationStream(
+            self._connect,
+            self._subscribers.subscribe(),
+            lambda notification: notification,
+        )
 
-    # The connection.
+    # The control connection.
 
     def disconnect(self) -> None:
-        """Close the connection, and not the session; a next call opens another."""
-        found, self._open = self._open, None
-        if found is not None:
-            found[1].abort()
+        """Close the control connection but not the session.
+
+        The next call opens another connection.
+        """
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection[1].abort()
 
     async def _run(
-        self, flow: Callable[[Steering], Flow[T]], timeout: float | None = None
+        self, flow: Callable[[ControlProtocol], Flow[T]], timeout: float | None = None
     ) -> T:
-        steering, link = await self._connected()
-        return await link.run(flow(steering), timeout)
+        protocol, driver = await self._connect()
+        return await driver.run(flow(protocol), timeout)
 
-    async def _connected(self) -> tuple[Steering, Link]:
-        credentials = self._core.credentials()  # raises once it is over
-        async with self._opening:
-            if self._open is not None and self._open[0].wire.ended:
-                self._open[1].abort()  # which it was already, or as good as
-                self._open = None
-            if self._open is None:
-                plan, audience = self._core.plan, self._audience
-                self._open = await connected(
-                    plan,
-                    SUBPROTOCOL,
-                    lambda wire: Steering(wire, plan, credentials, audience),
+    async def _connect(self) -> tuple[ControlProtocol, AsyncioDriver]:
+        credentials = self._session.credentials()  # raises if the session has ended
+        async with self._connect_lock:
+            if self._connection is not None and self._connection[0].websocket.ended:
+                self._connection[1].abort()  # closes the socket if it is still open
+                self._connection = None
+            if self._connection is None:
+                connection_params, subscribers = (
+                    self._session.connection_params,
+                    self._subscribers,
                 )
-            return self._open
+                self._connection = await open_connection(
+                    connection_params,
+                    SUBPROTOCOL,
+                    lambda websocket: ControlProtocol(
+                        websocket, connection_params, credentials, subscribers
+                    ),
+                )
+            return self._connection
 
 
-class Told(Generic[U]):
-    """What is told, one by one; it goes on after an exception."""
+class NotificationStream(Generic[U]):
+    """Iterator over notifications. It continues after an exception."""
 
     def __init__(
         self,
-        connected: Callable[[], Awaitable[tuple[Steering, Link]]],
-        listener: Listener,
-        form: Callable[[Notification], U],
+        open_connection: Callable[[], Awaitable[tuple[ControlProtocol, AsyncioDriver]]],
+        subscription: Subscription,
+        convert: Callable[[Notification], U],
     ) -> None:
-        self._connected = connected
-        self._listener = listener
-        self._form = form
-        self._source: tuple[Steering, Link] | None = None
+        self._connect = open_connection
+        self._subscription = subscription
+        self._convert = convert
+        self._connection: tuple[ControlProtocol, AsyncioDriver] | None = None
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> U:
-        if self._source is None:
-            self._source = await self._connected()
-        steering, link = self._source
+        if self._connection is None:
+            self._connection = await self._connect()
+        protocol, driver = self._connection
         try:
-            told = await link.run(steering.heard(self._listener))
+            notification = await driver.run(
+                protocol.next_notification(self._subscription)
+            )
         except ControlLost:
-            self._source = None  # the next call asks for another
+            self._connection = None  # the next call opens another connection
             raise
-        if told is None:
+        if notification is None:
             raise StopAsyncIteration
-        return self._form(told)
+        return self._convert(notification)

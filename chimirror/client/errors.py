@@ -1,7 +1,7 @@
-"""Everything that can go wrong between a client and a session, as exceptions.
+"""Exceptions of the client library.
 
-Pure. An error's text is one line, fit for a terminal: what a server supplied has
-been escaped and cut. What a program may want to decide by is in the attributes.
+Pure. The text of each exception is one line that is safe for terminals: text of the
+server is escaped and cut. Data for decisions of a program are in the attributes.
 """
 
 from __future__ import annotations
@@ -10,40 +10,37 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .events import Exit
-
 
 class Error(Exception):
-    """What this library raises, but for mistakes in a call: those are ValueErrors."""
+    """Base class of all exceptions here. Wrong arguments raise ValueError."""
 
 
 class InvalidURL(Error, ValueError):
-    """This is no URL of a session; the text says what one looks like."""
+    """The URL is not one of a session. The text shows a correct one."""
 
 
-# There was no session.
+# Before the session.
 
 
 class NotConnected(Error):
-    """No session came about."""
+    """There is no session."""
 
 
 class ConnectTimeout(NotConnected, TimeoutError):
-    """Nor did anything else, in the time that there was."""
+    """There is no session, because the timeout expired."""
 
 
 class Untrusted(NotConnected):
-    """The certificate of the server is not vouched for."""
+    """There is no session, because the server's certificate is not trusted."""
 
 
 class Refused(NotConnected):
-    """The server answered with something else than a session.
+    """There is no session, because the server sent an HTTP response instead.
 
     Attributes:
-        status: the HTTP status.
-        text: the server's own words if it gave any, escaped.
-        headers: the fields of the answer, by lower-case name; of several of one
-            name, the first.
+        status: The HTTP status.
+        text: The text of the response, escaped, or "".
+        headers: The header fields by lower-case name. Of repeated fields, the first.
     """
 
     def __init__(
@@ -55,16 +52,16 @@ class Refused(NotConnected):
         self.headers = headers
 
 
-# There was one.
+# During the session.
 
 
 class SessionLost(Error):
     """The session ended before its exit status came.
 
     Attributes:
-        session: its id, "" if none was told.
-        close_code: of the server's close frame; 1006 if there was none.
-        reason: of the server's close frame, or what happened instead; escaped.
+        session: The session id, "" if it is unknown.
+        close_code: Code of the server's close frame, 1006 without a close frame.
+        reason: Reason of the server's close frame, or the cause of the loss. Escaped.
     """
 
     def __init__(self, message: str, session: str, close_code: int, reason: str):
@@ -75,34 +72,34 @@ class SessionLost(Error):
 
 
 class ProtocolViolation(SessionLost):
-    """The server broke the rules, and the connection was closed for it."""
+    """The client closed the session, because the server violated the protocol."""
 
 
 class SessionOver(Error):
-    """There is nobody any more to send anything to."""
+    """The session has ended, so that data cannot be sent."""
 
 
 class NotDelivered(Error):
-    """The server says that it did not deliver a message; the session goes on."""
+    """The server did not deliver a message. The session continues."""
 
 
 class Unread(Error):
-    """Nothing can come any more, because output that nobody reads is in the way.
+    """Unread output of another stream blocks the session.
 
-    The session goes on: read the other stream as well, or `discard()` it.
+    The session continues: read the other stream as well, or `discard()` it.
     """
 
 
 class LineTooLong(Error):
-    """A line of output exceeds the limit; it can still be read in chunks."""
+    """A line of output exceeds the limit. It can still be read in chunks."""
 
 
 class CallFailed(Error):
-    """A control call was answered with an error.
+    """The response to a control call is an error.
 
     Attributes:
-        code: of JSON-RPC, see chimirror-protocol(7).
-        data: what else the answer held, as JSON has it.
+        code: Error code of JSON-RPC, as in chimirror-protocol(7).
+        data: The `data` member of the error, as a JSON value.
     """
 
     def __init__(self, message: str, code: int, data: object) -> None:
@@ -112,26 +109,14 @@ class CallFailed(Error):
 
 
 class ControlLost(Error):
-    """The control connection has ended; the session may go on.
+    """The control connection has ended. The session may continue.
 
     Attributes:
-        close_code: of the server's close frame; 1006 if there was none.
-        reason: of that frame, or what happened instead; escaped.
+        close_code: Code of the server's close frame, 1006 without a close frame.
+        reason: Reason of that frame, or the cause of the loss. Escaped.
     """
 
     def __init__(self, message: str, close_code: int, reason: str) -> None:
         super().__init__(message)
         self.close_code = close_code
         self.reason = reason
-
-
-class ExitFailure(Error):
-    """The application has failed.
-
-    Attributes:
-        exit: how.
-    """
-
-    def __init__(self, exit: Exit) -> None:  # noqa: A002 the name of the attribute
-        super().__init__(f"the remote process ended with {exit}")
-        self.exit = exit

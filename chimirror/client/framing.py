@@ -1,78 +1,79 @@
-"""How what the caller sends becomes messages, and messages become events.
+"""Framings: convert data of the caller to messages, and messages to events.
 
-Pure: one class for each framing of chimirror-protocol(7), of which a session has one.
+Pure. One class for each framing of chimirror-protocol(7). Each session has one
+instance.
 """
 
 from __future__ import annotations
 
 import json
 
-from . import stdio
-from .events import Output
+from chimirror.client import stdio_messages
+from chimirror.client.results import Output
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# In base64 small enough for a server that was told --max-message 64K, large enough
-# that the cost per message does not show (measured: 64 KiB is no faster).
-CHUNK = 32 * 1024
+# With base64 this fits into a server's limit of --max-message 64K. It is also large
+# enough that the cost per message is negligible (measured: 64 KiB is no faster).
+CHUNK_SIZE = 32 * 1024
 
 SIGNALS = ("HUP", "INT", "QUIT", "TERM", "KILL", "USR1", "USR2", "CONT", "WINCH")
 
 
 class Framing:
-    """What all have in common.
+    """Base class of the framings.
 
     Attributes:
-        name: for --framing.
-        subprotocol: what is asked for in the handshake.
-        whole: the server tells the session's id first and the exit status last, and
-            takes the end of input and signals.
+        name: Name of the framing, as for --framing.
+        subprotocol: Subprotocol of the handshake.
+        has_session_messages: The server sends the session id first and the exit status
+            last. It accepts the end of input and signals.
     """
 
     name = ""
     subprotocol = ""
-    whole = False
+    has_session_messages = False
 
     def messages(self, data: object) -> Iterator[bytes]:
-        """The messages that carry `data` to the application.
+        """Return the messages that carry `data` to the application.
 
         Raises:
-            TypeError, ValueError: it is nothing that this framing can carry.
+            TypeError, ValueError: The framing cannot carry the data.
         """
         raise NotImplementedError
 
-    def decode(self, message: bytes) -> stdio.Event | None:
-        """What a message of the server says.
+    def decode(self, message: bytes) -> stdio_messages.Event | None:
+        """Decode a message of the server.
 
         Raises:
-            stdio.Violation: it is not what such a server sends.
+            stdio_messages.MessageError: The message violates the framing.
         """
-        return stdio.decode(message)
+        return stdio_messages.decode(message)
 
 
-class Stdio(Framing):
-    """Bytes in, bytes out; text is sent as UTF-8."""
+class StdioFraming(Framing):
+    """Framing stdio: bytes in both directions. Text is sent as UTF-8."""
 
     name = "stdio"
-    subprotocol = stdio.SUBPROTOCOL
-    whole = True
+    subprotocol = stdio_messages.SUBPROTOCOL
+    has_session_messages = True
 
     def messages(self, data: object) -> Iterator[bytes]:
         if isinstance(data, str):
             data = data.encode()
         if not isinstance(data, (bytes, bytearray, memoryview)):
-            raise TypeError(f"bytes or str, please, not {type(data).__name__}")
+            raise TypeError(f"the data must be bytes or str, not {type(data).__name__}")
         view = memoryview(data).cast("B")
         return (
-            stdio.stdin(view[start : start + CHUNK])
-            for start in range(0, len(view), CHUNK)
+            stdio_messages.stdin(view[start : start + CHUNK_SIZE])
+            for start in range(0, len(view), CHUNK_SIZE)
         )
 
 
-class Json(Framing):
-    """Any JSON value, as one line, in; bytes out."""
+class JsonFraming(Framing):
+    """Framing json: JSON values to the application as lines, bytes back."""
 
     name = "json"
     subprotocol = "chimirror.json.v1"
@@ -80,34 +81,36 @@ class Json(Framing):
     def messages(self, data: object) -> Iterator[bytes]:
         return iter((_json(data),))
 
-    def decode(self, message: bytes) -> stdio.Event | None:
-        event = stdio.decode(message)
-        return event if isinstance(event, (Output, stdio.Notice)) else None
+    def decode(self, message: bytes) -> stdio_messages.Event | None:
+        event = stdio_messages.decode(message)
+        return (
+            event if isinstance(event, (Output, stdio_messages.ErrorMessage)) else None
+        )
 
 
-class Lines(Framing):
-    """One line of text in, one out, which gets its line break back here."""
+class LinesFraming(Framing):
+    """Framing lines: one line in each message. Adds the line break on receipt."""
 
     name = "lines"
     subprotocol = "chimirror.lines.v1"
 
     def messages(self, data: object) -> Iterator[bytes]:
         if not isinstance(data, str):
-            raise TypeError(f"str, please, not {type(data).__name__}")
+            raise TypeError(f"the data must be a str, not {type(data).__name__}")
         if "\n" in data or "\r" in data:
-            raise ValueError("one line at a time, and without its line break, please")
+            raise ValueError("the data must be one line without its line break")
         return iter((data.encode(),))
 
-    def decode(self, message: bytes) -> stdio.Event | None:
+    def decode(self, message: bytes) -> stdio_messages.Event | None:
         try:
             message.decode()
         except UnicodeDecodeError:
-            raise stdio.Violation(1007, "a message is not UTF-8") from None
+            raise stdio_messages.MessageError(1007, "a message is not UTF-8") from None
         return Output("stdout", message + b"\n")
 
 
-class Lsp(Lines):
-    """Any JSON value, as one message of a language server, in; one such out, a line."""
+class LspFraming(LinesFraming):
+    """Framing lsp: JSON values in both directions. A received value is one line."""
 
     name = "lsp"
     subprotocol = "chimirror.lsp.v1"
@@ -115,39 +118,43 @@ class Lsp(Lines):
     def messages(self, data: object) -> Iterator[bytes]:
         return iter((_json(data),))
 
-    def decode(self, message: bytes) -> stdio.Event | None:
-        # Line breaks of a JSON text stand between its tokens.
-        return super().decode(message.translate(_FOLDED))
+    def decode(self, message: bytes) -> stdio_messages.Event | None:
+        # Line breaks in a JSON text are only allowed between its tokens.
+        return super().decode(message.translate(_LINE_BREAKS_TO_SPACES))
 
 
-_FOLDED = bytes.maketrans(b"\r\n", b"  ")
+_LINE_BREAKS_TO_SPACES = bytes.maketrans(b"\r\n", b"  ")
 
 
 def _json(value: object) -> bytes:
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    # A lone surrogate can only stand in a string, where \ud800 is JSON for it.
+    # A lone surrogate occurs only in JSON strings, where \ud800 is its escape.
     return text.encode("utf-8", "backslashreplace")
 
 
-_ALL: dict[str, type[Framing]] = {kind.name: kind for kind in (Stdio, Json, Lines, Lsp)}
+_FRAMINGS: dict[str, type[Framing]] = {
+    kind.name: kind for kind in (StdioFraming, JsonFraming, LinesFraming, LspFraming)
+}
 
 
 def create(name: str) -> Framing:
-    """The framing of this name.
+    """Create the framing of this name.
 
     Raises:
-        ValueError: there is none.
+        ValueError: A framing of this name does not exist.
     """
-    if name not in _ALL:
-        raise ValueError(f"framing {name!r}: there are {', '.join(_ALL)}")
-    return _ALL[name]()
+    if name not in _FRAMINGS:
+        raise ValueError(
+            f"unknown framing {name!r}: write one of {', '.join(_FRAMINGS)}"
+        )
+    return _FRAMINGS[name]()
 
 
 def signal_name(signal: str | int) -> str:
-    """A signal in the words of the protocol: `INT` for "INT", "SIGINT" and SIGINT.
+    """Return the protocol's name of a signal: `INT` for "INT", "SIGINT" and SIGINT.
 
     Raises:
-        ValueError: it cannot be sent.
+        ValueError: The protocol does not carry this signal.
     """
     name = signal
     if isinstance(signal, int):
@@ -156,5 +163,7 @@ def signal_name(signal: str | int) -> str:
         name = signals.Signals(signal).name
     name = str(name).removeprefix("SIG")
     if name not in SIGNALS:
-        raise ValueError(f"signal {signal!r}: there are {', '.join(SIGNALS)}")
+        raise ValueError(
+            f"unknown signal {signal!r}: write one of {', '.join(SIGNALS)}"
+        )
     return name

@@ -1,8 +1,14 @@
-"""chimirror-connect(1): a remote process as if it were local.
+"""chimirror-connect(1): runs a remote process as if it were local.
 
-From the bottom up: `texts` (what we say), `local` (this process's own stdin, stdout,
-stderr and signals), `interrupts` (whom a signal is for), `joined` (a session and the
-local ends), `main` (the program); for --pty `terminal` (the local one's modes),
-`emulator` (what output has changed of it) and `screen` (`joined` to a terminal). The
-session is `chimirror.client.blocking`'s.
+Modules from the bottom up:
+
+- `errors`: exceptions and messages on stderr
+- `local_io`: stdin, stdout, stderr and signals of this process
+- `interrupt_policy`: which signals go to the remote process
+- `stdio_relay`: joins a session to the local streams
+- `tty`, `terminal_modes` and `terminal_relay`: the same for --pty
+- `main`: the program
+
+The session is one of `chimirror.client.blocking`. Imports `chimirror.client` and
+`chimirror.config`, and nothing of the server.
 """

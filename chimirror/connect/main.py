@@ -1,8 +1,8 @@
-"""chimirror-connect(1): a remote process as if it were local.
+"""chimirror-connect(1): runs a remote process as if it were local.
 
-Reads the command line, and turns what became of the session into what a process
-can say: a status, a line on stderr, death by a signal. Knows no protocol. What
-costs time to import is imported inside, after Ctrl-C does what a shell expects.
+Reads the command line. Converts the end of the session to an exit status, a message on
+stderr or death by a signal. Knows nothing of the protocol. Slow imports are inside
+functions, after Ctrl-C has the effect that a shell expects.
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from chimirror.client.framing import Framing
-    from chimirror.client.opening import Plan
-
-    from .terminal import Terminal
+    from chimirror.client.handshake import ConnectionParams
+    from chimirror.connect.tty import LocalTerminal
 
 USAGE = """\
 Join standard input, output and error to those of a remote process.
@@ -48,221 +47,202 @@ Options:
 See chimirror-connect(1).
 """
 SYNOPSIS = "Usage: chimirror-connect [options]... [--] URL"
-VALUED = (
-    "--header",
-    "--origin",
-    "--ca",
-    "--connect-timeout",
-    "--ping-interval",
-    "--ping-timeout",
-)
-OPTIONS = (*VALUED, "--pty", "--help", "--version")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The program.
+    """Run the program.
 
     Returns:
-        The exit status: the remote one, 64 for usage, 255 for failures of our own.
+        The exit status: that of the remote process, 64 for a wrong command line, 255
+            for
+        a failure of the client.
     """
-    # Until there is a session that could be told of it, Ctrl-C kills.
+    # Before there is a session that could receive SIGINT, Ctrl-C kills the client.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from .local import occupy_standard_descriptors
-    from .texts import OWN_FAILURE, Failure, Killed, UsageError, say
+    from chimirror.connect.errors import (
+        EXIT_FAILURE,
+        ConnectError,
+        KilledBySignal,
+        UsageError,
+        print_error,
+    )
+    from chimirror.connect.local_io import open_standard_fds
 
-    occupy_standard_descriptors()
+    open_standard_fds()
     try:
         return _run(sys.argv[1:] if argv is None else argv)
     except UsageError as error:
-        say(f"{error}\n{SYNOPSIS}")
+        print_error(f"{error}\n{SYNOPSIS}")
         return os.EX_USAGE
-    except Failure as error:
-        say(str(error))
-        return OWN_FAILURE
-    except Killed as end:
-        return _die(end.signum)
+    except ConnectError as error:
+        print_error(str(error))
+        return EXIT_FAILURE
+    except KilledBySignal as end:
+        return _kill_self(end.signum)
 
 
 def _run(argv: Sequence[str]) -> int:
     given = _arguments(argv)
     if given["--help"]:
-        return _show(USAGE)
+        return _print(USAGE)
     if given["--version"]:
         from chimirror import __version__
 
-        return _show(f"chimirror-connect {__version__}\n")
+        return _print(f"chimirror-connect {__version__}\n")
 
-    from chimirror.client import framing, opening, url
-
-    from .texts import UsageError
+    from chimirror.client import framing, handshake, url
+    from chimirror.connect.errors import UsageError
 
     try:
         target = url.parse(given["URL"])
         if given["--ca"] is not None and not target.uri.secure:
-            raise ValueError("--ca: only a wss:// URL has certificates to judge")
-        plan = opening.Plan(
+            raise ValueError("--ca: only wss:// URLs use certificates")
+        params = handshake.ConnectionParams(
             target,
             headers=[_field(text) for text in given["--header"]],
             origin=given["--origin"],
-            ssl=_trusting(given["--ca"]),
-            **_times(given),
+            ssl=_ssl_context(given["--ca"]),
+            **_timeouts(given),
         )
     except ValueError as error:
         raise UsageError(str(error)) from None
-    terminal = _terminal() if given["--pty"] else None
-    return _join(plan, framing.create("stdio"), terminal)
+    terminal = _local_terminal() if given["--pty"] else None
+    return _relay(params, framing.create("stdio"), terminal)
 
 
-def _terminal() -> Terminal:
-    from .terminal import Terminal
-    from .texts import UsageError
+def _local_terminal() -> LocalTerminal:
+    from chimirror.connect.errors import UsageError
+    from chimirror.connect.tty import LocalTerminal
 
     try:
-        return Terminal(0)
+        return LocalTerminal(0)
     except OSError:
-        raise UsageError("--pty: standard input is no terminal; leave it out") from None
+        raise UsageError("--pty: standard input is not a terminal; omit it") from None
 
 
-def _join(plan: Plan, framing: Framing, terminal: Terminal | None) -> int:
+def _relay(
+    params: ConnectionParams, framing: Framing, terminal: LocalTerminal | None
+) -> int:
     from chimirror.client import ConnectTimeout, Error, Refused, Untrusted
     from chimirror.client.blocking import start
-
-    from .joined import Joined
-    from .texts import Failure
+    from chimirror.connect.errors import ConnectError
+    from chimirror.connect.stdio_relay import StdioRelay
 
     try:
-        # A server need not have said anything before our input may come.
-        session = start(plan, framing, greeted=terminal is not None)
+        # Without a terminal, input may be sent before the first message of the server.
+        session = start(params, framing, await_first_message=terminal is not None)
     except Error as error:
         text = str(error)
         if isinstance(error, ConnectTimeout):
-            text += " (--connect-timeout gives it longer)"
+            text += " (set a longer --connect-timeout)"
         elif isinstance(error, Untrusted):
             text += "; if it is your own, name its authority with --ca FILE"
         elif isinstance(error, Refused) and error.status == 401:
             text += "; log in with --header Authorization:..."
-        raise Failure(text) from None
+        raise ConnectError(text) from None
     if terminal is None:
-        return Joined(session).run()
+        return StdioRelay(session).run()
     if not session.pty:
         session.abort()
-        raise Failure("there is no terminal at the other end; leave --pty out")
-    from .screen import Screen
+        raise ConnectError("the remote process has no terminal; omit --pty")
+    from chimirror.connect.terminal_relay import TerminalRelay
 
-    return Screen(session, terminal).run()
+    return TerminalRelay(session, terminal).run()
 
 
-def _trusting(ca: str | None) -> ssl.SSLContext | None:
-    """The TLS that trusts the authorities of this file alone."""
+def _ssl_context(ca: str | None) -> ssl.SSLContext | None:
+    """Create a TLS context that trusts only the authorities in this file."""
     if ca is None:
         return None
     import ssl
 
-    from chimirror.client.texts import safe
-
-    from .texts import Failure
+    from chimirror.connect.errors import ConnectError
+    from chimirror.text import escape_line
 
     try:
         context = ssl.create_default_context(cafile=ca)
     except ssl.SSLError:
-        raise Failure(
-            f"cannot use --ca {safe(ca)}: it holds no PEM certificate"
+        raise ConnectError(
+            f"cannot use --ca {escape_line(ca)}: it holds no PEM certificate"
         ) from None
     except OSError as error:
-        raise Failure(f"cannot read --ca {safe(ca)}: {error.strerror}") from None
+        raise ConnectError(
+            f"cannot read --ca {escape_line(ca)}: {error.strerror}"
+        ) from None
     context.set_alpn_protocols(["http/1.1"])
     return context
 
 
 def _arguments(argv: Sequence[str]) -> dict[str, Any]:
-    """What docopt reads in the command line; abbreviations are refused."""
+    """Read the command line with docopt. Abbreviated options are refused."""
     from docopt import DocoptExit, DocoptLanguageError, docopt
 
-    from .texts import UsageError
+    from chimirror.config import parser, usage
+    from chimirror.connect.errors import UsageError
+    from chimirror.text import escape_line
 
-    _known_only(argv)
+    table, _ = usage.read_options(USAGE)
     try:
+        words, _ = parser.scan(table, argv)
         return dict(docopt(USAGE, list(argv), default_help=False, options_first=True))
+    except parser.ScanError as error:
+        raise UsageError(escape_line(parser.explain(error, table))) from None
     except (DocoptExit, DocoptLanguageError):
-        rest = _known_only(argv)
-        if len(rest) > 1:
-            raise UsageError("one URL, please, and options before it") from None
-        raise UsageError("no URL; write ws://HOST:PORT/ to say where to go") from None
+        if len(words) > 1:
+            raise UsageError("write one URL, and options before it") from None
+        raise UsageError("no URL; write ws://HOST:PORT/") from None
 
 
-def _known_only(argv: Sequence[str]) -> Sequence[str]:
-    """Refuse options that docopt would guess at; return what follows the options."""
-    from chimirror.client.texts import safe
-
-    from .texts import UsageError
-
-    seen: set[str] = set()
-    position = 0
-    while position < len(argv) and argv[position][:1] == "-" != argv[position]:
-        name, equals, _ = argv[position].partition("=")
-        position += 1
-        if name == "--":
-            break
-        if name not in OPTIONS:
-            raise UsageError(f"{safe(name)} is not an option; --help lists them")
-        if name in seen and name != "--header":
-            raise UsageError(f"{name} is given twice; give it once")
-        seen.add(name)
-        if name in VALUED and not equals:
-            if position == len(argv):
-                raise UsageError(f"{name} needs a value")
-            position += 1
-        elif name not in VALUED and equals:
-            raise UsageError(f"{name} takes no value")
-    return argv[position:]
-
-
-def _times(given: dict[str, Any]) -> dict[str, Any]:
-    from chimirror import units
+def _timeouts(given: dict[str, Any]) -> dict[str, Any]:
+    from chimirror.config import quantities
 
     name = ""
     try:
         name = "--connect-timeout"
-        timeout = units.deadline(given[name])
+        timeout = quantities.parse_deadline(given[name])
         name = "--ping-interval"
-        interval = units.timeout(given[name])
+        ping_interval = quantities.parse_timeout(given[name])
         name = "--ping-timeout"
-        patience = units.deadline(given[name])
+        ping_timeout = quantities.parse_deadline(given[name])
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
-    return {"timeout": timeout, "ping_interval": interval, "ping_timeout": patience}
+    return {
+        "timeout": timeout,
+        "ping_interval": ping_interval,
+        "ping_timeout": ping_timeout,
+    }
 
 
 def _field(text: str) -> tuple[str, str]:
-    """A field of the request, from `NAME:VALUE`."""
-    from chimirror.client import opening
+    """Parse a header field, `NAME:VALUE`."""
+    from chimirror.client import handshake
 
     name, colon, value = text.partition(":")
-    if not colon or not opening.is_token(name):
+    if not colon or not handshake.is_token(name):
         raise ValueError("--header: write NAME:VALUE, such as Authorization:Bearer-X")
     if name.lower() == "origin":
         raise ValueError("--header Origin: cannot be set; use --origin")
     try:
-        opening.field(name, value)
+        handshake.field_value(name, value)
     except ValueError as error:
         raise ValueError(f"--{error}") from None
     return name, value
 
 
-def _show(text: str) -> int:
-    from .texts import Failure
+def _print(text: str) -> int:
+    from chimirror.connect.errors import ConnectError
 
     try:
         os.write(1, text.encode())
     except OSError as error:
-        raise Failure(f"cannot write standard output: {error.strerror}") from None
+        raise ConnectError(f"cannot write standard output: {error.strerror}") from None
     return os.EX_OK
 
 
-def _die(number: int) -> int:
-    """End as a process does that the signal has killed: shells look at that."""
-    if number != signal.SIGQUIT:  # whose core dump would be the interpreter's
+def _kill_self(number: int) -> int:
+    """End as if the signal had killed this process, which shells check."""
+    if number != signal.SIGQUIT:  # a core dump would be that of the interpreter
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
     return 128 + number

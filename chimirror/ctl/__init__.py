@@ -1,8 +1,21 @@
-"""chimirror-ctl(1): what an operator sees of sessions, and does to them.
+"""chimirror-ctl(1): shows and changes the sessions of this machine.
 
-main       dispatches: one verb, one function, in a file for each family of them
-usage      the command line
-host       where on this machine everything is; sources, control, cgroups, processes,
-           systemd and journal read it
-table      how it is shown, to people and to scripts
+Layer: above every package that it reads. No other package imports it. It may import
+`apps`, `config`, `host`, `log`, `process`, `protocol`, `resources` and `text`.
+
+main: dispatches a verb to its function in `commands`.
+commands: one module for each family of verbs.
+usage: the command line.
+app_files, unit_files, unit_names, dropins: the files that configure applications.
+transient_unit, unit_probe: a command line, tried within the sandbox of its unit.
+discovery: the live sessions of this machine.
+session_info: one live session, and the matching of ids.
+control_client: requests to workers and bridges over their control sockets.
+journal, lost_sessions: records of sessions, and the ends that are not recorded.
+record_verifier: the records that count.
+cgroups, procfs, systemd: the state that the kernel and systemd keep.
+paths: the directories of this machine.
+output, messages: tables, JSON, errors and findings.
+json_fields, timestamps, toml_writer: one data format each.
+completions: scripts for bash and zsh.
 """

@@ -1,38 +1,43 @@
-"""The drop-ins in which `chimirror-ctl limit` keeps what it has set; systemd.unit(5).
+"""Drop-ins in which `chimirror-ctl limit` stores limits: systemd.unit(5).
 
-One that lasts in /etc, and one until the machine restarts in /run, whose name is later,
-so that it wins. Environment= cannot win over the EnvironmentFile= of the units; a
-further EnvironmentFile= does, so that variables stand in a file of their own.
+A persistent drop-in lies in /etc. A temporary one lies in /run and holds until the
+machine restarts. Its name sorts later, so it overrides the persistent one.
+
+Environment= cannot override the EnvironmentFile= of the units, but a further
+EnvironmentFile= can. So variables are stored in a file of their own.
 """
 
 from __future__ import annotations
 
 import os
 
-from chimirror.ctl.failure import Failure
+from chimirror.ctl.messages import CommandError
+from chimirror.host.safe_directory import SafeDirectory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from chimirror.ctl.host import Host
+    from chimirror.ctl.paths import HostPaths
 
-LASTING, PASSING = "50-ctl", "60-ctl"
+PERSISTENT_NAME, RUNTIME_NAME = "50-ctl", "60-ctl"
 _HEAD = "# Written by chimirror-ctl(1), limit.\n"
 
 
 class DropIn:
-    """The settings of one unit in one of the two places.
+    """The settings of one unit in /etc or in /run.
 
     Args:
-        runtime: the one in /run.
-        section: of the unit file, in which they stand.
+        runtime: Whether the drop-in lies in /run.
+        section: The section of the unit file that holds the settings.
     """
 
-    def __init__(self, host: Host, unit: str, section: str, *, runtime: bool) -> None:
-        top = host.run if runtime else host.etc
-        name = PASSING if runtime else LASTING
-        self._directory = f"{top}/systemd/system/{unit}.d"
+    def __init__(
+        self, host: HostPaths, unit: str, section: str, *, runtime: bool
+    ) -> None:
+        root = host.run if runtime else host.etc
+        name = RUNTIME_NAME if runtime else PERSISTENT_NAME
+        self._directory = f"{root}/systemd/system/{unit}.d"
         self._conf = f"{self._directory}/{name}.conf"
         self._env = f"{self._directory}/{name}.env"
         self._section = section
@@ -41,41 +46,47 @@ class DropIn:
         self.variables = _read(self._env)
 
     def write(self) -> None:
-        """Write what there is; what is empty is taken away."""
+        """Write both files. A file without content is removed.
+
+        Raises:
+            CommandError: A file cannot be written.
+        """
         settings = dict(self.settings)
         if self.variables:
             settings["EnvironmentFile"] = self._env
         try:
-            self._put(self._env, "", self.variables)
-            self._put(self._conf, f"[{self._section}]\n", settings)
+            self._replace(self._env, "", self.variables)
+            self._replace(self._conf, f"[{self._section}]\n", settings)
         except PermissionError as error:
             text = f"{error.filename}: permission denied; set limits as root"
-            raise Failure(os.EX_NOPERM, text) from None
+            raise CommandError(os.EX_NOPERM, text) from None
         except OSError as error:
             text = f"{error.filename}: {error.strerror}"
-            raise Failure(os.EX_CANTCREAT, text) from None
+            raise CommandError(os.EX_CANTCREAT, text) from None
 
     def remove(self) -> None:
-        """Take all of it away; what else stands there stays."""
+        """Remove both files. Other files in the directory stay."""
         self.settings.clear()
         self.variables.clear()
         self.write()
         try:
             os.rmdir(self._directory)
         except OSError:
-            pass  # there is more in it, or it is not there
+            pass  # it holds other files, or does not exist
 
-    def _put(self, path: str, head: str, pairs: Mapping[str, str]) -> None:
-        """A file with these lines, all of it at once; none where there are none."""
-        if not pairs:
-            if os.path.exists(path):
-                os.unlink(path)
-            return
-        os.makedirs(self._directory, exist_ok=True)
+    def _replace(self, path: str, header: str, pairs: Mapping[str, str]) -> None:
+        """Replace a file atomically, or remove it if there are no pairs."""
+        file = os.path.basename(path)
         body = "".join(f"{name}={value}\n" for name, value in pairs.items())
-        with open(f"{path}.new", "w", encoding="utf-8") as file:
-            file.write(_HEAD + head + body)
-        os.replace(f"{path}.new", path)
+        try:
+            with SafeDirectory(self._directory, create=bool(pairs)) as directory:
+                if pairs:
+                    directory.replace(file, (_HEAD + header + body).encode())
+                else:
+                    directory.remove(file)
+        except FileNotFoundError:
+            if pairs:
+                raise
 
 
 def _read(path: str) -> dict[str, str]:

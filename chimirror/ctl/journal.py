@@ -1,7 +1,7 @@
-"""The journal, read by systemd-python: some records, from the end, never all of it.
+"""Reads selected records of the systemd journal, with systemd-python.
 
-Matches on MESSAGE_ID are looked up in the journal's own index, and of each record only
-the fields that are wanted are copied. systemd.journal-fields(7), sd_journal(3).
+Matches on MESSAGE_ID use the index of the journal, and only the requested fields of a
+record are copied. Follows systemd.journal-fields(7) and sd_journal(3).
 """
 
 from __future__ import annotations
@@ -11,114 +11,158 @@ import select
 from glob import glob
 from importlib import import_module
 
-from chimirror.ctl.failure import Failure
-from chimirror.system.records import NOTE
+from chimirror.ctl.messages import CommandError
+from chimirror.host import runtime_dir
+from chimirror.log.records import MESSAGE, REFUSED, SESSION_ENDED, SESSION_STARTED
+from chimirror.log.serving import SERVING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Any
 
-    from chimirror.ctl.host import Host
+    from chimirror.ctl.paths import HostPaths
 
     Record = dict[str, str]
 
-# systemd's own, of a unit: what became of its main process, and of all of it.
+# Records of systemd about a unit: the exit of its main process, and its result.
 PROCESS_EXIT = "98e322203f7a4ed290d09fe03c09fe15"
 UNIT_FAILED = "d9b373ed55a64feb8242e02dbe79a49c"
 UNIT_SUCCEEDED = "7ad2d189f7e94e70a38c781354912448"
-WHEN = "__REALTIME_TIMESTAMP"  # microseconds since 1970
+TIMESTAMP = "__REALTIME_TIMESTAMP"  # microseconds since 1970
 SESSION = "CHIMIRROR_SESSION"
-# The journal's own, of whoever has sent a record.
+# Fields that the journal adds: the sender of a record. A sender cannot set them.
 PID = "_PID"
+BOOT = "_BOOT_ID"
 INVOCATION = "_SYSTEMD_INVOCATION_ID"
-WORKER = "CHIMIRROR_WORKER"  # of a server: the pid of one that has died
+UNIT = "_SYSTEMD_UNIT"
+USER_UNIT = "_SYSTEMD_USER_UNIT"
+SENDER = (SESSION, PID, BOOT, INVOCATION, UNIT, USER_UNIT)
+ABOUT_INVOCATION = "INVOCATION_ID"  # in records of systemd about a unit
+SYSTEMD_PID = "1"
+WORKER = "CHIMIRROR_WORKER"  # pid of a worker, in records of its supervisor
+SUPERVISOR = "CHIMIRROR_SUPERVISOR"  # pid of a supervisor, in its first record
 EXIT = "CHIMIRROR_EXIT"
 
 
-class Journal:
+class JournalReader:
     """An open journal.
 
     Raises:
-        Failure: there is none, it is not for us, or nothing is there to read it with.
+        CommandError: There is no journal, this user may not read it, or systemd-python
+            is missing.
     """
 
-    def __init__(self, host: Host) -> None:
-        _need(host)
+    def __init__(self, host: HostPaths) -> None:
+        _require_readable(host)
         self._reader = _reader_class()()
 
-    def __enter__(self) -> Journal:
+    def __enter__(self) -> JournalReader:
         return self
 
     def __exit__(self, *error: object) -> None:
         self._reader.close()
 
     def backwards(
-        self, kinds: Sequence[str], wanted: Sequence[str], since: int = 0
+        self, message_ids: Sequence[str], wanted: Sequence[str], since: int = 0
     ) -> Iterator[Record]:
-        """Records of these kinds, the newest first.
+        """Iterate over records with these MESSAGE_IDs, the newest first.
 
         Args:
-            kinds: MESSAGE_IDs.
-            wanted: the fields to copy.
-            since: microseconds since 1970.
+            message_ids: The MESSAGE_IDs.
+            wanted: The fields to copy.
+            since: Microseconds since 1970.
         """
         self._reader.flush_matches()
-        for kind in kinds:
-            self._reader.add_match(MESSAGE_ID=kind)
+        for message_id in message_ids:
+            self._reader.add_match(MESSAGE_ID=message_id)
         self._reader.seek_tail()
         while (record := self._reader.previous(wanted)) is not None:
-            if int(record[WHEN]) < since:
+            if int(record[TIMESTAMP]) < since:
                 return
             yield record
 
     def unit_records(self, identity: str) -> list[Record]:
-        """What systemd itself has recorded of an invocation, the oldest first."""
-        self._reader.flush_matches()
-        for kind in (PROCESS_EXIT, UNIT_FAILED, UNIT_SUCCEEDED):
-            self._reader.add_match(MESSAGE_ID=kind)
-        self._reader.add_match(INVOCATION_ID=identity)
-        self._reader.seek_head()
+        """Return the records of systemd about an invocation, the oldest first."""
         wanted = ("MESSAGE_ID", "UNIT_RESULT", "EXIT_CODE", "EXIT_STATUS")
-        return list(self.more(wanted))
+        ids = (PROCESS_EXIT, UNIT_FAILED, UNIT_SUCCEEDED)
+        match = {ABOUT_INVOCATION: identity, PID: SYSTEMD_PID}
+        return self._matching(ids, match, wanted)
 
     def worker_ends(self, invocation: str, pid: str) -> list[Record]:
-        """What a server has recorded of workers with this pid, the oldest first."""
+        """Return the records in a unit about workers with this pid, oldest first.
+
+        PID is the process that wrote the record, which has to be the supervisor.
+        """
+        match = {INVOCATION: invocation, WORKER: pid}
+        return self._matching((MESSAGE,), match, (PID, EXIT))
+
+    def serving(self, invocation: str) -> list[Record]:
+        """Return the records that name serving processes of a unit, oldest first.
+
+        Returns none if a record of a session is older. The journal has lost its oldest
+        records then, and an application may have written the others.
+        """
+        match = {INVOCATION: invocation}
+        wanted = (*SENDER, SUPERVISOR, WORKER)
+        found = self._matching((SERVING,), match, wanted)
+        if found:
+            self._match((SERVING, SESSION_STARTED, SESSION_ENDED, REFUSED), match)
+            first = next(self.next_records(("MESSAGE_ID",)), {})
+            if first.get("MESSAGE_ID") != SERVING:
+                return []
+        return found
+
+    def session_starts(self, session: str) -> list[Record]:
+        """Return the records that claim the start of a session, oldest first."""
+        return self._matching((SESSION_STARTED,), {SESSION: session}, SENDER)
+
+    def _matching(
+        self, message_ids: Sequence[str], match: dict[str, str], wanted: Sequence[str]
+    ) -> list[Record]:
+        self._match(message_ids, match)
+        return list(self.next_records(wanted))
+
+    def _match(self, message_ids: Sequence[str], match: dict[str, str]) -> None:
+        """Select records, and go before the oldest of them."""
         self._reader.flush_matches()
-        for name, value in (
-            ("MESSAGE_ID", NOTE),
-            (INVOCATION, invocation),
-            (WORKER, pid),
-        ):
+        for message_id in message_ids:
+            self._reader.add_match(MESSAGE_ID=message_id)
+        for name, value in match.items():
             self._reader.add_match(f"{name}={value}")
         self._reader.seek_head()
-        return list(self.more((EXIT,)))
 
-    def identities(self) -> set[str]:
-        """The ids of all sessions that the journal knows, out of its index."""
-        return {str(one) for one in self._reader.query_unique(SESSION)}
+    def session_ids(self) -> set[str]:
+        """Return the ids of all sessions in the index of the journal."""
+        found = {str(session) for session in self._reader.query_unique(SESSION)}
+        return set(filter(runtime_dir.is_session, found))
 
-    def about(self, identity: str, wanted: Sequence[str]) -> Iterator[Record]:
-        """All records of one session and of its unit, the oldest first.
+    def session_records(self, identity: str, wanted: Sequence[str]) -> Iterator[Record]:
+        """Iterate over all records about a session or its unit, the oldest first.
 
-        The iterator ends with what is there, and goes on when it is asked again.
+        Any process may have written them.
+
+        The iterator ends with the last record. next_records() continues from there.
         """
         self._reader.flush_matches()
-        self._reader.fileno()  # from here on nothing is missed
-        for index, name in enumerate((SESSION, INVOCATION, "INVOCATION_ID")):
+        self._reader.fileno()  # opens the inotify watch: no later record is missed
+        for index, name in enumerate((SESSION, INVOCATION, ABOUT_INVOCATION)):
             if index:
                 self._reader.add_disjunction()
             self._reader.add_match(f"{name}={identity}")
         self._reader.seek_head()
-        return self.more(wanted)
+        return self.next_records(wanted)
 
-    def more(self, wanted: Sequence[str]) -> Iterator[Record]:
-        """What has come since."""
+    def next_records(self, wanted: Sequence[str]) -> Iterator[Record]:
+        """Iterate over the records that follow the current one."""
         while (record := self._reader.following(wanted)) is not None:
             yield record
 
     def wait(self) -> None:
-        """Until something is logged; unlike sd_journal_wait(3), Ctrl-C ends it."""
+        """Wait until a record is added.
+
+        Ctrl-C ends the wait, which it does not in sd_journal_wait(3).
+        """
         poll = select.poll()
         poll.register(self._reader.fileno(), self._reader.get_events())
         poll.poll(self._reader.get_timeout_ms())
@@ -126,19 +170,20 @@ class Journal:
 
 
 def _reader_class() -> Any:
-    """systemd-python's Reader, that copies wanted fields only."""
+    """Return a subclass of the Reader of systemd-python that copies selected fields."""
     try:
-        # (By name: a type checker takes our own directory systemd/ for the library.)
+        # Imported by name: a type checker mistakes the directory systemd/ for the
+        # library.
         library: Any = import_module("systemd.journal").Reader
     except ImportError:
         text = (
-            "the journal is read by systemd-python, which is not there; "
-            "install chimirror[journal], or python3-systemd of your system"
+            "systemd-python, which reads the journal, is not installed; "
+            "install chimirror[journal], or the package python3-systemd"
         )
-        raise Failure(os.EX_UNAVAILABLE, text) from None
+        raise CommandError(os.EX_UNAVAILABLE, text) from None
 
     class Reader(library):  # type: ignore[misc]  # it has no types
-        """Fields as text; a record whole takes ten times as long."""
+        """A reader of text fields. Copying whole records takes ten times as long."""
 
         def previous(self, wanted: Sequence[str]) -> Record | None:
             return self._copied(wanted) if self._previous() else None
@@ -147,7 +192,7 @@ def _reader_class() -> Any:
             return self._copied(wanted) if self._next() else None
 
         def _copied(self, wanted: Sequence[str]) -> Record:
-            record = {WHEN: str(self._get_realtime())}
+            record = {TIMESTAMP: str(self._get_realtime())}
             for name in wanted:
                 try:
                     record[name] = self._get(name).decode("utf-8", "backslashreplace")
@@ -158,23 +203,29 @@ def _reader_class() -> Any:
     return Reader
 
 
-def _need(host: Host) -> None:
-    """Raises Failure where there is no journal that we may read."""
-    places = [f"{host.run}/log/journal", f"{host.log}/journal"]
-    places += [path for place in places for path in glob(f"{place}/*")]
-    # The system's part of it; users have theirs.
-    files = [path for place in places for path in glob(f"{place}/system*.journal")]
+def _require_readable(host: HostPaths) -> None:
+    """Raise CommandError if this user can read no journal."""
+    directories = [f"{host.run}/log/journal", f"{host.log}/journal"]
+    directories += [
+        path for directory in directories for path in glob(f"{directory}/*")
+    ]
+    # Only the system journal is needed. Journals of users are other files.
+    files = [
+        path
+        for directory in directories
+        for path in glob(f"{directory}/system*.journal")
+    ]
     if any(os.access(path, os.R_OK) for path in files):
         return
-    closed = [path for path in (*files, *places) if not _open(path)]
-    if closed:
-        text = f"{closed[0]}: permission denied; ask as root or in group "
-        raise Failure(os.EX_NOPERM, text + "systemd-journal")
-    text = "there is no journal here; a server records on its standard error"
-    raise Failure(os.EX_UNAVAILABLE, text)
+    inaccessible = [path for path in (*files, *directories) if not _is_accessible(path)]
+    if inaccessible:
+        text = f"{inaccessible[0]}: permission denied; run it as root or in group "
+        raise CommandError(os.EX_NOPERM, text + "systemd-journal")
+    text = "there is no journal; a server writes its records to its standard error"
+    raise CommandError(os.EX_UNAVAILABLE, text)
 
 
-def _open(path: str) -> bool:
-    """Whether a directory or a file is open to us, or not there at all."""
+def _is_accessible(path: str) -> bool:
+    """Return whether this user can read a path, or the path does not exist."""
     mode = os.R_OK | (os.X_OK if os.path.isdir(path) else 0)
     return os.access(path, mode) or not os.path.exists(path)

@@ -1,4 +1,7 @@
-"""chimirror-ctl(1): one verb, one function; a fault is one line and a status."""
+"""chimirror-ctl(1): dispatches each verb to one function.
+
+An error is printed as one line, and the exit status names its kind: sysexits(3).
+"""
 
 from __future__ import annotations
 
@@ -7,79 +10,81 @@ import signal
 import sys
 
 from chimirror import __version__
-from chimirror.ctl import (
-    adding,
+from chimirror.ctl import usage
+from chimirror.ctl.commands import (
+    apps,
     check,
-    ending,
+    control,
+    drain,
     history,
-    limit,
-    limits,
-    listing,
     log,
     manifest,
-    steer,
-    usage,
+    sessions,
+    set_limits,
+    show_limits,
+    stop,
 )
-from chimirror.ctl.failure import Failure, say
-from chimirror.ctl.host import this_host
-from chimirror.ctl.table import Output
+from chimirror.ctl.messages import CommandError, warn
+from chimirror.ctl.output import OutputWriter
+from chimirror.ctl.paths import this_host
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from chimirror.ctl.host import Host
-    from chimirror.ctl.usage import Given
+    from chimirror.ctl.paths import HostPaths
+    from chimirror.ctl.usage import CommandLine
 
-    Verb = Callable[[Given, Host, Output], int]
+    Verb = Callable[[CommandLine, HostPaths, OutputWriter], int]
 
 VERBS: dict[str, Verb] = {
-    "sessions": listing.sessions,
-    "show": listing.show,
+    "sessions": sessions.sessions,
+    "show": sessions.show,
     "log": log.log,
     "history": history.history,
     "stats": history.stats,
-    "close": ending.close,
-    "kill": ending.kill,
-    "pause": steer.pause,
-    "resume": steer.resume,
-    "call": steer.call,
-    "limits": limits.limits,
-    "limit": limit.limit,
-    "drain": ending.drain,
+    "close": stop.close,
+    "kill": stop.kill,
+    "pause": control.pause,
+    "resume": control.resume,
+    "call": control.call,
+    "limits": show_limits.limits,
+    "limit": set_limits.limit,
+    "drain": drain.drain,
+    "undrain": drain.undrain,
     "check": check.check,
     "manifest": manifest.manifest,
-    "add": adding.add,
-    "remove": adding.remove,
+    "add": apps.add,
+    "remove": apps.remove,
 }
 
 
 def main() -> int:
-    """The program.
+    """Run the program.
 
     Returns:
         The exit status: sysexits(3).
     """
     try:
-        return run(sys.argv[1:], this_host(), Output())
-    except Failure as failure:
-        say(str(failure))
+        return run(sys.argv[1:], this_host(), OutputWriter())
+    except CommandError as failure:
+        warn(str(failure))
         return failure.status
     except KeyboardInterrupt:
-        return _die(signal.SIGINT)
+        return _exit_by_signal(signal.SIGINT)
     except BrokenPipeError:
-        return _die(signal.SIGPIPE)
+        return _exit_by_signal(signal.SIGPIPE)
     except PermissionError as error:
-        say(f"{error.filename}: permission denied; ask as root")
+        warn(f"{error.filename}: permission denied; run it as root")
         return os.EX_NOPERM
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        say(f"{where}{error.strerror or error}")
+        warn(f"{where}{error.strerror or error}")
         return os.EX_OSERR
 
 
-def run(argv: Sequence[str], host: Host, output: Output) -> int:
-    """Do what a command line asks for."""
+def run(argv: Sequence[str], host: HostPaths, output: OutputWriter) -> int:
+    """Run one command line. Returns the exit status."""
     given = usage.parse(argv)
     if given.verb == "--help":
         output.write(usage.USAGE)
@@ -90,8 +95,8 @@ def run(argv: Sequence[str], host: Host, output: Output) -> int:
     return VERBS[given.verb](given, host, output)
 
 
-def _die(number: int) -> int:
-    """End as a process does that the signal has killed: shells look at that."""
+def _exit_by_signal(number: int) -> int:
+    """End as if the signal had killed this process. Shells test for that."""
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
     return 128 + number

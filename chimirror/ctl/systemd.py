@@ -1,7 +1,7 @@
-"""systemd, as far as ctl needs it: `systemctl` for what is done, /run for what is.
+"""Runs `systemctl`, and reads the state that systemd keeps in /run: systemd.unit(5).
 
-Which invocation a unit is, is a symbolic link that systemd keeps for the journal: one
-readlink(2), where a question over D-Bus takes a millisecond. systemd.unit(5).
+systemd keeps the invocation id of a unit as a symbolic link for the journal. It costs
+one readlink(2), where a D-Bus request takes a millisecond.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ import os
 import re
 import subprocess
 
-from chimirror.ctl.failure import Failure
-from chimirror.system.escape import printable
+from chimirror.ctl.messages import CommandError
+from chimirror.text import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from chimirror.ctl.host import Host
+    from chimirror.ctl.paths import HostPaths
 
-# chimirror@.service, and chimirror-NAME@.service beside it for another application.
+# chimirror@.service, or chimirror-NAME@.service of an application with its own units.
 SESSION_UNIT = re.compile(r"chimirror(?:-(?P<name>[^@]+))?@.*\.service")
 SOCKET = "chimirror.socket"
 TEMPLATE = "chimirror@.service"
@@ -27,20 +27,23 @@ SERVER = "chimirror-server.service"
 SERVER_SOCKET = "chimirror-server.socket"
 ZYGOTE = "chimirror-zygote.service"
 INSTANCES = "chimirror@*.service"
-# Any instance does to see what the template says.
+# A template cannot be queried, but any instance of it can.
 SAMPLE = "chimirror@chimirror-ctl.service"
-MOST = 500  # units on one command line
+# Signals by which an operator ends the session of a bridge: chimirror-bridge(1).
+CLOSE = ("kill", "--kill-whom=main", "--signal=USR2")
+KILL = ("kill", "--kill-whom=main", "--signal=USR1")
+MAX_UNITS = 500  # units on one command line
 
 
-def need(host: Host) -> None:
-    """Raises Failure where systemd is not process 1."""
+def require(host: HostPaths) -> None:
+    """Raise CommandError if systemd is not process 1."""
     if not host.booted:
         text = "systemd is not running here; a chimirror-server has its own options"
-        raise Failure(os.EX_UNAVAILABLE, text)
+        raise CommandError(os.EX_UNAVAILABLE, text)
 
 
-def invocation(host: Host, unit: str) -> str:
-    """The invocation id of a running unit; empty where there is none."""
+def invocation(host: HostPaths, unit: str) -> str:
+    """Return the invocation id of a running unit, empty if there is none."""
     try:
         return os.readlink(f"{host.run}/systemd/units/invocation:{unit}")
     except OSError:
@@ -48,27 +51,31 @@ def invocation(host: Host, unit: str) -> str:
 
 
 def application(unit: str) -> str:
-    """The NAME of chimirror-NAME@.service; empty for the default one."""
+    """Return the NAME of chimirror-NAME@.service, empty for chimirror@.service."""
     found = SESSION_UNIT.fullmatch(unit)
     return (found["name"] or "") if found else ""
 
 
 def systemctl(*words: str) -> str:
-    """Run it; what it printed.
+    """Run systemctl. Returns its standard output.
 
     Raises:
-        Failure: it did not do it, or is not there.
+        CommandError: It failed, or is not installed.
     """
-    done = attempt("systemctl", *words)
-    if done.returncode == 0:
-        return done.stdout
-    said = printable(done.stderr.strip() or f"systemctl {words[0]} failed", "\n")
-    denied = re.search(r"[Aa]ccess denied|authenti|[Pp]ermission|privileged", said)
-    raise Failure(os.EX_NOPERM if denied else os.EX_UNAVAILABLE, said)
+    result = run("systemctl", *words)
+    if result.returncode == 0:
+        return result.stdout
+    message = printable(result.stderr.strip() or f"systemctl {words[0]} failed", "\n")
+    denied = re.search(r"[Aa]ccess denied|authenti|[Pp]ermission|privileged", message)
+    raise CommandError(os.EX_NOPERM if denied else os.EX_UNAVAILABLE, message)
 
 
-def attempt(*words: str) -> subprocess.CompletedProcess[str]:
-    """Run a program of systemd's, whatever becomes of it."""
+def run(*words: str) -> subprocess.CompletedProcess[str]:
+    """Run a program of systemd. The caller checks its exit status.
+
+    Raises:
+        CommandError: The program is not installed.
+    """
     try:
         return subprocess.run(
             words,
@@ -81,33 +88,34 @@ def attempt(*words: str) -> subprocess.CompletedProcess[str]:
         )
     except FileNotFoundError:
         text = f"{words[0]} is not in PATH; it comes with systemd"
-        raise Failure(os.EX_UNAVAILABLE, text) from None
+        raise CommandError(os.EX_UNAVAILABLE, text) from None
 
 
 def on_units(words: Sequence[str], units: Sequence[str]) -> None:
-    """One command for many units, or for none.
+    """Run one systemctl command for any number of units, even for none.
 
     Raises:
-        Failure: it was not done to one of them; to the others it was.
+        CommandError: The command failed for at least one unit. The others are done.
     """
     failed = None
-    for start in range(0, len(units), MOST):
+    for start in range(0, len(units), MAX_UNITS):
         try:
-            systemctl(*words, "--", *units[start : start + MOST])
-        except Failure as failure:
+            systemctl(*words, "--", *units[start : start + MAX_UNITS])
+        except CommandError as failure:
             failed = failure
     if failed is not None:
         raise failed
 
 
 def properties(units: Sequence[str], names: Sequence[str]) -> list[dict[str, str]]:
-    """Properties of a few units, in one question for all of them.
+    """Query properties of a few units in one request.
 
     Returns:
-        For each unit its properties; the values of a repeated one are lines of one.
+        The properties of each unit. The values of a repeated property are joined by
+        newlines.
     """
-    wanted = ",".join(["Id", *names])
-    shown = systemctl("show", f"--property={wanted}", "--", *units)
+    selected = ",".join(["Id", *names])
+    shown = systemctl("show", f"--property={selected}", "--", *units)
     return [_properties(block) for block in shown.rstrip("\n").split("\n\n")]
 
 

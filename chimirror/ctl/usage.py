@@ -1,25 +1,29 @@
-"""The command line: the usage text, which docopt-ng reads, and what it leaves open.
+"""The command line: the usage text for docopt-ng, and the options of each verb.
 
-docopt guesses at abbreviated options and does not know which verb takes which: both
-are judged here. Completions and manual are held to this text by tests.
+The text is the only table of verbs and options. Tests hold the completions and the
+manual equal to it. docopt accepts abbreviated options and does not know which verb
+takes which option, so both are checked here. Knows nothing of the commands.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from difflib import get_close_matches
 from typing import NamedTuple
 
 from docopt import DocoptExit, DocoptLanguageError, docopt
 
-from chimirror.ctl.failure import Failure
+from chimirror.config import parser
+from chimirror.config.usage import read_options
+from chimirror.ctl.messages import CommandError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 USAGE = """\
-Look after the sessions of this machine: see them, steer, limit and end them.
+Show, control, limit and end the sessions of this machine.
 
 Usage:
   chimirror-ctl sessions [options]
@@ -35,6 +39,7 @@ Usage:
   chimirror-ctl limits [options]
   chimirror-ctl limit [options]
   chimirror-ctl drain [options]
+  chimirror-ctl undrain [options]
   chimirror-ctl check [options]
   chimirror-ctl manifest [options] [NAME]
   chimirror-ctl add [options] [--set KEY=VALUE]... NAME -- COMMAND...
@@ -44,25 +49,28 @@ Usage:
 
 Verbs:
   sessions                     The live sessions, the oldest first.
-  show                         All there is to know of one of them.
+  show                         One session in full, with its processes and limits.
   log                          The journal of one session, live or ended.
   history                      Ended sessions, from the journal.
   stats                        Rates, totals, and refusals by cause.
-  close                        End sessions; their clients see 1001 drain.
+  close                        End sessions; their clients see 1001 closed by
+                               operator.
   kill                         End sessions by force, at once.
-  pause                        Let nothing pass on stdin, stdout or stderr (on all,
-                               if none is named), and lose nothing.
-  resume                       Let it pass again.
-  call                         Call a METHOD of a session with PARAMS in JSON; those
-                               that are not ours are its application's.
-  limits                       The limits that hold, and what is used of them.
+  pause                        Pause stdin, stdout or stderr of a session (all, if
+                               none is named). No data is lost.
+  resume                       Resume them.
+  call                         Call a METHOD of a session or of its application,
+                               with PARAMS in JSON.
+  limits                       The current limits, and how much of them is used.
   limit                        Change limits.
-  drain                        Accept nothing any more, let sessions end.
-  check                        Is this machine set up right, and if not, what to do.
-  manifest                     What an application tells its clients, as AsyncAPI;
-                               without a NAME, the list of all.
+  drain                        Accept no more sessions, and let those that are there
+                               continue.
+  undrain                      Accept sessions again.
+  check                        Check the setup of this machine, and name remedies.
+  manifest                     The description of an application for its clients,
+                               as AsyncAPI. Without a NAME, the list of all.
   add                          Serve an application by name: write its file.
-  remove                       Take such an application away again.
+  remove                       Remove the file or the units of an application.
 
 Options:
   --json                       sessions, show, history, stats, limits, check: print
@@ -70,117 +78,71 @@ Options:
   --watch                      sessions: print them again every second.
   --sort KEY                   sessions: by id, peer, age, application, state, in,
                                out, cpu, memory or tasks. [default: age]
-  --peer PEER                  sessions, history: of this address or network, or
-                               with this text in their peer.
+  --peer PEER                  sessions, history: those of this address or network,
+                               or with this text in their peer.
   --application TEXT           sessions, history, limits, limit: sessions with this
-                               text in their application or command; limits of the
-                               application of this name, with units of its own.
+                               text in their application or command, or limits of
+                               the application of this name with its own units.
   --older TIME                 sessions: at least this old.
   --younger TIME               sessions: at most this old.
-  --follow, -f                 log: go on with what is logged from now on.
-  --since WHEN                 history, stats: from then on: 2h (ago), today,
+  --follow, -f                 log: continue with new records.
+  --since WHEN                 history, stats: from that time on: 2h (ago), today,
                                yesterday, 2026-11-21 or "2026-11-21 10:30"
-                               (history: no bound; stats: 1h).
+                               (history: all; stats: 1h).
   --lines N                    history: the newest N (100, or with --since all).
   --memory-max SIZE            limit: memory of all sessions together.
   --tasks-max N                limit: processes and threads of all together.
   --cpu-quota PERCENT          limit: CPU time of all together; 100% is one core.
   --session-memory-max SIZE    limit: memory of each new session.
-  --session-tasks-max N        limit: processes and threads of each.
-  --session-timeout TIME       limit: how long each may last.
-  --sessions N                 limit: sessions at once.
-  --sessions-per-source N      limit: sessions at once from one address.
+  --session-tasks-max N        limit: processes and threads of each session.
+  --session-timeout TIME       limit: maximum duration of each session.
+  --sessions N                 limit: concurrent sessions.
+  --sessions-per-source N      limit: concurrent sessions from one address.
   --runtime                    limit: until the machine restarts.
   --now                        drain: end the sessions, with 1001 drain.
-  --apps DIR                   check, manifest, add, remove: where the application
-                               files are (/etc/chimirror/apps; check: what the units
-                               serve). Then check looks at nothing else.
-  --url URL                    manifest: of the server, such as wss://play.example.
-  --set KEY=VALUE              add: a key of its file, such as framing=lines or
+  --apps DIR                   check, manifest, add, remove: the directory of the
+                               application files (/etc/chimirror/apps). check: only
+                               this directory, instead of the files of the units.
+  --url URL                    manifest: the server, such as wss://play.example.
+  --set KEY=VALUE              add: a key of the file, such as framing=lines or
                                interface.title=Animals; repeatable.
-  --own-socket ADDRESS         add: give it units of its own, listening there,
+  --own-socket ADDRESS         add: create units of its own that listen there,
                                instead of a file.
   --help                       Print this text and exit.
   --version                    Print the version and exit.
 
-An ID may be shortened as long as only one session has it.
+An ID may be shortened to any unique prefix.
 
 See chimirror-ctl(1).
 """
 
-LIMITS = (
-    "--memory-max",
-    "--tasks-max",
-    "--cpu-quota",
-    "--session-memory-max",
-    "--session-tasks-max",
-    "--session-timeout",
-    "--sessions",
-    "--sessions-per-source",
-)
-# What each verb takes.
+_VERB = re.compile(r"^  ([a-z]+) {2,}\S", re.MULTILINE)
+_SCOPE = re.compile(r"^  (--[a-z-]+).*? {2,}([a-z]+(?:, [a-z]+)*): ", re.MULTILINE)
+# The options of each verb: the description of an option begins with its verbs.
 VERBS = {
-    "sessions": (
-        "--json",
-        "--watch",
-        "--sort",
-        "--peer",
-        "--application",
-        "--older",
-        "--younger",
-    ),
-    "show": ("--json",),
-    "log": ("--follow",),
-    "history": ("--json", "--since", "--lines", "--peer", "--application"),
-    "stats": ("--json", "--since"),
-    "close": (),
-    "kill": (),
-    "pause": (),
-    "resume": (),
-    "call": (),
-    "limits": ("--json", "--application"),
-    "limit": (*LIMITS, "--runtime", "--application"),
-    "drain": ("--now",),
-    "check": ("--json", "--apps"),
-    "manifest": ("--apps", "--url"),
-    "add": ("--set", "--apps", "--own-socket"),
-    "remove": ("--apps",),
+    verb: tuple(
+        name for name, verbs in _SCOPE.findall(USAGE) if verb in verbs.split(", ")
+    )
+    for verb in _VERB.findall(USAGE)
 }
-FLAGS = ("--json", "--watch", "--follow", "--runtime", "--now", "--help", "--version")
-VALUED = (
-    "--sort",
-    "--peer",
-    "--application",
-    "--older",
-    "--younger",
-    "--since",
-    "--lines",
-    "--apps",
-    "--url",
-    "--set",
-    "--own-socket",
-    *LIMITS,
-)
-REPEATED = "--set"
-SHORT = {"-f": "--follow"}
+OPTIONS, SHORT = read_options(USAGE)
 ALONE = ("--help", "--version")
-# Verbs of one application, and what else they take.
+# Verbs of one application, and their further arguments.
 NAMED = {
     "manifest": "",
-    "add": ", and behind -- what to start: add NAME -- COMMAND [ARG...]",
+    "add": ", and after -- the command: add NAME -- COMMAND [ARG...]",
     "remove": "",
 }
 
 
-class Given(NamedTuple):
-    """What the command line asks for.
+class CommandLine(NamedTuple):
+    """A parsed command line.
 
     Attributes:
-        verb: one of VERBS, --help or --version.
-        ids: of sessions, as they were typed, and what else a verb takes; or the name
-            of an application, and what it is to start.
-        options: those that were given, by name; a flag's value is "".
-        settings: the values of --set.
+        verb: One of VERBS, --help or --version.
+        ids: The positional arguments of the verb as typed, for most verbs session ids.
+        options: The given options by name. The value of a flag is "".
+        settings: The values of --set.
     """
 
     verb: str
@@ -192,80 +154,38 @@ class Given(NamedTuple):
         return name in self.options
 
 
-def parse(argv: Sequence[str]) -> Given:
-    """Read a command line.
+def parse(argv: Sequence[str]) -> CommandLine:
+    """Parse a command line.
 
     Args:
-        argv: without the name of the program.
+        argv: The arguments without the name of the program.
 
     Raises:
-        Failure: it makes no sense; the text says what to write instead.
+        CommandError: The command line is wrong. The text names the correction.
     """
-    given, words, settings = _scan(argv)
+    try:
+        words, given = parser.scan(OPTIONS, argv, options_first=False, short=SHORT)
+    except parser.ScanError as error:
+        raise _wrong(parser.explain(error, OPTIONS)) from None
     for name in ALONE:
         if name in given:
-            return Given(name)
+            return CommandLine(name)
     verb = words[0] if words else ""
     for name in given:
         if name not in VERBS.get(verb, given):
             raise _wrong(_foreign(verb, name))
     try:
-        docopt(USAGE, list(argv), default_help=False)
+        found = docopt(USAGE, list(argv), default_help=False)
     except (DocoptExit, DocoptLanguageError):
         raise _wrong(_fault(words)) from None
-    return Given(verb, tuple(words[1:]), given, tuple(settings))
-
-
-def _scan(argv: Sequence[str]) -> tuple[dict[str, str], list[str], list[str]]:
-    """The options that were given, none abbreviated; the words; the settings."""
-    given: dict[str, str] = {}
-    words: list[str] = []
-    settings: list[str] = []
-    rest = iter(argv)
-    for token in rest:
-        if token == "--":
-            words += rest
-        elif token[:1] != "-" or token == "-":
-            words.append(token)
-        else:
-            name, value = _option(token, rest)
-            if name == REPEATED:
-                settings.append(value)
-            elif name in given:
-                raise _wrong(f"{name} is given twice; give it once")
-            given[name] = value
-    return given, words, settings
-
-
-def _option(token: str, rest: object) -> tuple[str, str]:
-    """An option's name and value; the value may be the next word."""
-    name, equals, value = token.partition("=")
-    name = SHORT.get(name, name)
-    if name in FLAGS:
-        if equals:
-            raise _wrong(f"{name} takes no value")
-        return name, ""
-    if name not in VALUED:
-        raise _wrong(f"{name} is not an option; {_suggestion(name)}")
-    if not equals:
-        following = next(rest, None)  # type: ignore[call-overload]
-        if following is None:
-            raise _wrong(f"{name} needs a value")
-        value = str(following)
-    return name, value
-
-
-def _suggestion(name: str) -> str:
-    names = [*FLAGS, *VALUED]
-    begun = [known for known in names if known.startswith(name)]
-    close = begun or get_close_matches(name, names, n=1, cutoff=0.75)
-    if len(name) < 4 or not close:
-        return "--help lists the options"
-    return f"write {' or '.join(close)}"
+    options = {name: "" if found[name] is True else found[name] for name in given}
+    settings = tuple(options.pop("--set", ()))
+    # The positional arguments are those of scan(): docopt leaves the `--` among them.
+    return CommandLine(verb, words[1:], options, settings)
 
 
 def _fault(words: Sequence[str]) -> str:
-    """Why docopt did not like it."""
+    """Return the error of a command line that docopt refuses."""
     if not words:
         return f"no verb; write one of {', '.join(VERBS)}"
     verb, *ids = words
@@ -288,5 +208,7 @@ def _foreign(verb: str, name: str) -> str:
     return f"{verb} takes no {name}; that belongs to {', '.join(owners)}"
 
 
-def _wrong(text: str) -> Failure:
-    return Failure(os.EX_USAGE, f"{text}\nUsage: chimirror-ctl VERB [options] [ID...]")
+def _wrong(text: str) -> CommandError:
+    return CommandError(
+        os.EX_USAGE, f"{text}\nUsage: chimirror-ctl VERB [options] [ID...]"
+    )

@@ -5,43 +5,46 @@ export type Framing = "stdio" | "json" | "lines" | "lsp";
 export type StreamName = "stdin" | "stdout" | "stderr";
 
 export interface ConnectOptions {
-  /** By default stdio, the only one with `eof`, `signal` and `control`. */
+  /** Default: stdio, the only framing with `eof`, `signal` and `control`. */
   framing?: Framing;
-  /** Another name that the server has for the framing, such as `mcp` for lines. */
+  /** The server's own name for the framing, such as `mcp` for lines. */
   subprotocol?: string;
   /**
-   * Bytes that may wait in each direction before it is stopped: unsent ones, until a
-   * write waits, and unread ones, until the stream is paused. By default 1 MiB.
+   * Bytes in each direction that cause back-pressure. Above it, writes wait for unsent
+   * data, and the stream is paused for unread output. Default: 1 MiB.
    */
   highWaterMark?: number;
   /**
-   * Bytes of one stream that may wait unread where it cannot be paused: without the
-   * framing stdio, or while the pause is on its way. Beyond, the session ends with an
-   * error of the kind `unread`. By default 64 MiB.
+   * Limit for the unread bytes of a stream that cannot be paused: in framings other than
+   * stdio, or until the pause takes effect. Above it, the session ends with an error of
+   * the kind `unread`. Default: 64 MiB.
    */
   limit?: number;
-  /** Gives up connecting; it does nothing to a session that has begun. */
+  /** Aborts connecting. Has no effect on an open session. */
   signal?: AbortSignal;
 }
 
-/** How a session ended; nothing is known of an application that has not told. */
+/** End of a session. `code` and `signal` are null if the exit is unknown. */
 export interface Exit {
   /** The exit code of the application. */
   code: number | null;
-  /** The signal that ended it, without SIG. */
+  /** The signal that ended the application, without SIG: `KILL`, or `40` from 32 on. */
   signal: string | null;
-  /** The reason of the close frame, such as `exit 0`, `idle` or `drain`. */
+  /**
+   * The reason of the close frame, such as `exit 0`, `idle`, `drain` or `closed by
+   * operator`.
+   */
   reason: string;
-  /** The code of the close frame; 1006 if there was none. */
+  /** The code of the close frame, 1006 without a close frame. */
   closeCode: number;
 }
 
 /**
- * - `refused`: there was no session.
- * - `lost`: the session ended, and the application's exit is unknown.
- * - `mistake`: the server did not deliver a message; the session goes on.
- * - `protocol`: the server said what this framing cannot mean.
- * - `unread`: more was to be kept than the limit allows.
+ * - `refused`: the session could not be opened.
+ * - `lost`: the session ended and the exit of the application is unknown.
+ * - `mistake`: the server did not deliver a message. The session continues.
+ * - `protocol`: a message of the server violates the framing.
+ * - `unread`: unread output exceeds the limit.
  * - `over`: the session has ended.
  * - `control`: a control call failed.
  */
@@ -58,21 +61,21 @@ export class ChimirrorError extends Error {
   private constructor();
   readonly name: "ChimirrorError";
   readonly kind: ErrorKind;
-  /** Of `lost`: the code and the reason of the close frame. */
+  /** Kind `lost`: the code and the reason of the close frame. */
   readonly closeCode?: number;
   readonly reason?: string;
-  /** Of `control`: the error of JSON-RPC, if there was an answer. */
+  /** Kind `control`: the error of JSON-RPC, if there was a response. */
   readonly code?: number;
   readonly data?: unknown;
 }
 
 export interface SessionEvents {
-  /** A piece of output. */
+  /** Output. */
   stdout: CustomEvent<Uint8Array>;
   stderr: CustomEvent<Uint8Array>;
-  /** How the application ended, if that was told. */
+  /** Exit of the application, if it is known. */
   exit: CustomEvent<Exit>;
-  /** A mistake, or what ended the session. */
+  /** An undelivered message, or the error that ended the session. */
   error: CustomEvent<ChimirrorError>;
   /** The last event. */
   close: CustomEvent<{ code: number; reason: string }>;
@@ -80,25 +83,29 @@ export interface SessionEvents {
 
 type Listener<E> = ((event: E) => void) | { handleEvent(event: E): void };
 
-/** A remote process. It lives as long as its connection, which is never made anew. */
+/** A remote process. It ends with its connection. There is no reconnection. */
 export interface Session extends EventTarget {
   readonly url: string;
   readonly framing: Framing;
-  /** The id in the server's records; only the framing stdio tells it. */
+  /** The id in the server's records, null in framings other than stdio. */
   readonly id: string | null;
-  /** Whether the application has a terminal; only the framing stdio tells it. */
+  /** Whether the application has a terminal. Known only with framing stdio. */
   readonly pty: boolean;
+  /** "receive" or "send" if data go one way. Known only with framing stdio. */
+  readonly direction: "both" | "receive" | "send";
+  /** Whether the server ignores input and signals. Known only with framing stdio. */
+  readonly readOnly: boolean;
 
   /**
-   * Takes text and bytes; a write waits while too much is unsent. With other framings
-   * than stdio each line is a message, and the stream cannot be closed (`pipeTo` wants
-   * `preventClose`). To abort it ends the session.
+   * Accepts text and bytes. A write waits while too much is unsent. In framings other
+   * than stdio, each line is a message and the stream cannot be closed: `pipeTo` needs
+   * `preventClose`. Aborting the stream ends the session.
    */
   readonly stdin: WritableStream<string | BufferSource>;
   /**
-   * A stream that nobody reads stops the application, as a full pipe does: cancel what
-   * is not wanted. With lines and lsp each message is a line. A stream whose end was
-   * not told ends in an error, after all that has come.
+   * An unread stream stops the application, as a full pipe does: cancel streams that are
+   * not needed. In lines and lsp, each message is a line. After a lost connection, the
+   * stream ends with an error, after all received data.
    */
   readonly stdout: ReadableStream<Uint8Array>;
   readonly stderr: ReadableStream<Uint8Array>;
@@ -107,25 +114,23 @@ export interface Session extends EventTarget {
   sendLine(line: string): Promise<void>;
   /** Writes one line to stdin: the value as JSON. */
   sendJSON(value: unknown): Promise<void>;
-  /** Closes stdin, after what has been written; again is no error. Framing stdio. */
+  /** Closes stdin after all written data. May be repeated. Framing stdio only. */
   eof(): Promise<void>;
-  /** Signals the application: INT, TERM, … Framing stdio. */
+  /** Sends a signal to the application: INT, TERM, … Framing stdio only. */
   signal(name: string): void;
-  /** Sets the size of the terminal; a TypeError where `pty` is not true. */
+  /** Sets the size of the terminal. Throws a TypeError unless `pty` is true. */
   resize(columns: number, rows: number): void;
   /**
-   * Ends the session: the server stops the application. What was written goes first, as
-   * far as it can in two seconds; after seven at most there is an end.
+   * Ends the session: the server stops the application. Written data are sent first, for
+   * at most two seconds. Resolves after at most seven seconds.
    */
   close(): Promise<Exit>;
 
-  /** Resolves when the session is over, and never rejects. */
+  /** Resolves at the end of the session and never rejects. */
   readonly exit: Promise<Exit>;
   readonly control: Control;
 
-  /**
-   * Who listens to stdout or stderr reads that stream, which is locked from then on.
-   */
+  /** A listener for stdout or stderr reads and therefore locks that stream. */
   addEventListener<K extends keyof SessionEvents>(
     type: K,
     listener: Listener<SessionEvents[K]> | null,
@@ -138,7 +143,7 @@ export interface Session extends EventTarget {
   ): void;
 }
 
-/** How a session is, as in chimirror-protocol(7); there may be more members. */
+/** Status of a session, as in chimirror-protocol(7). May have more members. */
 export interface Status {
   id: string;
   application: string;
@@ -150,38 +155,38 @@ export interface Status {
   messages_out: number;
   /** Seconds. */
   age: number;
-  /** Bytes that wait for the application. */
+  /** Bytes that the application has not read. */
   backlog_in: number;
-  /** Bytes that wait for the client. */
+  /** Bytes that the client has not received. */
   backlog_out: number;
   paused: StreamName[];
 }
 
 export interface ControlEvents {
-  /** What the application says of itself, where it has a control channel. */
+  /** A notification of the application over its control channel. */
   notification: CustomEvent<{ method: string; params?: unknown }>;
 }
 
 /**
- * Calls about the session over a second connection, made for the first of them; they
- * need the framing stdio. Each rejects with an error of the kind `control`.
+ * Calls about the session, over a second connection that the first call opens. They
+ * need the framing stdio. A failed call rejects with an error of the kind `control`.
  */
 export interface Control extends EventTarget {
-  /** Whether the server offers it for this session. */
+  /** Whether the server offers control for this session. */
   readonly available: boolean;
-  /** Stops streams, all by default, until they are resumed. */
+  /** Pauses streams, by default all, until they are resumed. */
   pause(...streams: StreamName[]): Promise<void>;
   resume(...streams: StreamName[]): Promise<void>;
   status(): Promise<Status>;
-  /** As the session's, but ahead of the input that waits. */
+  /** Sends a signal ahead of waiting input. */
   signal(name: string): Promise<unknown>;
   /** Ends the session, as `close` of the session does. */
   close(): Promise<unknown>;
-  /** How the application describes itself, in AsyncAPI 3.0. */
+  /** The manifest of the application, an AsyncAPI 3.0 document. */
   manifest(): Promise<Record<string, unknown>>;
-  /** Any method; those that are not the server's are the application's. */
+  /** Calls any method. Methods unknown to the server go to the application. */
   call(method: string, params?: object): Promise<unknown>;
-  /** The status now, and when it has changed, at most once per interval (seconds). */
+  /** Yields the status now and after changes, at most once per interval (seconds). */
   subscribe(interval?: number): AsyncGenerator<Status, void, void>;
 
   addEventListener<K extends keyof ControlEvents>(
@@ -197,11 +202,11 @@ export interface Control extends EventTarget {
 }
 
 /**
- * Starts a session: resolves once the application runs.
+ * Starts a session. Resolves once the application runs.
  *
  * @param url ws:, wss:, http: or https:, or relative to the page.
- * @throws ChimirrorError of the kind `refused`, with what can be said of the reason; a
- *   browser tells a page of another origin nothing.
+ * @throws ChimirrorError of the kind `refused`, with the reason as far as it is known. A
+ *   browser gives no reason to a page of another origin.
  */
 export function connect(
   url: string | URL,
@@ -209,15 +214,15 @@ export function connect(
 ): Promise<Session>;
 
 /**
- * The lines of a stream, without their ends. To leave the loop cancels the stream; to
- * read on later, keep the iterator and call `next()`.
+ * Iterates over the lines of a stream, without line breaks. Leaving the loop cancels the
+ * stream. To continue later, keep the iterator and call `next()`.
  *
- * @param options.limit Characters of a line, 64 Mi by default; a longer one is an error.
+ * @param options.limit Maximum length of a line in characters. Default: 64 Mi.
  */
 export function lines(
   stream: ReadableStream<Uint8Array>,
   options?: { limit?: number },
 ): AsyncGenerator<string, void, void>;
 
-/** All of a stream as one text, when it has come to its end. */
+/** Reads a stream to its end, as one text. */
 export function text(stream: ReadableStream<Uint8Array>): Promise<string>;

@@ -1,25 +1,27 @@
 // SPDX-License-Identifier: MIT
 /**
- * The client for browsers and Node: a remote process as Web Streams and as events.
+ * Client for browsers and Node: a remote process as Web Streams and as events.
  *
- * Law: what arrives is handed on in order and whole, or the stream says why not; no
- * more is kept in memory than is stated. Types and contracts are in chimirror.d.ts,
- * the messages in chimirror-protocol(7). Ignorance: no page, no reconnection.
+ * Guarantees: data are delivered completely and in order, or the stream ends with an
+ * error. Memory stays below the stated limits. Types and contracts are in
+ * chimirror.d.ts, the messages in chimirror-protocol(7). Knows nothing of pages and
+ * does not reconnect.
  */
 
-const PIECE = 48 << 10; // bytes of standard input in one message
-const HIGH = 1 << 20; // bytes that may wait, in each direction, before it is stopped
-const LIMIT = 64 << 20; // bytes that may wait where it cannot be stopped
-const BLOCK = 16 << 10; // bytes of small pieces that are kept as one
-const DRAINING = 5; // ms between two looks at bufferedAmount, of which no event tells
-const CLOSING = 2000; // ms for an answer to our close, until we insist
-const AGAIN = 500; // ms between two attempts to resume a stream
-const PATIENCE = 5000; // ms for an answer when something is wrong
-const GIVEN_UP = 4000; // the close code where we are the ones who cannot go on
+const PIECE_SIZE = 48 << 10; // bytes of standard input in one message
+const HIGH_WATER_MARK = 1 << 20; // bytes in each direction that cause back-pressure
+const MAX_UNREAD = 64 << 20; // bytes of unread output without back-pressure
+const BLOCK_SIZE = 16 << 10; // bytes of a block that joins small pieces
+const DRAIN_INTERVAL = 5; // ms between checks of bufferedAmount, which has no event
+const CLOSE_TIMEOUT = 2000; // ms for the closing handshake
+const RETRY_DELAY = 500; // ms until the next attempt to resume a stream, then doubled
+const MAX_RETRY_DELAY = 30_000; // ms
+const RESPONSE_TIMEOUT = 5000; // ms for a response after a failure
+const FAILURE_CODE = 4000; // close code for failures of the client
 const STREAMS = ["stdin", "stdout", "stderr"];
 
 export class ChimirrorError extends Error {
-  /** The kind is one of refused, lost, mistake, protocol, unread, over and control. */
+  /** `kind`: refused, lost, mistake, protocol, unread, over or control. */
   constructor(kind, message, more = {}) {
     super(message, more);
     this.name = "ChimirrorError";
@@ -27,24 +29,24 @@ export class ChimirrorError extends Error {
   }
 }
 
-/** Starts a session: resolves once the application runs. */
+/** Starts a session. Resolves once the application runs. */
 export async function connect(url, options = {}) {
   const { framing = "stdio", signal } = options;
   if (!Object.hasOwn(FRAMINGS, framing)) {
     const known = Object.keys(FRAMINGS).join(", ");
-    throw new TypeError(`no framing is called ${framing}; there are ${known}`);
+    throw new TypeError(`unknown framing ${framing}; write one of ${known}`);
   }
   const address = new URL(url, globalThis.location?.href);
   address.protocol = address.protocol.replace("http", "ws");
-  address.hash = ""; // WebSocket refuses one
+  address.hash = ""; // WebSocket rejects URLs with a fragment
   signal?.throwIfAborted();
   return Session.open(address.href, { ...options, framing });
 }
 
-/** The lines of a stream of bytes, without their ends; to leave early cancels it. */
-export async function* lines(stream, { limit = LIMIT } = {}) {
+/** Iterates over the lines of a stream of bytes. Leaving the loop cancels the stream. */
+export async function* lines(stream, { limit = MAX_UNREAD } = {}) {
   const reader = stream.getReader();
-  const cutter = new Cutter(new TextDecoder("utf-8", { ignoreBOM: true }));
+  const cutter = new LineSplitter(new TextDecoder("utf-8", { ignoreBOM: true }));
   try {
     for (;;) {
       const { done, value } = await reader.read();
@@ -55,12 +57,12 @@ export async function* lines(stream, { limit = LIMIT } = {}) {
       }
     }
   } finally {
-    await reader.cancel().catch(() => {}); // its error has been thrown already
+    await reader.cancel().catch(() => {}); // the error was already thrown
     reader.releaseLock();
   }
 }
 
-/** All of a stream of bytes as one text. */
+/** Reads a stream of bytes to its end, as text. */
 export async function text(stream) {
   const reader = stream.getReader();
   const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
@@ -72,8 +74,8 @@ export async function text(stream) {
   }
 }
 
-/** Cuts what comes in pieces, bytes or text, into lines. */
-class Cutter {
+/** Splits chunks of bytes or text into lines. */
+class LineSplitter {
   rest = "";
 
   constructor(decoder) {
@@ -91,12 +93,12 @@ class Cutter {
   }
 }
 
-/** stdio, from us: any bytes, in pieces. */
-class Pieces {
+/** Encoder for framing stdio: bytes, in pieces. */
+class StdioEncoder {
   *encode(chunk) {
     const bytes = bytesOf(chunk);
-    for (let at = 0; at < bytes.length; at += PIECE) {
-      const payload = toBase64(bytes.subarray(at, at + PIECE));
+    for (let at = 0; at < bytes.length; at += PIECE_SIZE) {
+      const payload = toBase64(bytes.subarray(at, at + PIECE_SIZE));
       yield JSON.stringify({ type: "stdin", payload });
     }
   }
@@ -106,9 +108,9 @@ class Pieces {
   }
 }
 
-/** The other framings, from us: each line is a message. */
-class Lines {
-  #cutter = new Cutter(new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }));
+/** Encoder for the other framings: each line is a message. */
+class LineEncoder {
+  #cutter = new LineSplitter(new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }));
 
   encode(chunk) {
     return this.#cutter.cut(typeof chunk === "string" ? chunk : bytesOf(chunk));
@@ -122,22 +124,22 @@ class Lines {
   }
 }
 
-/** To us: an object of a known type. */
-const wrapped = (message) => JSON.parse(message);
-/** To us: a text that is a line of standard output. */
-const line = (message) => ({ type: "stdout", text: `${message}\n` });
-/** To us: a JSON text, whose line breaks stand between its tokens. */
-const folded = (message) => line(message.replace(/[\r\n]+/g, " "));
+/** Decodes a message that is a JSON object with a type. */
+const decodeObject = (message) => JSON.parse(message);
+/** Decodes a text message to a line of standard output. */
+const decodeLine = (message) => ({ type: "stdout", text: `${message}\n` });
+/** Decodes a JSON text to a line: its line breaks are only between tokens. */
+const decodeJsonLine = (message) => decodeLine(message.replace(/[\r\n]+/g, " "));
 
 const FRAMINGS = {
-  stdio: { Input: Pieces, decode: wrapped },
-  json: { Input: Lines, decode: wrapped },
-  lines: { Input: Lines, decode: line },
-  lsp: { Input: Lines, decode: folded },
+  stdio: { Input: StdioEncoder, decode: decodeObject },
+  json: { Input: LineEncoder, decode: decodeObject },
+  lines: { Input: LineEncoder, decode: decodeLine },
+  lsp: { Input: LineEncoder, decode: decodeJsonLine },
 };
 
-/** Bytes that wait; small pieces are put together, or each would cost 400 more. */
-class Backlog {
+/** Queue of bytes. Joins small pieces: each separate piece costs 400 bytes more. */
+class ByteQueue {
   size = 0;
   #blocks = [];
   #last = new Uint8Array(0);
@@ -147,8 +149,8 @@ class Backlog {
     this.size += bytes.length;
     if (this.#filled + bytes.length > this.#last.length) {
       this.#seal();
-      if (bytes.length >= BLOCK) return void this.#blocks.push(bytes);
-      this.#last = new Uint8Array(BLOCK);
+      if (bytes.length >= BLOCK_SIZE) return void this.#blocks.push(bytes);
+      this.#last = new Uint8Array(BLOCK_SIZE);
     }
     this.#last.set(bytes, this.#filled);
     this.#filled += bytes.length;
@@ -168,16 +170,17 @@ class Backlog {
   }
 }
 
-/** One of stdout and stderr: what has arrived goes to who reads it, or waits. */
-class Outlet {
-  #controller; // none any more once the stream is at its end
+/** Output stream, stdout or stderr: passes bytes to the reader, or queues them. */
+class OutputStream {
+  #controller; // undefined after the end of the stream
   #high;
   #hold;
-  #backlog = new Backlog();
-  #awaited = false; // somebody reads
-  #end; // what to do once nothing waits any more
+  #queue = new ByteQueue();
+  #held = false; // `hold` was called last with this
+  #awaited = false; // a read is pending
+  #end; // called when the queue is empty
 
-  /** `hold` is told whether the other side had better wait. */
+  /** Calls `hold` with true to pause the sender, and with false to resume it. */
   constructor(high, hold) {
     this.#high = high;
     this.#hold = hold;
@@ -190,7 +193,7 @@ class Outlet {
   }
 
   get unread() {
-    return this.#backlog.size;
+    return this.#queue.size;
   }
 
   push(bytes) {
@@ -199,12 +202,19 @@ class Outlet {
       this.#awaited = false;
       this.#controller.enqueue(bytes);
     } else {
-      this.#backlog.push(bytes);
-      if (this.unread >= this.#high) this.#hold(true);
+      this.#queue.push(bytes);
+      if (this.unread >= this.#high) this.#pause(true);
     }
   }
 
-  /** Nothing more comes; an error says why, once all has been read. */
+  /** Each call of `hold` may wait for a response, so only changes call it. */
+  #pause(held) {
+    if (held === this.#held) return;
+    this.#held = held;
+    this.#hold(held);
+  }
+
+  /** Ends the stream after all queued bytes, with the error if there is one. */
   end(error) {
     this.#end ??= (controller) => (error ? controller.error(error) : controller.close());
     if (!this.unread) this.#finish();
@@ -212,16 +222,16 @@ class Outlet {
 
   #pull() {
     this.#awaited = !this.unread;
-    if (this.unread) this.#controller.enqueue(this.#backlog.shift());
-    if (this.unread <= this.#high / 4) this.#hold(false);
+    if (this.unread) this.#controller.enqueue(this.#queue.shift());
+    if (this.unread <= this.#high / 4) this.#pause(false);
     if (!this.unread && this.#end) this.#finish();
   }
 
   #finish() {
     const controller = this.#controller;
     this.#controller = undefined;
-    this.#backlog = new Backlog();
-    this.#hold(false);
+    this.#queue = new ByteQueue();
+    this.#pause(false);
     if (controller) this.#end?.(controller);
   }
 }
@@ -231,32 +241,34 @@ class Session extends EventTarget {
   framing;
   id = null;
   pty = false;
+  direction = "both";
+  readOnly = false;
   stdin;
   stdout;
   stderr;
   exit;
   control;
   #socket;
-  #input; // makes messages of what is written to stdin
-  #decode; // makes objects of the messages that come
+  #input; // encoder for stdin
+  #decode; // decoder for messages of the server
   #high;
   #limit;
   #stdin; // the controller of the stream
-  #outlets = Object.create(null); // what comes from afar is looked up in it
-  #pumps = {}; // what makes events of a stream, by its name
-  #status; // how the application ended
-  #failure; // why we have given up
+  #outputs = Object.create(null); // no prototype: the keys come from the server
+  #pumps = {}; // promises of readers that dispatch events, by stream
+  #status; // exit of the application
+  #failure; // error that ended the session
   #opened = false;
   #closing = false;
   #closed = false;
-  #timer; // of a close that is not answered
+  #timer; // of the closing handshake
   #eof; // a promise
-  #begun = Promise.withResolvers();
+  #opening = Promise.withResolvers();
   #ended = Promise.withResolvers();
 
   constructor(address, options) {
     super();
-    const { framing, highWaterMark = HIGH, limit = LIMIT } = options;
+    const { framing, highWaterMark = HIGH_WATER_MARK, limit = MAX_UNREAD } = options;
     const { subprotocol = `chimirror.${framing}.v1` } = options;
     const { Input, decode } = FRAMINGS[framing];
     this.url = address;
@@ -271,12 +283,13 @@ class Session extends EventTarget {
     this.#socket.onopen = () => this.#open();
     this.#socket.onmessage = ({ data }) => this.#receive(data);
     this.#socket.onclose = ({ code, reason }) => this.#finish(code, reason);
-    // (Where a policy forbids it, this is all that Chromium tells.)
+    // If a policy forbids the connection, Chromium only dispatches this event.
     this.#socket.onerror = () => this.#opened || this.#finish(1006, "");
     this.stdin = new WritableStream({
       start: (controller) => {
         this.#stdin = controller;
-        // Half an input is none. (A method `abort` would wait for a write that waits.)
+        // An incomplete input ends the session. A method `abort` would wait for a
+        // pending write.
         controller.signal.addEventListener("abort", () => this.close());
       },
       write: (chunk) => this.#send(this.#input.encode(chunk)),
@@ -284,26 +297,26 @@ class Session extends EventTarget {
     });
     for (const name of ["stdout", "stderr"]) {
       const hold = (held) => this.control.hold(name, "unread", held).catch(() => {});
-      this.#outlets[name] = new Outlet(highWaterMark, hold);
-      this[name] = this.#outlets[name].stream;
+      this.#outputs[name] = new OutputStream(highWaterMark, hold);
+      this[name] = this.#outputs[name].stream;
     }
   }
 
   static async open(address, options) {
     const { signal } = options;
     const session = new Session(address, options);
-    const inquiry = new Inquiry(address);
+    const refusal = new RefusalReason(address);
     const abort = () => session.close();
     signal?.addEventListener("abort", abort, { once: true });
     try {
-      await session.#begun.promise;
+      await session.#opening.promise;
       return session;
     } catch (error) {
       signal?.throwIfAborted();
-      throw error ?? new ChimirrorError("refused", await inquiry.explain());
+      throw error ?? new ChimirrorError("refused", await refusal.explain());
     } finally {
       signal?.removeEventListener("abort", abort);
-      inquiry.end();
+      refusal.end();
     }
   }
 
@@ -316,7 +329,7 @@ class Session extends EventTarget {
 
   async sendJSON(value) {
     const text = JSON.stringify(value);
-    if (text === undefined) throw new TypeError(`nothing in JSON is ${typeof value}`);
+    if (text === undefined) throw new TypeError(`${typeof value} is not a JSON value`);
     return this.sendLine(text);
   }
 
@@ -327,7 +340,7 @@ class Session extends EventTarget {
 
   async #end() {
     try {
-      this.#check();
+      this.#requireOpen();
       await this.stdin.close();
     } catch (error) {
       this.#eof = undefined;
@@ -348,7 +361,7 @@ class Session extends EventTarget {
     if (this.framing !== "stdio") {
       throw new TypeError(`only the framing stdio has a ${message.type}`);
     }
-    this.#check();
+    this.#requireOpen();
     this.#socket.send(JSON.stringify(message));
   }
 
@@ -356,20 +369,21 @@ class Session extends EventTarget {
     if (!this.#closing && !this.#closed) {
       this.#closing = true;
       this.#socket.close(1000);
-      this.#timer = setTimeout(() => this.#insist(), CLOSING);
+      this.#timer = setTimeout(() => this.#closeOverControl(), CLOSE_TIMEOUT);
     }
     return this.exit;
   }
 
-  /** Our close is not answered: what was sent before may be in its way. */
-  async #insist() {
+  /** Closes over the control connection: unsent data may block the close frame. */
+  async #closeOverControl() {
     const asked = this.control.close().then(() => [1000, "closed"]);
-    const late = new Promise((_, reject) => setTimeout(reject, PATIENCE));
-    this.#finish(...(await Promise.race([asked, late]).catch(() => [1006, ""])));
+    const late = Promise.withResolvers();
+    this.#timer = setTimeout(late.reject, RESPONSE_TIMEOUT);
+    this.#finish(...(await Promise.race([asked, late.promise]).catch(() => [1006, ""])));
   }
 
   addEventListener(type, listener, options) {
-    if (type in this.#outlets) {
+    if (type in this.#outputs) {
       this.#pumps[type] ??= this.#pump(type, this[type].getReader());
     }
     super.addEventListener(type, listener, options);
@@ -378,16 +392,16 @@ class Session extends EventTarget {
   async #pump(name, reader) {
     for (;;) {
       const { done, value } = await reader.read().catch(() => ({ done: true }));
-      if (done) return; // an error is told as an event of its own
-      this.#tell(name, value);
+      if (done) return; // the session dispatches an event for an error
+      this.#dispatch(name, value);
     }
   }
 
-  #tell(type, detail) {
+  #dispatch(type, detail) {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
 
-  #check() {
+  #requireOpen() {
     if (this.#socket.readyState !== WebSocket.OPEN) throw this.#over();
   }
 
@@ -397,106 +411,118 @@ class Session extends EventTarget {
 
   async #send(messages) {
     for (const message of messages) {
-      this.#check();
+      this.#requireOpen();
       this.#socket.send(message);
       while (this.#socket.bufferedAmount > this.#high) {
-        await new Promise((resolve) => setTimeout(resolve, DRAINING));
-        this.#check();
+        await new Promise((resolve) => setTimeout(resolve, DRAIN_INTERVAL));
+        this.#requireOpen();
       }
     }
   }
 
   #open() {
     this.#opened = true;
-    if (this.framing !== "stdio") this.#begun.resolve();
+    if (this.framing !== "stdio") this.#opening.resolve();
   }
 
   #receive(message) {
     try {
-      this.#obey(this.#decode(message));
+      this.#handle(this.#decode(message));
     } catch (cause) {
-      const text = `what came is not ${this.framing}: ${String(message).slice(0, 80)}`;
+      const shown = String(message).slice(0, 80);
+      const text = `a message violates framing ${this.framing}: ${shown}`;
       this.#fail(new ChimirrorError("protocol", text, { cause }));
     }
   }
 
-  /** Does what a message says; types that we do not know are passed over. */
-  #obey({ type, payload, text, id, secret, pty, code = null, signal = null }) {
-    if (type in this.#outlets) {
+  /** Handles a message. Unknown types are ignored. */
+  #handle(message) {
+    const { type, payload, text, id, secret, code = null, signal = null } = message;
+    if (type in this.#outputs) {
       this.#push(type, text === undefined ? fromBase64(payload) : encoder.encode(text));
     } else if (type === "session") {
       this.id = id;
-      this.pty = pty === true;
+      this.pty = message.pty === true;
+      this.readOnly = message.read_only === true;
+      if (["send", "receive"].includes(message.direction)) this.direction = message.direction;
       this.control.authorize(id, secret);
-      this.#begun.resolve();
+      this.#opening.resolve();
     } else if (type === "exit") {
       this.#status = { code, signal };
     } else if (type === "error") {
       const mistake = new TextDecoder().decode(fromBase64(payload));
-      this.#tell("error", new ChimirrorError("mistake", mistake));
+      this.#dispatch("error", new ChimirrorError("mistake", mistake));
     }
   }
 
   #push(name, bytes) {
-    const outlet = this.#outlets[name];
-    outlet.push(bytes);
-    if (outlet.unread <= this.#limit) return;
-    const cure = "read it, cancel it, or let a higher limit be";
-    const text = `${outlet.unread} bytes of ${name} wait unread: ${cure}`;
+    const output = this.#outputs[name];
+    output.push(bytes);
+    if (output.unread <= this.#limit) return;
+    const cure = "read it, cancel it or set a higher limit";
+    const text = `${output.unread} bytes of ${name} wait unread: ${cure}`;
     this.#fail(new ChimirrorError("unread", text));
   }
 
-  /** Ends the session from here; what is still on its way is not waited for. */
+  /** Ends the session with an error, without waiting for the server. */
   #fail(error) {
     this.#failure = error;
-    this.#socket.close(GIVEN_UP);
-    this.#finish(GIVEN_UP, "");
+    this.#socket.close(FAILURE_CODE);
+    this.#finish(FAILURE_CODE, "");
   }
 
   async #finish(closeCode, reason) {
     if (this.#closed) return;
     this.#closed = true;
     clearTimeout(this.#timer);
-    Object.assign(this.#socket, { onmessage: null, onclose: null, onerror: null });
+    const none = { onopen: null, onmessage: null, onclose: null, onerror: null };
+    Object.assign(this.#socket, none);
     const [, code, signal] = /^(?:exit (\d+)|signal (\w+))$/.exec(reason) ?? [];
     if (code) this.#status ??= { code: Number(code), signal: null };
     if (signal) this.#status ??= { code: null, signal };
     const regular = this.#status || this.#closing || closeCode === 1000;
     if (!regular) this.#failure ??= lost(closeCode, reason);
-    this.#begun.reject(this.#opened ? this.#over() : undefined);
+    this.#opening.reject(this.#opened ? this.#over() : undefined);
     this.#stdin.error(this.#over());
     this.control.end();
-    for (const outlet of Object.values(this.#outlets)) outlet.end(this.#failure);
+    for (const output of Object.values(this.#outputs)) output.end(this.#failure);
     await Promise.all(Object.values(this.#pumps));
     this.#ended.resolve({ code: null, signal: null, ...this.#status, reason, closeCode });
-    if (this.#status) this.#tell("exit", await this.exit);
-    if (this.#failure) this.#tell("error", this.#failure);
-    this.#tell("close", { code: closeCode, reason });
+    if (this.#status) this.#dispatch("exit", await this.exit);
+    if (this.#failure) this.#dispatch("error", this.#failure);
+    this.#dispatch("close", { code: closeCode, reason });
   }
 }
+
+/** Close reasons of chimirror-protocol(7) that need more words for a user. */
+const REASONS = new Map([["drain", "the server is shutting down"]]);
 
 function lost(closeCode, reason) {
   const text =
     closeCode === 1006
       ? "the connection was lost: the network or the server has failed"
-      : `the server closed the session: ${reason || closeCode}`;
+      : (REASONS.get(reason) ?? `the server closed the session: ${reason || closeCode}`);
   return new ChimirrorError("lost", text, { closeCode, reason });
 }
 
-/** The second connection, opened when it is needed first: JSON-RPC about the session. */
+/** Control connection: JSON-RPC about the session, opened for the first call. */
 class Control extends EventTarget {
   #address;
   #framing;
-  #ticket; // what authorizes us
+  #credentials; // parameters of authorize
   #opening; // the promise of an authorized socket
   #calls = new Map();
   #last = 0;
   #held = Object.fromEntries(STREAMS.map((name) => [name, new Set()]));
-  /** What the server was told last, by stream; undefined where that is not known. */
+  /** Last acknowledged state of each stream, undefined while it is unknown. */
   #paused = Object.fromEntries(STREAMS.map((name) => [name, false]));
   #settling = {}; // promises, by stream
   #watchers = new Set();
   #over = false;
+  #socket; // the newest one
+  #reject; // of the promise that it opens
+  #lost; // error of the connection that was lost last
+  #timer; // of the last responses after the end of the session
 
   constructor(address, framing) {
     super();
@@ -505,11 +531,11 @@ class Control extends EventTarget {
   }
 
   authorize(session, secret) {
-    if (secret) this.#ticket = { session, secret };
+    if (secret) this.#credentials = { session, secret };
   }
 
   get available() {
-    return this.#ticket !== undefined;
+    return this.#credentials !== undefined;
   }
 
   async call(method, params) {
@@ -533,12 +559,12 @@ class Control extends EventTarget {
     const named = streams.length ? streams : STREAMS;
     const wrong = named.find((name) => !STREAMS.includes(name));
     if (wrong !== undefined) {
-      throw new TypeError(`no stream is called ${wrong}; there are ${STREAMS.join(", ")}`);
+      throw new TypeError(`unknown stream ${wrong}; write one of ${STREAMS.join(", ")}`);
     }
     await Promise.all(named.map((name) => this.hold(name, "asked", held)));
   }
 
-  /** Pauses a stream as long as there is any reason to. */
+  /** Adds or removes a reason to pause a stream, and pauses or resumes it. */
   async hold(name, reason, held) {
     if (held) this.#held[name].add(reason);
     else this.#held[name].delete(reason);
@@ -552,21 +578,28 @@ class Control extends EventTarget {
 
   async #settle(name) {
     try {
-      while (!this.#isSettled(name)) await this.#tell(name, this.#held[name].size > 0);
+      let delay = RETRY_DELAY;
+      while (!this.#isSettled(name)) {
+        if (await this.#sendPause(name, this.#held[name].size > 0)) continue;
+        const time = delay;
+        await new Promise((resolve) => setTimeout(resolve, time));
+        delay = Math.min(2 * delay, MAX_RETRY_DELAY);
+      }
     } finally {
       delete this.#settling[name];
     }
   }
 
-  async #tell(name, pause) {
+  /** Returns false if the connection was lost: a stream must not stay paused by that. */
+  async #sendPause(name, pause) {
     this.#paused[name] = undefined;
     try {
       await this.call(pause ? "pause" : "resume", { streams: [name] });
       this.#paused[name] = pause;
+      return true;
     } catch (error) {
-      // A connection that broke is no reason for a stream to stay paused.
       if (pause || error.code !== undefined) throw error;
-      await new Promise((resolve) => setTimeout(resolve, AGAIN));
+      return false;
     }
   }
 
@@ -586,9 +619,9 @@ class Control extends EventTarget {
     return this.call("close");
   }
 
-  /** The status, and again whenever it has changed; of several changes, the last. */
+  /** Yields the status now and after each change. A slow reader gets the newest. */
   async *subscribe(interval = 1) {
-    const watcher = new Latest();
+    const watcher = new LatestValue();
     this.#watchers.add(watcher);
     try {
       yield await this.call("subscribe", { interval });
@@ -605,49 +638,63 @@ class Control extends EventTarget {
     }
   }
 
-  /** The session is over; what was asked before may still be answered. */
+  /** Called at the end of the session. Pending calls may still get a response in time. */
   end() {
     this.#over = true;
-    this.#opening?.then((socket) => this.#leave(socket), () => {});
     for (const watcher of this.#watchers) watcher.give(undefined);
+    if (this.#opening) this.#timer = setTimeout(() => this.#abandon(), RESPONSE_TIMEOUT);
+    this.#closeIfIdle();
   }
 
-  #leave(socket) {
-    if (this.#over && !this.#calls.size) socket.close(1000);
+  #closeIfIdle() {
+    if (this.#over && !this.#calls.size && this.#socket?.readyState === WebSocket.OPEN) {
+      this.#abandon();
+    }
+  }
+
+  /** Closes the connection without waiting for the server, which may never respond. */
+  #abandon(error = new ChimirrorError("over", "the session is over"), code = 1000) {
+    const socket = this.#socket;
+    if (!socket) return;
+    Object.assign(socket, { onopen: null, onmessage: null, onclose: null, onerror: null });
+    socket.close(code);
+    this.#disconnected(error, this.#over ? undefined : error);
   }
 
   async #open() {
-    if (!this.#ticket) throw new ChimirrorError("control", this.#lacking());
+    if (!this.#credentials) throw new ChimirrorError("control", this.#missingReason());
     const socket = new WebSocket(this.#address, "chimirror.control.v1");
+    this.#socket = socket;
     const opened = Promise.withResolvers();
+    this.#reject = opened.reject;
     socket.onopen = opened.resolve;
     socket.onmessage = ({ data }) => {
       try {
-        this.#heed(JSON.parse(data));
-        this.#leave(socket);
+        this.#receive(JSON.parse(data));
+        this.#closeIfIdle();
       } catch {
-        socket.close(GIVEN_UP); // this is not JSON-RPC
+        const text = "the control connection ended: a message is not JSON-RPC";
+        this.#abandon(new ChimirrorError("control", text), FAILURE_CODE);
       }
     };
     socket.onclose = ({ code, reason }) => {
-      const text = `the control connection ended: ${reason || code}`;
+      const text = `the control connection ended: ${REASONS.get(reason) ?? (reason || code)}`;
       const error = new ChimirrorError("control", text);
-      opened.reject(error);
-      this.#forget(error);
-      for (const watcher of this.#watchers) watcher.give(code === 1000 ? undefined : error);
+      this.#disconnected(error, code === 1000 ? undefined : error);
     };
     await opened.promise;
-    await this.#ask(socket, "authorize", this.#ticket);
+    await this.#ask(socket, "authorize", this.#credentials);
     return socket;
   }
 
-  #lacking() {
+  #missingReason() {
     return this.#framing === "stdio"
       ? "the server has no control connections"
-      : "control needs the framing stdio, which tells the secret of the session";
+      : "control needs the framing stdio, which carries the control secret";
   }
 
   #ask(socket, method, params) {
+    if (socket !== this.#socket) throw this.#lost;
     const id = ++this.#last;
     const answer = Promise.withResolvers();
     this.#calls.set(id, answer);
@@ -655,7 +702,7 @@ class Control extends EventTarget {
     return answer.promise;
   }
 
-  #heed({ id, method, params, result, error }) {
+  #receive({ id, method, params, result, error }) {
     if (method === "status") {
       for (const watcher of this.#watchers) watcher.give(params);
     } else if (method) {
@@ -669,16 +716,20 @@ class Control extends EventTarget {
     this.#calls.delete(id);
   }
 
-  /** The connection is gone; the next call opens another. */
-  #forget(error) {
-    this.#opening = undefined;
+  /** Rejects all calls, and gives the error or an end to watchers. */
+  #disconnected(error, given) {
+    clearTimeout(this.#timer);
+    this.#socket = this.#opening = undefined;
+    this.#lost = error;
+    this.#reject?.(error);
     for (const answer of this.#calls.values()) answer.reject(error);
     this.#calls.clear();
+    for (const watcher of this.#watchers) watcher.give(given);
   }
 }
 
-/** A place for the latest of some values; who waits gets it once. */
-class Latest {
+/** Holder of the latest value, which is taken once. */
+class LatestValue {
   #value;
   #come = Promise.withResolvers();
 
@@ -687,7 +738,7 @@ class Latest {
     this.#come.resolve();
   }
 
-  /** Undefined once `give(undefined)` has said that no more come. */
+  /** Waits for a value. Returns undefined after `give(undefined)`. */
   async take() {
     await this.#come.promise;
     const value = this.#value;
@@ -697,12 +748,12 @@ class Latest {
   }
 }
 
-const OTHERWISE =
-  "there is no such application or framing, no room, or the program cannot be started: " +
-  "the server's log says which";
+const OTHER_REASONS =
+  "the application or framing does not exist, a limit is reached, or the program " +
+  "cannot be started: the server's log gives the reason";
 
-/** Why no connection came about, as far as that can be found out. */
-class Inquiry {
+/** Finds the reason for a failed connection, as far as a browser allows. */
+class RefusalReason {
   #address;
   #page = globalThis.document ?? globalThis;
   #forbidden = false;
@@ -723,7 +774,7 @@ class Inquiry {
     this.#page.removeEventListener?.("securitypolicyviolation", this.#watch);
   }
 
-  /** A browser does not say; what the address answers to a plain GET may. */
+  /** Returns the reason. Browsers hide it, so a plain GET asks the same address. */
   async explain() {
     const { host, origin } = this.#address;
     const own = globalThis.location?.origin;
@@ -731,11 +782,11 @@ class Inquiry {
       return `the page's Content-Security-Policy has no connect-src for ${host}`;
     }
     if (own && own !== origin) {
-      const more = `it does not serve pages of ${own} (--origin), or ${OTHERWISE}`;
+      const more = `it does not serve pages of ${own} (--origin), or ${OTHER_REASONS}`;
       return `no connection to ${host}: nothing listens there, ${more}`;
     }
     try {
-      const signal = AbortSignal.timeout(PATIENCE);
+      const signal = AbortSignal.timeout(RESPONSE_TIMEOUT);
       const response = await fetch(this.#address, { cache: "no-store", signal });
       const answer = lines(response.body, { limit: 300 });
       const { value } = await answer.next();
@@ -744,9 +795,9 @@ class Inquiry {
         return `${host} answers: ${value || response.status}`;
       }
     } catch {
-      return `nothing that can be reached answers at ${host}`;
+      return `no reachable server answers at ${host}`;
     }
-    return `${host} answers, but starts no session: ${OTHERWISE}`;
+    return `${host} answers, but starts no session: ${OTHER_REASONS}`;
   }
 }
 
@@ -758,10 +809,10 @@ function bytesOf(chunk) {
   if (ArrayBuffer.isView(chunk)) {
     return new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.byteLength);
   }
-  throw new TypeError("standard input takes text and bytes");
+  throw new TypeError("standard input accepts only text and bytes");
 }
 
-// The methods are ten times as fast, and not yet everywhere (Node 24 lacks them).
+// The built-in methods are ten times as fast, but Node 24 lacks them.
 
 /** @param {any} bytes */
 function toBase64(bytes) {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 /**
- * The page of the console: chooses an application, talks to it, shows what it says.
+ * Page of the console: selects an application, runs a session and shows its output.
  *
- * Law: the address names the application, so that it can be kept; whatever a server or
- * an application says becomes text.
+ * The address of the page names the application, so that it can be bookmarked. All data
+ * of servers and applications are shown as text.
  */
 
 import { Plot, size } from "./plot.js";
@@ -12,7 +12,7 @@ import { Transcript } from "./transcript.js";
 
 const CATALOG = "/.well-known/chimirror";
 const at = (id) => document.getElementById(id);
-const TERMINAL = "stdio"; // the framing in which every key can be sent
+const TERMINAL = "stdio"; // the only framing that carries single keys
 
 const talk = new Talk();
 const transcript = new Transcript(at("transcript"), refreshButtons);
@@ -22,10 +22,10 @@ let applications = [];
 let application = null; // the entry of the catalog
 let manifest = null;
 let terminal = null;
-let asking = false; // the server
-let recalled = 0; // where in the history we are
+let asking = false; // a status request is pending
+let recalled = 0; // position in the history
 
-// Choosing
+// Selecting an application.
 
 async function read(path) {
   const response = await fetch(path, { headers: { Accept: "application/json" } });
@@ -39,7 +39,7 @@ async function begin() {
     ({ applications } = await read(CATALOG));
     if (!applications.length) throw new Error("no application is served");
   } catch (error) {
-    show("failed", `Nothing can be read here: ${error.message}`);
+    show("failed", `Cannot read the catalog: ${error.message}`);
     return refresh();
   }
   for (const { name, title } of applications) {
@@ -60,7 +60,7 @@ async function choose() {
   document.title = `${chosen.title || chosen.name || "chimirror"} – chimirror console`;
   at("purpose").textContent = chosen.purpose;
   at("framing").replaceChildren(...chosen.framings.map((name) => new Option(name)));
-  if (chosen.framings.includes(TERMINAL)) at("framing").value = TERMINAL; // can do most
+  if (chosen.framings.includes(TERMINAL)) at("framing").value = TERMINAL; // the most capable
   at("manifest-link").href = chosen.manifest;
   at("manifest").textContent = "";
   refresh();
@@ -75,7 +75,7 @@ async function choose() {
   refresh();
 }
 
-/** What a client may send in a framing, as somebody would write it. */
+/** Returns the manifest's example messages for a framing, as a user types them. */
 function examples(framing) {
   const channel = manifest?.channels?.[framing];
   const operation = manifest?.operations?.[`receive-${framing}`];
@@ -96,7 +96,7 @@ function written(payload, framing, contentType) {
   return plain ? payload : JSON.stringify(payload);
 }
 
-// Showing
+// Updating the page.
 
 function show(state, text) {
   at("state").dataset.state = state;
@@ -120,13 +120,13 @@ function refresh() {
   at("connect").textContent = !application ? "Try again" : again ? "Reconnect" : "Connect";
   at("about").disabled = !application;
   at("disconnect").disabled = !open;
-  const mute = application?.direction === "receive";
+  const mute = talk.mute || application?.direction === "receive";
   at("send").disabled = !open || mute;
   at("line").disabled = mute;
   for (const id of ["pause", "interrupt", "eof"]) at(id).hidden = !terminals;
-  at("interrupt").disabled = !open;
+  at("interrupt").disabled = !open || talk.readOnly;
   at("eof").disabled = !open || mute;
-  at("hint").textContent = mute ? "This application only talks." : "";
+  at("hint").textContent = mute ? "This application accepts no input." : "";
   const found = mute ? [] : examples(framing());
   at("examples").hidden = !found.length;
   at("examples").replaceChildren(...found.map(exampleButton));
@@ -136,7 +136,7 @@ function refresh() {
 }
 
 function refreshPause() {
-  at("pause").disabled = !talk.steerable;
+  at("pause").disabled = !talk.hasControl;
   at("pause").textContent = talk.paused ? "Resume" : "Pause";
 }
 
@@ -174,7 +174,7 @@ function exampleButton(text) {
   return button;
 }
 
-/** A time in seconds, for a reader. */
+/** Formats a time in seconds. */
 function duration(seconds) {
   const [hours, minutes] = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60];
   const parts = [hours && `${hours} h`, seconds >= 60 && `${minutes} min`];
@@ -189,15 +189,17 @@ function showTraffic() {
   at("time").textContent = duration(talk.began ? ((talk.ended || Date.now()) - talk.began) / 1000 : 0);
 }
 
-/** How the session is on the server's side, as long as somebody looks. */
+/** Shows the status of the session on the server while its panel is visible. */
 async function showServer() {
   if (asking || !at("server").open || document.hidden) return;
   asking = true;
   const status = await talk.status();
   asking = false;
   at("server-facts").hidden = !status;
-  const known = talk.steerable ? "It does not answer." : "It tells in sessions of the framing stdio.";
-  at("server-note").textContent = status ? "" : known;
+  const unknown = talk.hasControl
+    ? "The server does not answer."
+    : "Available in sessions with framing stdio.";
+  at("server-note").textContent = status ? "" : unknown;
   if (!status) return;
   at("age").textContent = duration(status.age);
   at("backlog-in").textContent = `${size(status.backlog_in)} wait`;
@@ -212,7 +214,7 @@ function tick() {
   if (talk.live) plot.tick(stdin, stdout + stderr);
 }
 
-// Talking
+// Session.
 
 async function say(lines) {
   for (const line of lines) transcript.line("stdin", line);
@@ -312,7 +314,7 @@ at("pause").addEventListener("click", () => (talk.paused ? talk.resume() : talk.
 at("about").addEventListener("click", () => at("sheet").showModal());
 at("close").addEventListener("click", () => at("sheet").close());
 at("sheet").addEventListener("click", ({ target }) => {
-  if (target === at("sheet")) target.close(); // beside it
+  if (target === at("sheet")) target.close(); // a click outside the dialog
 });
 at("server").addEventListener("toggle", showServer);
 at("save").addEventListener("click", save);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 /**
- * Lets who brings things wait for who shows them.
+ * Makes the source of data wait for drawing.
  *
- * Law: while nobody can look, nothing is shown, and so nobody waits.
+ * While the page is hidden, nothing is drawn and the source does not wait.
  */
 export class Pace {
   #wait;
@@ -13,12 +13,12 @@ export class Pace {
     });
   }
 
-  /** Waits, if it is behind, until it has caught up. */
+  /** Waits, if drawing is behind, until it has caught up. */
   async keep(behind) {
     if (behind && !document.hidden) await (this.#wait ??= Promise.withResolvers()).promise;
   }
 
-  /** It has caught up. */
+  /** Called when drawing has caught up. */
   reached() {
     this.#wait?.resolve();
     this.#wait = undefined;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 /**
- * Traffic each way over the last minute: what is sent upwards, what comes downwards.
+ * Plots the traffic of the last minute: sent bytes upwards, received bytes downwards.
  *
- * Law: colours are the style sheet's. Ignorance: what is counted, and when.
+ * Colours come from the style sheet. Does not count bytes and has no timer.
  */
 
 const SAMPLES = 60;
@@ -19,7 +19,7 @@ export function size(bytes) {
 
 export class Plot {
   #canvas;
-  #samples = []; // [sent, received] in a second each
+  #samples = []; // [sent, received] bytes of each second
   #last = [0, 0];
 
   constructor(canvas) {
@@ -28,17 +28,17 @@ export class Plot {
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
   }
 
-  /** Begins at nothing. */
+  /** Clears the plot. */
   reset() {
     this.#samples = [];
     this.#last = [0, 0];
     this.draw();
   }
 
-  /** A second is over, and so much has been sent and received in all. */
+  /** Called each second with the total of sent and received bytes. */
   tick(sent, received) {
-    const [before, heard] = this.#last;
-    this.#samples.push([sent - before, received - heard]);
+    const [sentBefore, receivedBefore] = this.#last;
+    this.#samples.push([sent - sentBefore, received - receivedBefore]);
     this.#samples.splice(0, this.#samples.length - SAMPLES);
     this.#last = [sent, received];
     this.draw();

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 /**
- * One session as the console sees it: how it is, what came, what may be said.
+ * Session of the console: its state, output and input.
  *
- * Law: everything that comes is counted and told once, in order, as text of a stream.
- * What comes is read when what came before has been shown, where the session can be
- * paused (chimirror.js does that), and else at once. Ignorance: how anything is shown.
+ * Counts all output and dispatches it once, in order, as text of a stream. If the session
+ * can be paused by chimirror.js, output is read after earlier output was drawn. Else it
+ * is read at once. Knows nothing of drawing.
  */
 
 import { connect } from "./chimirror.js";
@@ -12,18 +12,18 @@ import { connect } from "./chimirror.js";
 const OUTPUT = ["stdout", "stderr"];
 const encoder = new TextEncoder();
 
-/** What to send for what somebody wrote; `note` says what became of it, if anything. */
+/** Converts typed text to lines to send. `note` describes a conversion. */
 export function message(text, framing) {
   if (framing === "stdio") return { lines: text.split("\n") };
   const value = parse(text);
-  // Line breaks of a JSON text stand between its tokens.
+  // Line breaks in a JSON text are only between its tokens.
   if (value !== undefined) return { lines: [text.trim().replace(/[\r\n]+/g, " ")] };
   if (framing === "lines") return { lines: text.split("\n") };
   if (framing === "json") {
     const said = JSON.stringify(text);
-    return { lines: [said], note: `Not JSON: goes as the string ${said}` };
+    return { lines: [said], note: `Not JSON: sent as the string ${said}` };
   }
-  return { lines: [], note: "Not JSON: a language server takes nothing else" };
+  return { lines: [], note: "Not JSON: a language server accepts nothing else" };
 }
 
 function parse(text) {
@@ -34,7 +34,7 @@ function parse(text) {
   }
 }
 
-/** Told by events: state (of this), pause, data ({ name, text }), note (a text). */
+/** Dispatches the events state (this), pause, data ({ name, text }) and note (text). */
 export class Talk extends EventTarget {
   state = "idle"; // connecting, open, ended, failed
   text = "Not connected";
@@ -55,12 +55,22 @@ export class Talk extends EventTarget {
     return this.live && this.session.pty;
   }
 
-  /** Whether the server can be asked about the session. */
-  get steerable() {
+  /** Whether the application takes no input. */
+  get mute() {
+    return this.live && this.session.direction === "receive";
+  }
+
+  /** Whether the server ignores signals, too. */
+  get readOnly() {
+    return this.live && this.session.readOnly;
+  }
+
+  /** Whether the session has a control connection. */
+  get hasControl() {
     return this.live && this.session.control.available;
   }
 
-  /** Whether the output is, because somebody wanted it. */
+  /** Whether the user has paused the output. */
   get paused() {
     return this.#pause !== undefined;
   }
@@ -97,7 +107,7 @@ export class Talk extends EventTarget {
       this.session = null;
       if (code !== null) this.exit = `exit ${code}`;
       else if (signal !== null) this.exit = `signal ${signal}`;
-      const text = failure?.message ?? this.exit ?? (reason || "closed from here");
+      const text = failure?.message ?? this.exit ?? (reason || "closed by this page");
       this.#become(failure ? "failed" : "ended", failure ? `Lost: ${text}` : `Ended: ${text}`);
     });
   }
@@ -106,7 +116,7 @@ export class Talk extends EventTarget {
     const reader = session[name].getReader();
     const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
     for (;;) {
-      // (An error of the stream is told by the session.)
+      // The session reports an error of the stream.
       const { done, value } = await reader.read().catch(() => ({ done: true }));
       await this.#pause?.promise;
       this.bytes[name] += value?.length ?? 0;
@@ -117,7 +127,7 @@ export class Talk extends EventTarget {
     }
   }
 
-  /** For the owner to define: waits until all that was told has been shown. */
+  /** Set by the owner: waits until all dispatched output is drawn. */
   async onBehind() {}
 
   #become(state, text) {
@@ -130,13 +140,13 @@ export class Talk extends EventTarget {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
 
-  /** Sends lines; a broken connection is told as such, and not here. */
+  /** Sends lines. A lost connection is reported by its event, not here. */
   async send(lines) {
     for (const line of lines) await this.write(`${line}\n`);
   }
 
   async write(text) {
-    if (!this.live) return;
+    if (!this.live || this.mute) return;
     this.bytes.stdin += encoder.encode(text).length;
     const writer = this.session.stdin.getWriter();
     const written = writer.write(text);
@@ -162,18 +172,18 @@ export class Talk extends EventTarget {
 
   // Control
 
-  /** Stops the output at once: here, and by and by at its source. */
+  /** Pauses the output: at once in this page, later at the server. */
   async pause() {
-    if (!this.steerable || this.paused) return;
+    if (!this.hasControl || this.paused) return;
     this.#pause = Promise.withResolvers();
-    this.#told("Connected, output paused");
+    this.#setText("Connected, output paused");
     await this.#ask((control) => control.pause(...OUTPUT));
   }
 
   async resume() {
     if (!this.paused) return;
     this.#release();
-    if (this.live) this.#told("Connected");
+    if (this.live) this.#setText("Connected");
     await this.#ask((control) => control.resume(...OUTPUT));
   }
 
@@ -182,19 +192,19 @@ export class Talk extends EventTarget {
     this.#pause = undefined;
   }
 
-  #told(text) {
+  #setText(text) {
     this.text = text;
     this.#tell("pause");
   }
 
-  /** What it is on the server's side; nothing if that cannot be found out. */
+  /** Returns the status on the server, null if it is unavailable. */
   async status() {
-    return this.steerable ? this.session.control.status().catch(() => null) : null;
+    return this.hasControl ? this.session.control.status().catch(() => null) : null;
   }
 
   async #ask(call) {
     await call(this.session.control).catch(({ message }) => {
-      if (this.live) this.#tell("note", `The server could not be told: ${message}`);
+      if (this.live) this.#tell("note", `The request to the server failed: ${message}`);
     });
   }
 }

@@ -1,27 +1,28 @@
 // SPDX-License-Identifier: MIT
 /**
- * A session as a terminal, by xterm.js.
+ * Terminal view of a session, with xterm.js.
  *
- * Law: what comes can write into the terminal and do nothing else: titles, links and
- * the clipboard are no business of it. Where there is no terminal at the other end,
- * keys are edited here, line by line, as a terminal's driver would do it.
+ * Output can only write into the terminal: it cannot set titles or links, or use the
+ * clipboard. If the application has no terminal, this module edits input line by line, as
+ * a terminal driver does.
  */
 
 import { Pace } from "./pace.js";
 import { FitAddon } from "./vendor/addon-fit.mjs";
 import { Terminal as Xterm } from "./vendor/xterm.mjs";
 
-const ALOOF = [0, 1, 2, 7, 8, 9, 50, 52, 133, 777, 1337]; // OSC that mean no text
-const COUNTED = "ILMSTZb"; // CSI whose parameter says how often
-const OFTEN = 300; // more than a screen has lines, or columns
-const MARKS = /(\p{M}{16})\p{M}+/gu; // more on one letter than any language has
-const AHEAD = 4 << 20; // characters that may come before some are drawn
-const HIGH = 1 << 17; // those of them that are: the last, and more than can be scrolled
-const REST = 100; // ms for a flood to pass in, between two pieces of it
-const BEHIND = 1 << 16; // characters that wait, where all of them are drawn
-const AT_ONCE = 1 << 15; // characters between two looks at what else is to be done
-/** Takes back what a program may have left: mouse and keys reported, and so on. */
-const AFRESH = "\x1b[?9;1000;1002;1003;1004;1005;1006;1015;1016;2004;2026l\x1b[!p\x1b[m";
+const INTERRUPT = "\x03"; // Ctrl-C
+const IGNORED_OSC = [0, 1, 2, 7, 8, 9, 50, 52, 133, 777, 1337]; // OSC codes without text, ignored
+const REPEATING_CSI = "ILMSTZb"; // CSI sequences with a repeat count
+const MAX_REPEAT = 300; // more than the lines or columns of a screen
+const EXCESS_MARKS = /(\p{M}{16})\p{M}+/gu; // more marks on a letter than any language uses
+const MAX_AHEAD = 4 << 20; // received characters before a drawing
+const MAX_WAITING = 1 << 17; // the last characters, more than the scrollback holds
+const FLOOD_DELAY = 100; // ms between two drawings during a flood
+const MAX_BEHIND = 1 << 16; // waiting characters if all of them must be drawn
+const BATCH_SIZE = 1 << 15; // characters for one call of xterm.js, to stay responsive
+/** Resets modes that a program may have left set, such as mouse reports. */
+const RESET_MODES = "\x1b[?9;1000;1002;1003;1004;1005;1006;1015;1016;2004;2026l\x1b[!p\x1b[m";
 const THEMES = {
   light: {
     background: "#ffffff",
@@ -52,9 +53,9 @@ const THEMES = {
 };
 
 /**
- * xterm.js writes style sheets and style attributes, which the page's policy forbids;
- * the same through the object model is allowed, so that is what it gets. (Its option
- * for a document of its own reaches not all of it.)
+ * xterm.js writes style elements and attributes, which the page's policy forbids. The
+ * policy allows the same through the object model, so these are replaced. (The option of
+ * xterm.js for its own document does not cover all of them.)
  */
 const create = document.createElement.bind(document);
 document.createElement = (tag, options) => {
@@ -79,11 +80,11 @@ export class Terminal {
   #line = "";
   #waiting = "";
   #skipped = 0;
-  #ahead = 0; // characters since some were drawn
+  #ahead = 0; // characters since the last drawing
   #writing = false;
   #pace = new Pace();
 
-  /** @param element where; @param talk what is spoken to */
+  /** @param element the container @param talk the session */
   constructor(element, talk) {
     this.#talk = talk;
     const dark = matchMedia("(prefers-color-scheme: dark)");
@@ -99,17 +100,17 @@ export class Terminal {
       scrollback: 2000,
       theme: theme(),
     });
-    for (const code of ALOOF) this.#xterm.parser.registerOscHandler(code, () => true);
-    for (const final of COUNTED) {
-      // (It would count to the end, whatever else there is to do.)
-      this.#xterm.parser.registerCsiHandler({ final }, ([count]) => count > OFTEN);
+    for (const code of IGNORED_OSC) this.#xterm.parser.registerOscHandler(code, () => true);
+    for (const final of REPEATING_CSI) {
+      // xterm.js would block the page during a large count.
+      this.#xterm.parser.registerCsiHandler({ final }, ([count]) => count > MAX_REPEAT);
     }
     dark.addEventListener("change", () => (this.#xterm.options.theme = theme()));
     this.#xterm.loadAddon(this.#fit);
     this.#xterm.open(element);
     this.#xterm.onData((keys) => this.#type(keys));
     this.#xterm.onResize(() => this.attach());
-    // Tab, or Shift+Tab, moves on: a page must not hold on to the keyboard.
+    // Tab or Shift+Tab leaves the terminal: the page must not trap the keyboard.
     this.#xterm.attachCustomKeyEventHandler(
       ({ key, shiftKey }) => key !== "Tab" || (talk.pty && !shiftKey),
     );
@@ -118,18 +119,18 @@ export class Terminal {
     this.attach();
   }
 
-  /** Does as the other end of the session needs it. */
+  /** Adapts line ends and the size to the session. */
   attach() {
     this.#xterm.options.convertEol = !this.#talk.pty;
     this.#talk.resize(this.#xterm.cols, this.#xterm.rows);
   }
 
-  /** Begins another session. */
+  /** Called at the start of another session. */
   renew() {
     const { type, cursorX } = this.#xterm.buffer.active;
     this.#line = "";
     this.#put(type === "alternate" ? "\x1b[?1049l" : "");
-    this.#put(AFRESH + (cursorX ? "\r\n" : ""));
+    this.#put(RESET_MODES + (cursorX ? "\r\n" : ""));
     this.attach();
   }
 
@@ -137,18 +138,18 @@ export class Terminal {
     this.#fit.fit();
   }
 
-  /** Waits for the screen, if it is behind. */
+  /** Waits for drawing if it is behind. */
   drawn() {
     return this.#pace.keep(this.#isBehind);
   }
 
-  /** What goes to a terminal may be the half of a picture: none of it is left out. */
+  /** Output for a terminal is drawn completely: it may be part of a screen. */
   get #isWhole() {
-    return this.#talk.pty && this.#talk.steerable && !document.hidden;
+    return this.#talk.pty && this.#talk.hasControl && !document.hidden;
   }
 
   get #isBehind() {
-    return this.#isWhole ? this.#waiting.length > BEHIND : this.#ahead > AHEAD;
+    return this.#isWhole ? this.#waiting.length > MAX_BEHIND : this.#ahead > MAX_AHEAD;
   }
 
   focus() {
@@ -162,7 +163,7 @@ export class Terminal {
     this.#xterm.reset();
   }
 
-  /** Text of a stream; that of stderr is red. */
+  /** Adds text of a stream, in red for stderr. */
   add(name, text) {
     this.#put(name === "stderr" ? `\x1b[31m${text}\x1b[39m` : text);
   }
@@ -170,7 +171,7 @@ export class Terminal {
   #put(text) {
     this.#waiting += text;
     this.#ahead += text.length;
-    const excess = this.#waiting.length - HIGH;
+    const excess = this.#waiting.length - MAX_WAITING;
     if (excess > 0 && !this.#isWhole) {
       this.#skipped += excess;
       this.#waiting = this.#waiting.slice(excess);
@@ -181,13 +182,13 @@ export class Terminal {
   #write() {
     if (!this.#isBehind) this.#pace.reached();
     if (this.#writing || !this.#waiting) return;
-    let text = this.#waiting.slice(0, AT_ONCE).replace(MARKS, "$1");
-    const rest = this.#skipped ? REST : 0;
+    let text = this.#waiting.slice(0, BATCH_SIZE).replace(EXCESS_MARKS, "$1");
+    const rest = this.#skipped ? FLOOD_DELAY : 0;
     if (rest) {
-      const told = `${this.#skipped} characters were too many to show`;
-      text = `\n\x1b[0;7m ${told} \x1b[0m\n${text}`;
+      const note = `${this.#skipped} characters were too many to show`;
+      text = `\n\x1b[0;7m ${note} \x1b[0m\n${text}`;
     }
-    this.#waiting = this.#waiting.slice(AT_ONCE);
+    this.#waiting = this.#waiting.slice(BATCH_SIZE);
     this.#skipped = 0;
     this.#writing = true;
     this.#xterm.write(text, () => {
@@ -203,8 +204,9 @@ export class Terminal {
   }
 
   #type(keys) {
+    if (this.#talk.mute && keys !== INTERRUPT) return;
     if (this.#talk.pty) return void this.#talk.write(keys);
-    if (keys.startsWith("\x1b") || !this.#talk.live) return; // arrows, answers
+    if (keys.startsWith("\x1b") || !this.#talk.live) return; // arrow keys and answers to queries
     for (const key of keys.replace(/\r\n?/g, "\n")) this.#key(key);
   }
 
@@ -218,7 +220,7 @@ export class Terminal {
       if (!this.#line) return;
       this.#line = [...this.#line].slice(0, -1).join("");
       this.#put("\b \b");
-    } else if (key === "\x03") {
+    } else if (key === INTERRUPT) {
       this.#line = "";
       this.#put("^C\n");
       this.#talk.interrupt();
@@ -230,6 +232,6 @@ export class Terminal {
     }
   }
 
-  /** Somebody has entered a line; for the owner to define. */
+  /** Set by the owner: called with each entered line. */
   onLine(line) {}
 }

@@ -1,27 +1,27 @@
 // SPDX-License-Identifier: MIT
 /**
- * What was said, line by line: kept within bounds, shown within smaller ones, saved.
+ * Transcript of a session, line by line: kept and shown up to limits, and saved.
  *
- * Law: text only ever becomes text of the page. A flood is shown at the pace of the
- * screen: what does not fit is counted, and the newest is what there is to see.
+ * All text is shown as text. During a flood, the newest lines are drawn at the rate of the
+ * screen, and the skipped lines are counted.
  */
 
 import { Pace } from "./pace.js";
 
-const KEPT = 8 << 20; // characters that can be saved
-const ENTRY = 32; // characters that a line counts beside its own
-const SHOWN = 600; // entries
-const WIDEST = 4000; // characters of one entry on the screen
-const LONGEST = 4 << 20; // characters of one line; a longer one is cut in two
-const INDENTED = 100_000; // characters of the longest JSON text that is indented
-const AT_ONCE = 200; // entries for one picture
-const REST = 100; // ms between two pictures of a flood, which is to pass
-const AHEAD = 4 << 20; // characters that may come before they are shown
+const MAX_KEPT = 8 << 20; // characters that can be saved
+const ENTRY_OVERHEAD = 32; // characters that each line counts in addition
+const MAX_SHOWN = 600; // entries
+const MAX_SHOWN_LENGTH = 4000; // characters of one entry on the screen
+const MAX_LINE = 4 << 20; // characters of one line, longer ones are split
+const MAX_INDENTED = 100_000; // characters of a JSON text that is indented
+const BATCH_SIZE = 200; // entries for one drawing
+const FLOOD_DELAY = 100; // ms between two drawings during a flood
+const MAX_AHEAD = 4 << 20; // received characters before a drawing
 export const NAMES = { stdin: "in", stdout: "out", stderr: "err", note: "note" };
 
-/** A JSON object or array with line breaks; numbers stay as they are written. */
+/** Indents a JSON object or array. Numbers keep their notation. */
 export function indented(text) {
-  if (text.length > INDENTED || !/^\s*[[{]/.test(text)) return undefined;
+  if (text.length > MAX_INDENTED || !/^\s*[[{]/.test(text)) return undefined;
   try {
     JSON.parse(text);
   } catch {
@@ -37,18 +37,18 @@ export function indented(text) {
     written += token === ":" ? ": " : token;
     if (/^[[{]$/.test(token)) depth += 1;
     before = token;
-    if (written.length > WIDEST) break; // no more is shown
+    if (written.length > MAX_SHOWN_LENGTH) break; // the rest is not shown
   }
   return written;
 }
 
-/** What has no picture of its own, or would move others: controls, of text, too. */
-const UNSEEN =
+/** Characters without a glyph, and control characters that move others. */
+const INVISIBLE =
   /[\0-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\u{e0000}-\u{e007f}]/gu;
 
-/** Control characters as pictures of themselves, or as their numbers. */
+/** Shows control characters as symbols or code points. */
 function visible(text) {
-  return text.replace(UNSEEN, (found) => {
+  return text.replace(INVISIBLE, (found) => {
     const code = found.codePointAt(0);
     if (code < 0x20) return String.fromCharCode(0x2400 + code);
     if (code === 0x7f) return "\u2421";
@@ -62,14 +62,14 @@ export class Transcript {
   #onChange;
   #entries = []; // { at, name, text, open, node }
   #size = 0;
-  #lost = 0; // entries that were let go of
-  #open = {}; // the entry of each stream that has no end yet
-  #waiting = []; // entries that are not on the screen
-  #changed = new Set(); // those on the screen that have become longer
+  #lost = 0; // number of dropped entries
+  #open = {}; // the unterminated entry of each stream
+  #waiting = []; // entries that are not drawn yet
+  #changed = new Set(); // drawn entries that have become longer
   #skipped = 0;
   #frame = 0;
-  #timer = 0; // while nothing is drawn
-  #ahead = 0; // characters since the last picture
+  #timer = 0; // delays drawing during a flood
+  #ahead = 0; // characters since the last drawing
   #pace = new Pace();
 
   constructor(element, onChange) {
@@ -81,7 +81,7 @@ export class Transcript {
     return this.#entries.length;
   }
 
-  /** Text of a stream; whatever follows its last line break stays open. */
+  /** Adds text of a stream. The part after the last line break stays open. */
   add(name, text) {
     this.#ahead += text.length;
     const pieces = text.split("\n");
@@ -99,14 +99,14 @@ export class Transcript {
     this.#frame ||= requestAnimationFrame(() => this.#draw());
   }
 
-  /** Waits for the screen, if it is behind. */
+  /** Waits for drawing if it is behind. */
   drawn() {
-    return this.#pace.keep(this.#ahead > AHEAD);
+    return this.#pace.keep(this.#ahead > MAX_AHEAD);
   }
 
-  /** One whole entry. */
+  /** Adds a complete entry. */
   line(name, text) {
-    // What a stream says after this is a new line to the reader.
+    // Later text of a stream begins a new entry.
     for (const stream of Object.keys(this.#open)) this.#close(stream);
     this.add(name, `${text}\n`);
   }
@@ -115,7 +115,7 @@ export class Transcript {
     let entry = this.#open[name];
     if (!entry) {
       entry = { at: Date.now(), name, text: "", open: true };
-      this.#size += ENTRY;
+      this.#size += ENTRY_OVERHEAD;
       this.#entries.push(entry);
       this.#waiting.push(entry);
       this.#open[name] = entry;
@@ -124,7 +124,7 @@ export class Transcript {
     }
     entry.text += piece;
     this.#size += piece.length;
-    if (!open || entry.text.length > LONGEST) this.#close(name);
+    if (!open || entry.text.length > MAX_LINE) this.#close(name);
   }
 
   #close(name) {
@@ -137,17 +137,17 @@ export class Transcript {
   }
 
   #bound() {
-    if (this.#size > KEPT) {
+    if (this.#size > MAX_KEPT) {
       let count = 0;
-      while (this.#size > KEPT / 2 && count < this.#entries.length - 1) {
-        this.#size -= this.#entries[count].text.length + ENTRY;
+      while (this.#size > MAX_KEPT / 2 && count < this.#entries.length - 1) {
+        this.#size -= this.#entries[count].text.length + ENTRY_OVERHEAD;
         count += 1;
       }
       this.#entries.splice(0, count);
       this.#lost += count;
     }
-    if (this.#waiting.length > SHOWN * 2) {
-      const skipped = this.#waiting.length - SHOWN;
+    if (this.#waiting.length > MAX_SHOWN * 2) {
+      const skipped = this.#waiting.length - MAX_SHOWN;
       this.#waiting.splice(0, skipped);
       this.#skipped += skipped;
     }
@@ -161,9 +161,9 @@ export class Transcript {
     const follow = space < 40;
     for (const entry of this.#changed) this.#write(entry);
     this.#changed.clear();
-    const batch = this.#waiting.splice(0, AT_ONCE);
-    if (this.#skipped) this.#timer = setTimeout(() => this.#schedule(), REST);
-    // (A screen reader would read a flood for hours.)
+    const batch = this.#waiting.splice(0, BATCH_SIZE);
+    if (this.#skipped) this.#timer = setTimeout(() => this.#schedule(), FLOOD_DELAY);
+    // Keeps screen readers from reading a whole flood.
     element.setAttribute("aria-busy", String(this.#waiting.length > 0));
     const fragment = document.createDocumentFragment();
     if (this.#skipped && batch.length) {
@@ -173,7 +173,7 @@ export class Transcript {
     }
     for (const entry of batch) fragment.append(this.#made(entry));
     element.append(fragment);
-    while (element.childElementCount > SHOWN) element.firstElementChild.remove();
+    while (element.childElementCount > MAX_SHOWN) element.firstElementChild.remove();
     if (follow) element.scrollTop = element.scrollHeight;
     if (this.#waiting.length && !this.#timer) this.#schedule();
     this.#onChange();
@@ -197,15 +197,15 @@ export class Transcript {
     const { text } = entry;
     const nice = this.indent && !entry.open ? indented(text) : undefined;
     const whole = nice ?? text;
-    let shown = visible(whole.slice(0, WIDEST));
-    if (whole.length > WIDEST) {
+    let shown = visible(whole.slice(0, MAX_SHOWN_LENGTH));
+    if (whole.length > MAX_SHOWN_LENGTH) {
       shown += `… (${text.length.toLocaleString("en")} characters in all)`;
     }
     entry.node.lastElementChild.textContent = shown;
     entry.node.classList.toggle("json", nice !== undefined);
   }
 
-  /** Writes everything on the screen anew. */
+  /** Redraws all entries on the screen. */
   redraw() {
     for (const entry of this.#entries) if (entry.node?.isConnected) this.#write(entry);
   }
@@ -220,7 +220,7 @@ export class Transcript {
     this.#onChange();
   }
 
-  /** All that is kept, as a file has it. */
+  /** Returns the kept entries as the lines of a file. */
   saved() {
     const head = this.#lost ? [`(${this.#lost} earlier lines were not kept)\n`] : [];
     return head.concat(
@@ -230,7 +230,7 @@ export class Transcript {
     );
   }
 
-  /** What the application has said so far, for another view of it. */
+  /** Iterates over the kept text of all streams, for another view. */
   *said() {
     for (const { name, text, open } of this.#entries) {
       if (name in NAMES && name !== "note") yield { name, text: open ? text : `${text}\n` };

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 /**
- * The page of the editor: one document in front of one language server.
+ * The page of the editor: one document and one language server.
  *
- * Law: whatever a language server says becomes text, and not more of it than somebody
- * would read; an answer that comes too late, for a text that has changed, is dropped.
+ * Guarantees: messages of a language server are shown as text, never as HTML, and are
+ * cut to a readable length. Responses about an older text are dropped.
  */
 
 import { LanguageServer } from "./lsp.js";
@@ -11,9 +11,9 @@ import { Explanation, List } from "./popups.js";
 import { Sheet } from "./sheet.js";
 
 const DOCUMENT = { uri: "file:///nowhere/example.py", languageId: "python" };
-const PROBLEMS = 200; // that are shown
-const LENGTH = 2000; // letters of a message
-const REST = 400; // ms for which a pointer rests before something is explained
+const MAX_PROBLEMS = 200; // shown
+const MAX_LENGTH = 2000; // characters of a message
+const HOVER_DELAY = 400; // ms that a pointer rests before a word is explained
 const SEVERITIES = ["", "Error", "Warning", "Information", "Hint"];
 const CAPABILITIES = {
   general: { positionEncodings: ["utf-16"] },
@@ -31,14 +31,14 @@ const list = new List(at("completions"), area, accept);
 const explanation = new Explanation(at("explanation"));
 
 let link = null; // the language server
-let server = null; // it as well, once it knows our document
-let leave = null; // ends the connection, or gives it up
+let server = null; // the same, once it knows the document
+let leave = null; // ends or aborts the connection
 let version = 0; // of the document
-let question = 0; // the last that was asked; answers to others come too late
-let completing = false; // somebody wants to, and goes on while an answer is on its way
-let triggers = []; // letters after which something can be completed
+let question = 0; // number of the last request: older responses are dropped
+let completing = false; // a completion was requested and typing goes on
+let triggers = []; // characters that trigger a completion
 let problems = [];
-let judged = 0; // the version that has them
+let judged = 0; // the version that they belong to
 let resting = 0; // the timer of the pointer
 
 // The connection
@@ -46,7 +46,7 @@ let resting = 0; // the timer of the pointer
 function show(state, text) {
   const engaged = state === "open" || state === "connecting";
   at("state").dataset.state = state;
-  at("state").textContent = text.slice(0, LENGTH);
+  at("state").textContent = text.slice(0, MAX_LENGTH);
   at("connect").textContent = engaged ? "Disconnect" : "Reconnect";
   at("address").readOnly = engaged;
 }
@@ -64,7 +64,7 @@ async function connect() {
     await introduce(found);
     leave = () => found.stop();
   } catch (error) {
-    if (at("state").dataset.state !== "connecting") return; // its end was told
+    if (at("state").dataset.state !== "connecting") return; // its end is already shown
     link = server = null;
     show("failed", `Not connected: ${error.message}`);
     leave();
@@ -104,17 +104,18 @@ function notified(from, { method, params }) {
 
 function diagnosed(found) {
   judged = version;
-  problems = found.slice(0, PROBLEMS).map((each) => ({
+  problems = found.slice(0, MAX_PROBLEMS).map((each) => ({
     start: each?.range?.start,
     end: each?.range?.end,
     severity: [1, 2, 3, 4].includes(each?.severity) ? each.severity : 1,
-    text: typeof each?.message === "string" ? each.message.slice(0, LENGTH) : "",
+    text: typeof each?.message === "string" ? each.message.slice(0, MAX_LENGTH) : "",
   }));
   const offset = ({ start }) => sheet.offset(start);
   problems.sort((one, other) => offset(one) - offset(other));
   sheet.mark(problems);
   at("problems").replaceChildren(...problems.map(problemButton));
-  const more = found.length > PROBLEMS ? `, the first ${PROBLEMS} of which are shown` : "";
+  const first = `, the first ${MAX_PROBLEMS} of which are shown`;
+  const more = found.length > MAX_PROBLEMS ? first : "";
   const count = `${found.length} problem${found.length === 1 ? "" : "s"}${more}`;
   at("count").textContent = found.length ? count : "No problems found";
 }
@@ -127,27 +128,27 @@ function problemButton(problem) {
   const line = sheet.place(sheet.offset(problem.start)).line + 1;
   where.textContent = `Line ${line}: ${SEVERITIES[problem.severity]}`;
   button.append(where, problem.text);
-  button.addEventListener("click", () => visit(problem));
+  button.addEventListener("click", () => showProblem(problem));
   const item = document.createElement("li");
   item.append(button);
   return item;
 }
 
-function visit({ start, end }) {
+function showProblem({ start, end }) {
   sheet.select(sheet.offset(start), sheet.offset(end));
 }
 
-function visitNext() {
+function showNextProblem() {
   const after = problems.find(({ start }) => sheet.offset(start) > area.selectionStart);
   const next = after ?? problems[0];
   if (!next) return say("No problems found");
-  visit(next);
+  showProblem(next);
   say(next.text);
 }
 
-// Questions
+// Requests
 
-/** The answer, or undefined if it does not come, or too late. */
+/** Resolves to the response, or undefined if there is none or it is outdated. */
 async function ask(what, offset) {
   const asked = ++question;
   const position = sheet.place(offset);
@@ -197,7 +198,7 @@ function close() {
   explanation.close();
 }
 
-// What somebody does
+// User input
 
 function changed(event) {
   const before = completing;
@@ -214,7 +215,7 @@ function changed(event) {
   if (goesOn || (typed && event.data === last && triggers.includes(last))) void complete();
 }
 
-/** A new line begins below the one before it, or further in after a colon. */
+/** Indents a new line as the one before it, and further after a colon. */
 function breakLine() {
   const { selectionStart, selectionEnd } = area;
   const line = sheet.text.slice(0, selectionStart).split("\n").at(-1);
@@ -225,7 +226,7 @@ function breakLine() {
 const KEYS = {
   "Control+ ": () => complete(),
   F1: () => explain(sheet.caret, true),
-  F8: () => visitNext(),
+  F8: () => showNextProblem(),
   Enter: () => (list.isOpen ? list.take() : breakLine()),
   Tab: () => list.isOpen && list.take(),
   ArrowDown: () => list.isOpen && list.move(1),
@@ -259,16 +260,17 @@ area.addEventListener("pointermove", ({ clientX, clientY, pointerType }) => {
     const offset = sheet.at(clientX, clientY);
     if (offset === null) explanation.close();
     else void explain(offset, false);
-  }, REST);
+  }, HOVER_DELAY);
 });
 for (const element of [area, at("explanation")]) {
   element.addEventListener("pointerleave", () => {
     clearTimeout(resting);
-    resting = setTimeout(() => at("explanation").matches(":hover") || explanation.close(), REST);
+    const over = () => at("explanation").matches(":hover");
+    resting = setTimeout(() => over() || explanation.close(), HOVER_DELAY);
   });
 }
 for (const [id, key] of [["complete", "Control+ "], ["explain", "F1"], ["next", "F8"]]) {
-  // The text keeps the focus, and what is typed with a thumb its keyboard.
+  // The text keeps the focus, and a touch device its keyboard.
   at(id).addEventListener("pointerdown", (event) => event.preventDefault());
   at(id).addEventListener("click", () => {
     area.focus();

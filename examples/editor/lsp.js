@@ -1,25 +1,24 @@
 // SPDX-License-Identifier: MIT
 /**
- * A language server at the other end of a session: JSON-RPC 2.0, as LSP 3.17 has it.
+ * A client of a language server over a session: JSON-RPC 2.0 of LSP 3.17.
  *
- * Law: nothing that comes is taken for granted, not even that it is a message; what
- * nobody waits for is dropped, and every request settles once.
- * Ignorance: what a document is, and how anything is shown.
+ * Guarantees: every received value is checked, unexpected responses are dropped, and
+ * each request settles once. Knows neither documents nor the page.
  */
 
 import { connect, lines } from "./chimirror.js";
 
-const PATIENCE = 10000; // ms for a server to go after `shutdown`
+const STOP_TIMEOUT = 10000; // ms for a server to exit after `shutdown`
 const NO_METHOD = -32601;
 
-/** Told by events: notification ({ method, params }) and, last, close ({ failed, text }). */
+/** Connection to a server. Events: notification { method, params }, close { failed, text }. */
 export class LanguageServer extends EventTarget {
   #session;
   #last = 0;
   #calls = new Map();
   #over = false;
 
-  /** Starts one, unless the signal says otherwise before it runs. */
+  /** Starts a server, unless the signal aborts before it runs. */
   static async start(address, signal) {
     const server = new LanguageServer();
     server.#session = await connect(address, { framing: "lsp", signal });
@@ -29,7 +28,7 @@ export class LanguageServer extends EventTarget {
 
   request(method, params) {
     const answer = Promise.withResolvers();
-    if (this.#over) answer.reject(new Error("the language server has gone"));
+    if (this.#over) answer.reject(new Error("the language server has exited"));
     else this.#calls.set(++this.#last, answer);
     this.#send({ id: this.#last, method, params });
     return answer.promise;
@@ -39,29 +38,29 @@ export class LanguageServer extends EventTarget {
     this.#send({ method, params });
   }
 
-  /** Ends it as LSP wants it, and whoever does not comply without asking. */
+  /** Stops the server by the shutdown sequence of LSP, then by closing the session. */
   async stop() {
-    const timer = setTimeout(() => this.close(), PATIENCE);
+    const timer = setTimeout(() => this.close(), STOP_TIMEOUT);
     await this.request("shutdown").catch(() => {});
     this.notify("exit");
     await this.#session.exit;
     clearTimeout(timer);
   }
 
-  /** Ends it at once. */
+  /** Closes the session at once. */
   close() {
     void this.#session.close();
   }
 
   #send(message) {
-    // A session that is over has told so by its end.
+    // The end of the session is reported separately.
     if (!this.#over) this.#session.sendJSON({ jsonrpc: "2.0", ...message }).catch(() => {});
   }
 
   async #read() {
     let failure = "";
     try {
-      for await (const line of lines(this.#session.stdout)) this.#heed(JSON.parse(line));
+      for await (const line of lines(this.#session.stdout)) this.#dispatch(JSON.parse(line));
     } catch (error) {
       failure = error.message;
       this.close();
@@ -74,7 +73,7 @@ export class LanguageServer extends EventTarget {
     this.#tell("close", { failed, text: failure || reason || "closed from here" });
   }
 
-  #heed(message) {
+  #dispatch(message) {
     const { id, method, params, result, error } = message ?? {};
     if (method === undefined) {
       const answer = this.#calls.get(id);
@@ -84,7 +83,7 @@ export class LanguageServer extends EventTarget {
     } else if (id === undefined) {
       this.#tell("notification", { method, params });
     } else {
-      // We have not said that we could do anything.
+      // The editor has announced no methods.
       this.#send({ id, error: { code: NO_METHOD, message: "this editor has no methods" } });
     }
   }

@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: MIT
 /**
- * What is shown beside the caret: completions to choose from, and explanations.
+ * Popups at the caret: a list of completions, and explanations.
  *
- * Law: what a language server says becomes text. The focus stays in the text; of the
- * list, its `aria-activedescendant` tells.
- * Ignorance: where the answers come from.
+ * Guarantees: messages of a language server are shown as text, never as HTML. The focus
+ * stays in the textarea, whose `aria-activedescendant` names the chosen completion.
+ * Knows nothing of the language server.
  */
 
-const ITEMS = 100; // that are shown
-const LENGTH = 10000; // letters of an explanation
+const MAX_ITEMS = 100; // shown
+const LENGTH = 10000; // characters of an explanation
 const LABEL = 200;
 const GAP = 4; // pixels to the line
 
 const string = (value) => (typeof value === "string" ? value : undefined);
 
-/** Below the line, or above it where there is no room below. */
+/** Places an element below the line, or above it if there is no room below. */
 function put(element, { left, top, bottom }) {
   element.hidden = false;
   element.scrollTop = 0;
@@ -25,7 +25,7 @@ function put(element, { left, top, bottom }) {
   element.style.top = `${below ? bottom + GAP : top - GAP - height}px`;
 }
 
-/** Completions. */
+/** The list of completions. */
 export class List {
   #element;
   #area;
@@ -34,7 +34,7 @@ export class List {
   #begun = "";
   #chosen = 0;
 
-  /** `accept` gets the one that is taken, { text, range }, and what was begun. */
+  /** `accept` is called with the chosen completion, { text, range }, and the typed prefix. */
   constructor(element, area, accept) {
     this.#element = element;
     this.#area = area;
@@ -45,7 +45,7 @@ export class List {
     return !this.#element.hidden;
   }
 
-  /** Shows an answer, as far as it goes on with what was begun; tells how many. */
+  /** Shows the completions of a response that match the prefix. Returns their number. */
   open(answer, begun, where) {
     const told = Array.isArray(answer) ? answer : answer?.items;
     const prefix = begun.toLowerCase();
@@ -54,7 +54,7 @@ export class List {
       .map(candidate)
       .filter(({ word }) => word.toLowerCase().startsWith(prefix))
       .sort((one, other) => (one.order < other.order ? -1 : Number(one.order > other.order)))
-      .slice(0, ITEMS);
+      .slice(0, MAX_ITEMS);
     this.#begun = begun;
     if (!this.#items.length) return 0;
     this.#element.replaceChildren(...this.#items.map((item, index) => this.#row(item, index)));
@@ -113,7 +113,7 @@ function candidate({ label, detail, filterText, sortText, insertText, textEdit }
   };
 }
 
-/** What the language server knows of a word, and what is wrong with it. */
+/** The explanation of a word, and the problems at it. */
 export class Explanation {
   #element;
 
@@ -121,7 +121,7 @@ export class Explanation {
     this.#element = element;
   }
 
-  /** Shows an answer; returns its text. */
+  /** Shows a response. Returns its text. */
   open(answer, problems, where) {
     const found = [...problems.map(({ text }) => text), contents(answer?.contents)];
     const text = found.filter(Boolean).join("\n\n").slice(0, LENGTH);
@@ -136,7 +136,7 @@ export class Explanation {
   }
 }
 
-/** The texts of a hover, in any of the forms that LSP has had for them. */
+/** Yields the texts of a hover, in any form of any version of LSP. */
 function contents(told) {
   if (Array.isArray(told)) return told.map(contents).filter(Boolean).join("\n\n");
   return (string(told) ?? string(told?.value) ?? "").trim();

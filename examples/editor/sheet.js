@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: MIT
 /**
- * A text that is edited, its line numbers and what is marked in it.
+ * An editable text with line numbers and marked ranges.
  *
- * Law: the text is the textarea's alone; what lies behind has the same letters at the
- * same places, so that it can be underlined and measured. A place is LSP's, { line,
- * character } in UTF-16, as JavaScript counts, and one that the text has not becomes the
- * nearest that it has.
- * Ignorance: who marks what, and why.
+ * The textarea holds the text. A mirror behind it has the same characters at the same
+ * positions, so that ranges can be underlined and measured. A place is that of LSP,
+ * { line, character } in UTF-16, as JavaScript counts. A place outside of the text is
+ * replaced by the nearest valid one. Knows nothing of the language server.
  */
 
 const whole = (number) => (Number.isInteger(number) ? number : 0);
@@ -17,7 +16,7 @@ export class Sheet {
   #mirror;
   #gutter;
   #marks = []; // { start, end, severity }
-  #drawn = []; // what each line was drawn from
+  #drawn = []; // the source of each drawn line
 
   constructor(area, mirror, gutter) {
     this.#area = area;
@@ -56,7 +55,7 @@ export class Sheet {
     this.#area.setSelectionRange(start, end);
   }
 
-  /** As if it were typed: it can be undone. */
+  /** Replaces text as if it were typed, so that it can be undone. */
   replace(start, end, text) {
     this.select(start, end);
     document.execCommand("insertText", false, text);
@@ -64,13 +63,13 @@ export class Sheet {
 
   // Marks
 
-  /** Severities are LSP's: 1 is an error, 4 a hint. */
+  /** Marks ranges. Severities are those of LSP: 1 is an error, 4 a hint. */
   mark(marks) {
     this.#marks = marks;
     this.draw();
   }
 
-  /** Shows the text as it is now; only lines that have changed cost anything. */
+  /** Draws the current text. Unchanged lines are not redrawn. */
   draw() {
     const rows = this.text.split("\n");
     const marks = rows.map(() => []);
@@ -107,7 +106,7 @@ export class Sheet {
 
   // Measures
 
-  /** Where a letter begins: { left, top, bottom } in the window. */
+  /** The position of a character: { left, top, bottom } in the window. */
   rectangle(offset) {
     const { line, character } = this.place(offset);
     const row = this.#mirror.children[line];
@@ -115,7 +114,7 @@ export class Sheet {
     return { left: character ? extent(row, character) : left, top, bottom };
   }
 
-  /** Which letter is there in the window, or null. */
+  /** The offset of the character at a position in the window, or null. */
   at(x, y) {
     const rows = this.#mirror.children;
     const box = rows[0].getBoundingClientRect();
@@ -133,7 +132,7 @@ export class Sheet {
   }
 }
 
-/** Text, and elements for what is marked in it; the worst mark wins. */
+/** Yields text nodes, and elements for marked ranges. The most severe mark wins. */
 function* pieces(row, marks) {
   const cuts = new Set([0, row.length]);
   for (const [first, last] of marks) cuts.add(first).add(Math.min(last, row.length));
@@ -152,7 +151,7 @@ function* pieces(row, marks) {
   }
 }
 
-/** Where so many letters of a line end. */
+/** The right edge of the first `length` characters of a line. */
 function extent(row, length) {
   const range = document.createRange();
   range.setStart(row, 0);

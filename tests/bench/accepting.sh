@@ -1,6 +1,6 @@
 #!/bin/sh
 # accepting.sh PORT COMMAND: inside a machine of with-systemd, each connection to PORT
-# gets a unit with COMMAND on it, until we are told to end.
+# gets a unit with COMMAND on it, until this script is killed.
 set -eu
 
 units=/run/systemd/system

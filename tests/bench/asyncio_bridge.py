@@ -1,9 +1,9 @@
-"""A peer: what one writes in an afternoon with asyncio and websockets.
+"""A competitor: the obvious program with asyncio and websockets.
 
     python asyncio_bridge.py PORT COMMAND…
 
-Law: no more than the obvious, as the documentation of both libraries has it; lines in
-both directions, like websocketd's.
+It does no more than the documentation of both libraries shows. Messages are lines in
+both directions, as with websocketd.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.asyncio.server import serve as listen
 from websockets.exceptions import ConnectionClosed
 
-LONGEST = 1 << 22  # bytes of a line
+MAX_LINE = 1 << 22  # bytes of a line
 
 
 async def feed(client: ServerConnection, stdin: asyncio.StreamWriter) -> None:
@@ -32,7 +32,7 @@ async def feed(client: ServerConnection, stdin: asyncio.StreamWriter) -> None:
 
 async def session(client: ServerConnection) -> None:
     process = await asyncio.create_subprocess_exec(
-        *sys.argv[2:], stdin=PIPE, stdout=PIPE, limit=LONGEST
+        *sys.argv[2:], stdin=PIPE, stdout=PIPE, limit=MAX_LINE
     )
     assert process.stdin is not None
     assert process.stdout is not None

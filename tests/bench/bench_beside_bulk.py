@@ -1,8 +1,8 @@
-"""What a session feels of another that moves all it can.
+"""Echo latency beside a session with bulk output.
 
-Law: one session's application writes without end, and a process of its own takes it
-all; beside it several sessions echo, one line in flight, in turn (several, so that some
-are served by whoever serves the bulk).
+The application of one session writes without end, and a process of its own reads it.
+Beside it several sessions echo in turn, with one line in flight. Several are needed so
+that some share a worker with the bulk session.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-sys.path += [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
+sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[1] / "support")]
 
 from figures import Bound
 from harness import Bench, Turn, percentile
-from load import SIZE, enter, message, ping_pong
+from load_client import SIZE, enter, message, ping_pong
 
 ENDLESS = b'"source 4096 1000000000"'
 SESSIONS = 8
@@ -26,14 +26,14 @@ NO_WORSE = Bound(most=1.0)
 
 @contextmanager
 def bulk(turn: Turn) -> Iterator[None]:
-    """A session that is flooded, and drained by a process of its own."""
-    with enter(turn.service.address, turn.contender.codec, ENDLESS) as connection:
+    """Hold a session with endless output, read by a process of its own."""
+    with enter(turn.service.address, turn.competitor.codec, ENDLESS) as connection:
         connection.settimeout(None)
         pid = os.fork()
         if pid == 0:
-            room = bytearray(SIZE)
+            buffer = bytearray(SIZE)
             try:
-                while connection.recv_into(room):
+                while connection.recv_into(buffer):
                     pass
             finally:
                 os._exit(0)
@@ -50,7 +50,7 @@ def main() -> int:
     args = bench.parser.parse_args()
 
     def measure(turn: Turn) -> None:
-        codec = turn.contender.codec
+        codec = turn.competitor.codec
         data, reply = codec.wrap(message(64)), codec.reply(64)
         with ExitStack() as stack:
             sessions = [

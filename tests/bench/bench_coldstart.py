@@ -1,9 +1,9 @@
 """From spawn to the application's first byte, through the bridge on a socketpair.
 
-Law: every way is measured in turn within each round, so that a busy machine slows all
-of them alike; what counts is the ratio to a bare interpreter of the same round.
-The launcher is the one that pip puts beside this interpreter, in a virtual
-environment made for it where there is none.
+Every variant is measured in turn within each round, so that a busy machine slows all
+of them alike. The result is the ratio to a bare interpreter of the same round.
+The launcher is the one that pip installs beside this interpreter. Where there is none,
+a virtual environment is made for it.
 """
 
 from __future__ import annotations
@@ -18,16 +18,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-sys.path += [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
+sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[1] / "support")]
 
 from figures import Bound, Figure
 from harness import Bench, machine
-
-from launch import ROOT
-from peers import upgrade
+from serve import ROOT
+from websocket_peer import upgrade
 
 ROUNDS = 100
-BOUND = 2.0  # what the median may be over the bare interpreter's
+BOUND = 2.0  # largest median, as a ratio to the bare interpreter
 BARE, OURS = "python3 -I -S -c pass", "chimirror-bridge"
 REQUEST = upgrade("/", "json", ())
 SILENT = (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)
@@ -37,7 +36,7 @@ IMPORT = "import sys; sys.path += {!r}; from chimirror.bridge import main; main(
 
 
 def launcher(scratch: str) -> str:
-    """`chimirror-bridge` as pip installs it."""
+    """Return the path of `chimirror-bridge` as pip installs it."""
     beside = Path(sys.executable).with_name("chimirror-bridge")
     if beside.exists():
         return str(beside)
@@ -49,7 +48,7 @@ def launcher(scratch: str) -> str:
 
 
 def first_byte(argv: list[str]) -> float:
-    """Seconds from spawn until the application's byte has crossed the socket."""
+    """Return seconds from spawn until the application's byte has crossed the socket."""
     ours, theirs = socket.socketpair()
     ours.settimeout(20)
     ours.sendall(REQUEST)
@@ -71,15 +70,15 @@ def first_byte(argv: list[str]) -> float:
 
 
 def whole_run(argv: list[str]) -> float:
-    """Seconds from spawn to the end of the process."""
+    """Return seconds from spawn to the end of the process."""
     began = time.perf_counter()
     pid = os.posix_spawnp(argv[0], argv, os.environ, file_actions=[SILENT, QUIET])
     os.waitpid(pid, 0)
     return time.perf_counter() - began
 
 
-def ways(scratch: str) -> dict[str, tuple[Callable[[list[str]], float], list[str]]]:
-    """What is measured, by name; the bare interpreter first."""
+def variants(scratch: str) -> dict[str, tuple[Callable[[list[str]], float], list[str]]]:
+    """Return the measurements by name, the bare interpreter first."""
     installed = launcher(scratch)
     python = str(Path(installed).with_name("python3"))
     (site,) = Path(installed).parent.parent.glob("lib/python3*/site-packages")
@@ -96,7 +95,7 @@ def ways(scratch: str) -> dict[str, tuple[Callable[[list[str]], float], list[str
 
 
 def show(figure: Figure, name: str) -> None:
-    """Prints one line: the median, and its ratio to the bare interpreter's."""
+    """Print one line: the median, and its ratio to the bare interpreter."""
     ratios = figure.ratios(name, BARE)
     tenths = statistics.quantiles(ratios, n=10)
     print(
@@ -112,7 +111,7 @@ def main() -> int:
     bound = Bound(most=BOUND, against=BARE)
     figure = bench.figure("cold start, to the first byte", "ms", (bound,))
     with tempfile.TemporaryDirectory() as scratch:
-        measured = ways(scratch)
+        measured = variants(scratch)
         for turn in range(args.rounds + 3):
             for name, (measure, argv) in measured.items():
                 took = measure(argv)

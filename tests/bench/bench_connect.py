@@ -1,8 +1,8 @@
-"""Short sessions: how many per second, and how long until the first byte.
+"""Short sessions: sessions per second, and time to the first byte.
 
-Law: the application says one word at once and waits for the end of its input; a session
-is opened, its first byte read, and closed by the client. So many clients as stated do
-nothing else, each beginning anew as soon as it is done.
+The application writes one word at once and waits for the end of its input. The client
+opens a session, reads its first byte and closes it. The stated number of clients do
+nothing else, each starting again at once.
 """
 
 from __future__ import annotations
@@ -11,14 +11,13 @@ import os
 import sys
 from pathlib import Path
 
-sys.path += [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
+sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[1] / "support")]
 
-from contenders import CEILING, plain
+from competitors import CEILING, once_each
 from figures import Bound
 from harness import Bench, Turn, cpu_seconds, percentile
-from load import visits
-
-from peers import upgrade
+from load_client import run_sessions
+from websocket_peer import upgrade
 
 FASTER = Bound(most=0.6)
 MORE = {1: Bound(least=1.5), 8: Bound(least=1.8), 32: Bound(least=2.0)}
@@ -31,12 +30,14 @@ def main() -> int:
     args = bench.parser.parse_args()
 
     def measure(turn: Turn) -> None:
-        request = turn.contender.codec.request
-        if turn.contender.name == CEILING:
+        request = turn.competitor.codec.request
+        if turn.competitor.name == CEILING:
             request = upgrade("/print", "", ())
         for clients in map(int, args.clients.split(",")):
             before = cpu_seconds([os.getpid()])
-            took, rate = visits(turn.service.address, request, clients, args.seconds)
+            took, rate = run_sessions(
+                turn.service.address, request, clients, args.seconds
+            )
             busy = (cpu_seconds([os.getpid()]) - before) / args.seconds
             many = f"{clients} client" + "s" * (clients > 1)
             first = f"first byte p50, {many}"
@@ -46,7 +47,7 @@ def main() -> int:
             turn.note(f"connections, {many}", "per s", rate, *bound)
             turn.note(f"load client's CPU, {many}", "cores", busy)
 
-    return bench.run(args, measure, plain, tiny=True)
+    return bench.run(args, measure, once_each, tiny=True)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
-"""How many live sessions one chimirror-server holds, and what they cost.
+"""Live sessions of one chimirror-server: their number and their cost.
 
-Law: the server runs with its defaults, told only how many sessions there may be; the
-application (tiny.c) is as small as a process can be. Sessions come by the thousand;
-after each thousand, rate and memory are noted. Then every single one echoes a line of
-its own, all are left idle but for pings, some leave and others come, all say goodbye,
-and nothing may be left: no process, no descriptor. The size is what the machine allows
-(limits.py), which is raised for the run where we may, and restored.
+The server runs with its defaults, except for the limit of sessions. The application
+(tiny.c) is as small as a process can be. Sessions are opened by the thousand, and rate
+and memory are recorded after each thousand.
+
+Then every session echoes a line of its own, and all are idle except for pings. Some are
+closed and others opened, and finally all are closed. No process and no descriptor may
+be left. The size is the most that the machine allows (limits.py). Limits are raised for
+the run where this user may, and restored.
 """
 
 from __future__ import annotations
@@ -21,25 +23,24 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from time import monotonic
 
-sys.path += [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
+sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[1] / "support")]
 
-import contenders
+import competitors
 import limits
-from books import Server, resident
-from crowds import Crowds, Failure
-from figures import Bound, Figure
+from client_pool import ClientPool, Failure
+from figures import NOT_REACHED, Bound, Figure
 from harness import RESULTS, Bench, cpu_seconds, machine, pause
+from memory import Server, resident
+from processes import until
 
-from settling import until
-
-STEP = 1000  # sessions between two notes
+STEP = 1000  # sessions between two records
 DRAWN = (1000, 2000, 5000, 10_000, 20_000, 30_000, 50_000)  # and the last
-FEW = 20  # sessions that are asked while all others are idle
-CHURN = 500  # sessions that leave, and as many that come, with all others there
-DEEP = 500  # sessions from which the figures are held to what is promised
-SAID = 20  # lines of a log
-PATIENCE = 60.0  # seconds for all processes to be gone
-SETTLED = 0.5  # seconds: the last descriptors are closed at the end of a turn
+FEW = 20  # sessions that echo while all others are idle
+CHURN = 500  # sessions that are closed, and as many opened, beside all others
+MIN_JUDGED = 500  # sessions from which the goals apply
+LOG_LINES = 20  # lines of a log
+TIMEOUT = 60.0  # seconds until all processes must have ended
+LOOP_TURN = 0.5  # seconds: the last descriptors are closed at the end of a loop turn
 WITHOUT_COMPILER = ["sh", "-c", "echo here; exec cat"]
 
 BOUNDS = {
@@ -55,49 +56,53 @@ class Density:
 
     def __init__(self, bench: Bench, args: argparse.Namespace) -> None:
         self.bench = bench
-        self.who = bench.contenders[0].name
+        self.name = bench.competitors[0].name
         self.args = args
         self.growth: list[dict[str, float]] = []
 
-    def run(self, crowds: Crowds, server: Server) -> None:
-        """All phases; raises Failure where something must hold and does not."""
-        self.crowds, self.server = crowds, server
+    def run(self, pool: ClientPool, server: Server) -> None:
+        """Run all phases.
+
+        Raises:
+            Failure: A condition does not hold.
+        """
+        self.pool, self.server = pool, server
         self.warm_up()
         sessions = self.grow()
         self.echo(sessions)
         self.idle(sessions)
         self.churn(sessions)
-        self.part(sessions)
+        self.close_all(sessions)
 
     def note(self, name: str, unit: str, value: float) -> None:
-        """Enters one figure, and says at once what it is."""
+        """Record one figure and print it."""
         bound = (BOUNDS[name],) if name in BOUNDS and self.judged else ()
         figure = self.bench.figure(name, unit, bound)
-        figure.add(self.who, value)
+        figure.add(self.name, value)
         self.missed |= not self.bench.kept(figure)
         words = [f"{v['word']}: {v['bound']}" for v in self.verdicts(figure)]
         print(f"  {name:40}{value:12,.4g} {unit}", *words, flush=True)
 
     def verdicts(self, figure: Figure) -> list[dict[str, str]]:
-        return self.bench.verdicts(figure, self.who)
+        return self.bench.verdicts(figure, self.name)
 
     missed = False
 
     @property
     def judged(self) -> bool:
-        return bool(self.args.sessions >= DEEP)
+        return bool(self.args.sessions >= MIN_JUDGED)
 
     def warm_up(self) -> None:
-        """Each worker has once had sessions, and what they make it load."""
-        self.crowds.all("open", 50)
-        self.crowds.all("echo")
-        self.crowds.all("close")
+        """Serve sessions once in each worker, so that it has loaded its modules."""
+        self.pool.all("open", 50)
+        self.pool.all("echo")
+        self.pool.all("close")
         await_(lambda: not self.server.applications(), "no application to begin with")
-        pause(SETTLED)
+        pause(LOOP_TURN)
         self.server.settle()
 
     def grow(self) -> int:
-        """Thousand by thousand, each by all clients together."""
+        """Open sessions by the thousand, with all client processes together."""
         wanted, limit = self.args.sessions, monotonic() + self.args.growth
         sessions = 0
         print(
@@ -106,16 +111,16 @@ class Density:
         )
         while sessions < wanted:
             if monotonic() > limit:
-                print(f"MISSED: more than {sessions} within {self.args.growth:.0f} s")
+                print(f"{NOT_REACHED}: over {sessions} in {self.args.growth:.0f} s")
                 self.missed = True
                 break
             count = min(STEP, wanted - sessions)
             before = cpu_seconds(self.server.own)
-            took = self.crowds.open(count)
+            took = self.pool.open(count)
             sessions += count
             used = (cpu_seconds(self.server.own) - before) / count
             row = {"sessions": sessions, "rate": count / took, "cpu": used * 1000}
-            self.row(sessions, row | self.server.books(sessions))
+            self.row(sessions, row | self.server.memory_by_part(sessions))
         return sessions
 
     def row(self, sessions: int, row: dict[str, float]) -> None:
@@ -132,15 +137,15 @@ class Density:
         )
 
     def draw(self, sessions: int, row: dict[str, float]) -> None:
-        """What report.py makes lines of, with those of bench_memory.py."""
+        """Record points that report.py draws, with those of bench_memory.py."""
         for name in ("together", "relay"):
             figure = self.bench.figure(f"{name}, {sessions} sessions", "kB each")
-            figure.add(self.who, row[name])
+            figure.add(self.name, row[name])
         rate = self.bench.figure(f"coming, {sessions} sessions", "per s")
-        rate.add(self.who, row["rate"])
+        rate.add(self.name, row["rate"])
 
     def echo(self, sessions: int) -> None:
-        """Every session answers, with its own line."""
+        """Check that every session echoes its own line."""
         last = self.growth[-1]
         self.note("sessions", "", sessions)
         rates = [row["rate"] for row in self.growth]
@@ -149,7 +154,7 @@ class Density:
         self.note("CPU of the server, last thousand", "ms of each", last["cpu"])
         for name in ("relay", "application", *self.server.before, "together"):
             self.note(name, "kB of each session", last[name])
-        answers = self.crowds.all("echo")
+        answers = self.pool.all("echo")
         right = sum(answer["right"] for answer in answers)
         if right != sessions:
             raise Failure(f"{right} of {sessions} sessions echoed")
@@ -157,72 +162,75 @@ class Density:
         self.note("echoes per second, one of every session", "per s", right / took)
 
     def idle(self, sessions: int) -> None:
-        """Nothing is said but pings."""
-        asked = self.crowds.pings()
+        """Measure idle sessions, on which only pings are exchanged."""
+        asked = self.pool.pings()
         before, began = cpu_seconds(self.server.own), monotonic()
         pause(self.args.hold)
         used, took = cpu_seconds(self.server.own) - before, monotonic() - began
         self.note("CPU while idle", "% of a core", used / took * 100)
-        self.note("pings per second", "per s", (self.crowds.pings() - asked) / took)
-        found = self.crowds.ask("probe", [min(FEW, sessions // 2)])[0]
+        self.note("pings per second", "per s", (self.pool.pings() - asked) / took)
+        found = self.pool.order("probe", [min(FEW, sessions // 2)])[0]
         self.note("echo p50, all others idle", "ms", found["p50"] * 1000)
-        self.present(sessions)
+        self.check_live(sessions)
 
     def churn(self, sessions: int) -> None:
-        """Some leave, others come."""
+        """Close some sessions and open as many."""
         count = min(CHURN, sessions // 4)
-        shares = self.crowds.share(count)
-        self.goodbye(shares, "churn", count)
-        rate = count / self.crowds.open(count)
+        shares = self.pool.share(count)
+        self.close_sessions(shares, "churn", count)
+        rate = count / self.pool.open(count)
         self.note("come while some just left", "per s", rate)
-        self.present(sessions)
+        self.check_live(sessions)
 
-    def present(self, sessions: int) -> None:
-        """None was dropped."""
-        live = self.crowds.live()
+    def check_live(self, sessions: int) -> None:
+        """Check that no session was dropped."""
+        live = self.pool.live()
         if live != sessions:
             raise Failure(f"{sessions - live} sessions were dropped")
 
-    def part(self, sessions: int) -> None:
-        """All leave, and nothing stays."""
+    def close_all(self, sessions: int) -> None:
+        """Close all sessions and check that nothing is left."""
         began = monotonic()
-        everyone = [0] * len(self.crowds.processes)
-        self.goodbye(everyone, "leave at last", sessions)
-        self.settled()
+        counts = [0] * len(self.pool.processes)
+        self.close_sessions(counts, "leave at last", sessions)
+        self.wait_until_released()
         self.note("all gone after", "s", monotonic() - began)
         self.note("the server after it", "MB", resident(self.server.own) / 1e6)
 
-    def goodbye(self, shares: list[int], name: str, count: int) -> None:
-        answers = self.crowds.ask("close", shares)
+    def close_sessions(self, shares: list[int], name: str, count: int) -> None:
+        answers = self.pool.order("close", shares)
         closed = sum(answer["closed"] for answer in answers)
         if closed != count:
             raise Failure(f"{closed} of {count} close frames were answered")
         took = max(answer["seconds"] for answer in answers)
         self.note(f"goodbyes per second, {name}", "per s", count / took)
 
-    def settled(self) -> None:
-        """No process and no descriptor of any session is left."""
+    def wait_until_released(self) -> None:
+        """Wait until no process and no descriptor of any session is left."""
         await_(lambda: not self.server.applications(), "no application left")
         held = self.server.held
-        await_(lambda: self.server.census() == held, f"as many descriptors as {held}")
+        await_(
+            lambda: self.server.descriptor_counts() == held,
+            f"as many descriptors as {held}",
+        )
 
 
-def await_(ask: Callable[[], object], what: str) -> None:
+def await_(order: Callable[[], object], what: str) -> None:
     try:
-        until(ask, what, PATIENCE)
+        until(order, what, TIMEOUT)
     except AssertionError as error:
         raise Failure(str(error)) from None
 
 
-def complaints(log: Path) -> list[str]:
-    """What a server has said that is not the beginning or the end of a session."""
+def other_records(log: Path) -> list[str]:
+    """Return the last records of a server that are not about a session."""
     lines = log.read_text().splitlines()
-    return [line for line in lines if '"CHIMIRROR_SESSION"' not in line][-SAID:]
+    return [line for line in lines if '"CHIMIRROR_SESSION"' not in line][-LOG_LINES:]
 
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """SIGTERM ends us as Ctrl-C does: on the way out everything is restored."""
+    """Let SIGTERM end this process as Ctrl-C does, so that limits are restored."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
@@ -231,10 +239,10 @@ def terminable() -> Iterator[None]:
 
 
 def hold(bench: Bench, args: argparse.Namespace) -> int:
-    """Starts server and clients, runs the phases, saves; the exit status."""
+    """Start server and clients, run the phases, save. Returns the exit status."""
     own = (f"--max-sessions={args.sessions + STEP}", *args.own.split())
-    one = contenders.ours(own)[0]
-    bench.contenders = [one]
+    competitor = competitors.ours(own)[0]
+    bench.competitors = [competitor]
     density = Density(bench, args)
     with ExitStack() as stack:
         stack.enter_context(terminable())
@@ -242,18 +250,18 @@ def hold(bench: Bench, args: argparse.Namespace) -> int:
             print(line)
         scratch = stack.enter_context(tempfile.TemporaryDirectory())
         os.chmod(scratch, 0o755)
-        programs = contenders.compiled(Path(scratch))
+        programs = competitors.compiled(Path(scratch))
         if not programs:
             print("without a C compiler the application is cat, which is larger")
         command = [programs.tiny] if programs else WITHOUT_COMPILER
-        service = stack.enter_context(one.start(Path(scratch), command))
+        service = stack.enter_context(competitor.start(Path(scratch), command))
         try:
             run = Server(service)
             print(f"{len(run.own)} processes of the server", flush=True)
-            density.run(Crowds(stack, one, service, args.sessions), run)
+            density.run(ClientPool(stack, competitor, service, args.sessions), run)
         except Failure as failure:
             print(f"FAILED: {failure}")
-            print(*complaints(service.log), sep="\n")
+            print(*other_records(service.log), sep="\n")
             return 1
     bench.extra |= {"growth": density.growth, "sessions": args.sessions}
     bench.save(args)

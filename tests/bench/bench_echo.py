@@ -1,8 +1,9 @@
-"""Lines that come back: one in flight, and as many as fit.
+"""Echoed lines: one in flight, and pipelined.
 
-Law: the application echoes. One in flight: the next line goes out when the one before
-is back. Pipelined: lines go out as long as no more than a window of bytes is not back;
-it is smaller than a pipe, because websocketd stops for ever when both pipes are full.
+The application echoes. With one in flight, the next line is sent once the previous one
+is back. Pipelined, lines are sent as long as at most a window of bytes is not back.
+The window is smaller than a pipe, because websocketd stops for ever when both pipes are
+full.
 """
 
 from __future__ import annotations
@@ -10,11 +11,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-sys.path += [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
+sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[1] / "support")]
 
 from figures import Bound
 from harness import Bench, Turn, percentile
-from load import enter, message, ping_pong, stream
+from load_client import enter, message, ping_pong, stream
 
 SIZES = {64: "64 B", 1024: "1 KiB"}
 LEAST, MOST = 2000, 1_000_000  # lines per pipelined turn
@@ -31,7 +32,7 @@ def main() -> int:
     counts: dict[tuple[str, int], int] = {}
 
     def one_in_flight(turn: Turn, size: int) -> None:
-        codec = turn.contender.codec
+        codec = turn.competitor.codec
         data, reply = codec.wrap(message(size)), codec.reply(size)
         with enter(turn.service.address, codec, b'"echo"') as connection:
             times = [ping_pong(connection, data, reply) for _ in range(args.count)]
@@ -40,7 +41,7 @@ def main() -> int:
         turn.note(f"{name} p99", "µs", percentile(times, 0.99) * 1e6)
 
     def pipelined(turn: Turn, size: int) -> None:
-        codec, key = turn.contender.codec, (turn.contender.name, size)
+        codec, key = turn.competitor.codec, (turn.competitor.name, size)
         count = counts.setdefault(key, LEAST)
         with enter(turn.service.address, codec, b'"echo"') as connection:
             took = stream(connection, codec, size + 1, count, args.window // size)

@@ -1,9 +1,9 @@
-"""What idle sessions cost: processor time while they are only kept alive.
+"""Processor time of idle sessions that are only kept alive.
 
-Law: everybody holds as many sessions at the same time, with its defaults, and nothing
-is said but pings, which the clients answer; what each one's processes have used is
-read before and after whole intervals of pings. How many there were is told too: who
-does not ping uses no time, and never notices that a client has died.
+All servers hold the same number of sessions at the same time, with their defaults.
+Only pings are exchanged. The processor time of each server is read before and after
+whole ping intervals. The number of pings is recorded too: a server without pings uses
+no time, and never notices a dead client.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-sys.path += [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
+sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[1] / "support")]
 
-from books import family
-from contenders import plain
-from crowds import Crowds
+from client_pool import ClientPool
+from competitors import once_each
 from harness import Bench, cpu_seconds, pause, rest
+from memory import family
 
-INTERVAL = 20.0  # seconds between two pings, ours and those of websockets
+INTERVAL = 20.0  # seconds between two pings of chimirror and of websockets
 
 
 def main() -> int:
@@ -30,26 +30,28 @@ def main() -> int:
     )
     args = bench.parser.parse_args()
     used = bench.figure(f"CPU of {args.sessions} idle sessions", "% of a core")
-    asked = bench.figure("pings to each session", "per minute")
-    with bench.started(args, plain, tiny=True) as services, ExitStack() as stack:
-        held = []
-        for one, service in services:
-            crowds = Crowds(stack, one, service, args.sessions)
-            crowds.open(args.sessions)
-            held.append((one, crowds, family(service.pid)[0]))
+    pinged = bench.figure("pings to each session", "per minute")
+    with bench.started(args, once_each, tiny=True) as services, ExitStack() as stack:
+        running = []
+        for competitor, service in services:
+            pool = ClientPool(stack, competitor, service, args.sessions)
+            pool.open(args.sessions)
+            running.append((competitor, pool, family(service.pid)[0]))
         for _, service in services:
             rest(service)
         for _ in range(args.rounds):
-            before = [(cpu_seconds(own), crowds.pings()) for _, crowds, own in held]
+            before = [(cpu_seconds(pids), pool.pings()) for _, pool, pids in running]
             pause(args.seconds)
-            for (one, crowds, own), (seconds, pings) in zip(held, before, strict=True):
-                share = (cpu_seconds(own) - seconds) / args.seconds
-                used.add(one.name, share * 100)
-                rate = (crowds.pings() - pings) / args.sessions / args.seconds
-                asked.add(one.name, rate * 60)
-        for _, crowds, _ in held:
-            assert crowds.live() == args.sessions
-            crowds.all("drop")
+            for (competitor, pool, pids), (seconds, pings) in zip(
+                running, before, strict=True
+            ):
+                share = (cpu_seconds(pids) - seconds) / args.seconds
+                used.add(competitor.name, share * 100)
+                rate = (pool.pings() - pings) / args.sessions / args.seconds
+                pinged.add(competitor.name, rate * 60)
+        for _, pool, _ in running:
+            assert pool.live() == args.sessions
+            pool.all("drop")
     return bench.finish(args)
 
 

@@ -1,9 +1,11 @@
-"""What idle sessions cost, and how fast one more comes, over the number of them.
+"""Memory of idle sessions, and rate of new ones, over their number.
 
-Law: each contender alone holds so many sessions of the smallest application (tiny.c),
-for each number that is asked for, as far as it goes; before them some sessions have
-come and gone, and what is held then is its own. Coming: the last few hundred before
-each number, some of them at a time (crowd.py), each until its application has spoken.
+Each competitor alone holds sessions of the smallest application (tiny.c), as many as
+it can up to each requested number. Some sessions are opened and closed before, and the
+memory after that is counted as the server's own.
+
+The rate is that of the last few hundred sessions before each number. They are opened a
+few at a time (client_process.py), each until its application has written.
 """
 
 from __future__ import annotations
@@ -15,63 +17,62 @@ from contextlib import ExitStack
 from pathlib import Path
 from time import monotonic
 
-sys.path += [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
+sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[1] / "support")]
 
-import contenders
+import competitors
 import limits
-from books import available, family, kernel, resident
-from contenders import Contender, plain
-from crowds import Crowds, Failure
+from client_pool import ClientPool, Failure
+from competitors import Competitor, once_each
 from figures import Bound
 from harness import Bench, pause
-
-from launch import Service
-from settling import until
+from memory import available, family, kernel, resident
+from processes import until
+from serve import Service
 
 BOUNDS = {"relay": 2.0, "together": 110.0}  # kB each
-STEP = 500  # sessions; the last of them are timed
-FIRST = 50  # sessions of each process of clients, that come and go before
-ENDING = 200.0  # seconds: systemd needs many for some thousand
-LEFT = 0.2  # of the machine's memory: no further
+STEP = 500  # sessions, of which the last are timed
+FIRST = 50  # sessions of each client process that are opened and closed before
+TIMEOUT = 200.0  # seconds: systemd needs many for a few thousand units
+MIN_AVAILABLE = 0.2  # of the machine's memory must stay available
 
 
-class Climb:
-    """One contender's way up to the most sessions."""
+class Growth:
+    """The growth of one competitor to the largest number of sessions."""
 
-    def __init__(self, bench: Bench, one: Contender, service: Service) -> None:
+    def __init__(self, bench: Bench, competitor: Competitor, service: Service) -> None:
         self.bench = bench
-        self.one = one
+        self.competitor = competitor
         self.service = service
 
     def run(self, sizes: list[int], seconds: float) -> None:
-        """Climbs as far as it goes; each number becomes rows."""
+        """Grow as far as possible, and record each number."""
         live = 0
         with ExitStack() as stack:
-            crowds = Crowds(stack, self.one, self.service, sizes[-1])
+            pool = ClientPool(stack, self.competitor, self.service, sizes[-1])
             try:
-                crowds.all("open", FIRST)
-                self.vacate(crowds)
+                pool.all("open", FIRST)
+                self.close_all(pool)
                 self.empty, self.before = self.relay(), kernel()
                 limit = monotonic() + seconds
                 while live < sizes[-1]:
                     step = min([STEP, *(s - live for s in sizes if s > live)])
-                    took = crowds.open(step)
+                    took = pool.open(step)
                     live += step
                     if live in sizes:
                         self.count(live, step / took)
                     elif monotonic() > limit:
                         raise Failure(f"it took more than {seconds:.0f} s")
-                    elif available() < LEFT:
+                    elif available() < MIN_AVAILABLE:
                         raise Failure("there is no more memory")
             except Failure as failure:
-                print(f"{self.one.name} stops after {live} sessions: {failure}")
-                self.bench.extra["stopped"][self.one.name] = [live, str(failure)]
-            self.vacate(crowds)
+                print(f"{self.competitor.name} stops after {live} sessions: {failure}")
+                self.bench.extra["stopped"][self.competitor.name] = [live, str(failure)]
+            self.close_all(pool)
 
-    def vacate(self, crowds: Crowds) -> None:
-        crowds.all("drop")
+    def close_all(self, pool: ClientPool) -> None:
+        pool.all("drop")
         ended = lambda: not family(self.service.pid)[1]  # noqa: E731
-        until(ended, "no application is left", ENDING)
+        until(ended, "no application is left", TIMEOUT)
 
     def relay(self) -> int:
         return resident(family(self.service.pid)[0])
@@ -91,7 +92,7 @@ class Climb:
         self.note(f"coming, {live} sessions", "per s", rate)
 
     def note(self, name: str, unit: str, value: float, *bounds: Bound) -> None:
-        self.bench.figure(name, unit, bounds).add(self.one.name, value)
+        self.bench.figure(name, unit, bounds).add(self.competitor.name, value)
 
 
 def main() -> int:
@@ -101,19 +102,19 @@ def main() -> int:
     add("--seconds", type=float, default=40.0, help="for each to come so far, at most")
     args = bench.parser.parse_args()
     sizes = sorted(map(int, args.sessions.split(",")))
-    bench.own = (f"--max-sessions={sizes[-1] + STEP}",)
+    bench.options = (f"--max-sessions={sizes[-1] + STEP}",)
     bench.extra["stopped"] = {}
-    bench.choose(args, plain)
-    with tempfile.TemporaryDirectory() as scratch, limits.raised(sizes[-1]) as said:
-        print(*said, sep="\n")
+    bench.choose(args, once_each)
+    with tempfile.TemporaryDirectory() as scratch, limits.raised(sizes[-1]) as messages:
+        print(*messages, sep="\n")
         os.chmod(scratch, 0o755)
-        programs = contenders.compiled(Path(scratch))
+        programs = competitors.compiled(Path(scratch))
         if programs is None:
             print("memory: needs a C compiler (cc)", file=sys.stderr)
             return os.EX_UNAVAILABLE
-        for one in bench.contenders:
-            with one.start(Path(scratch), [programs.tiny]) as service:
-                Climb(bench, one, service).run(sizes, args.seconds)
+        for competitor in bench.competitors:
+            with competitor.start(Path(scratch), [programs.tiny]) as service:
+                Growth(bench, competitor, service).run(sizes, args.seconds)
             pause(1.0)
     return bench.finish(args)
 

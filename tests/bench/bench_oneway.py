@@ -1,9 +1,9 @@
 """One direction at a time: lines in, lines out, from 64 bytes to a megabyte.
 
-Law: in, the application reads, and says one word when it has read the last line; out,
-it writes so many lines and ends. The clock stops when all has come, and what counts
-are the application's bytes. `websocketd --binary` sends what it reads as it
-comes, as the json framing does; with text, both it and `lines` send line by line.
+In: the application reads, and writes one word after the last line. Out: it writes the
+lines and ends. The clock stops when all bytes have arrived, and only the application's
+bytes count. `websocketd --binary` sends data as it reads it, like the json framing.
+With text, websocketd and `lines` send line by line.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import sys
 from itertools import chain
 from pathlib import Path
 
-sys.path += [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
+sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[1] / "support")]
 
 from figures import REFERENCE, Bound
 from harness import Bench, Turn
-from load import Codec, enter, exchange, message, repeated
+from load_client import Codec, enter, exchange, message, repeated
 
 SIZES = {64: "64 B", 4096: "4 KiB", 1 << 16: "64 KiB", 1_000_000: "1 MB"}
 END = b'"!"'
@@ -48,14 +48,14 @@ def main() -> int:
         with enter(turn.service.address, codec, line) as connection:
             came, took = exchange(connection, iter(()), codec.replies(size - 1, count))
         if came < count * (size - 1):
-            print(f"{turn.contender.name}: {came} of {count * size} bytes came out")
+            print(f"{turn.competitor.name}: {came} of {count * size} bytes came out")
         return count * size, took
 
     def measure(turn: Turn) -> None:
-        codec, who = turn.contender.codec, turn.contender.name
+        codec, competitor = turn.competitor.codec, turn.competitor.name
         for way, transfer in (("in", inwards), ("out", outwards)):
             for size, name in SIZES.items():
-                key = (way, size, who)
+                key = (way, size, competitor)
                 count = int(amounts.setdefault(key, LEAST) // size) + 1
                 amount, took = transfer(turn, codec, size, count)
                 amounts[key] = max(LEAST, min(MOST, amount / took * args.seconds))

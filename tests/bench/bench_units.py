@@ -1,11 +1,15 @@
-"""What systemd's Accept=yes costs: the unit as it is shipped, and what is beside it.
+"""The cost of systemd's Accept=yes: the shipped unit, and simpler ones beside it.
 
-Law: one throw-away machine (machine.py) in which chimirror is installed as on a fresh
-host. The same tiny application is served by chimirror@.service, by that unit with the
-application on the connection instead of the bridge, by a unit without a sandbox, and
-by chimirror-server.service, on ports of their own. Costs are the processor time of the
-whole machine but for the client, so that process 1 and the journal count.
-Ignorance: what a session does after its first byte.
+chimirror is installed on a throw-away machine (systemd_machine.py) as on a fresh host.
+The same tiny application is served in four ways, each on its own port:
+
+- by chimirror@.service
+- by that unit with the application on the connection instead of the bridge
+- by a unit without a sandbox
+- by chimirror-server.service
+
+The cost is the processor time of the whole machine without the client, so process 1
+and the journal count. The bytes after the first are not measured.
 """
 
 from __future__ import annotations
@@ -19,15 +23,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-sys.path += [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
+sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[1] / "support")]
 
-import contenders
+import competitors
+import systemd_machine as machines
 from harness import Bench, cpu_seconds, percentile
-from load import LINES, RAW, Codec, visits
-
-import machine as machines
-from machine import Machine
-from settling import until
+from load_client import LINES, RAW, Codec, run_sessions
+from processes import until
+from systemd_machine import Machine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,29 +42,29 @@ SAME = "its application in the same unit"
 BARE = "the same without sandbox"
 SERVER = "chimirror-server.service"
 START = re.compile(r"^ExecStart=(?:.*\\\n)*.*$", re.MULTILINE)
-PATIENCE = 60.0  # seconds for all units of a turn to be gone
+TIMEOUT = 60.0  # seconds until all units of a turn must have ended
 
 
-class Way(NamedTuple):
+class Variant(NamedTuple):
     """One way to serve the application."""
 
     name: str
     codec: Codec
     port: int
-    units: str  # the beginning of the names of its sessions' units
+    units: str  # the prefix of the names of its session units
 
 
-WAYS = (
-    Way(SHIPPED, LINES, 30747, "chimirror@"),
-    Way(SAME, RAW, 30748, "same@"),
-    Way(BARE, RAW, 30749, "bare@"),
-    Way(SERVER, LINES, 30750, ""),
+SERVICES = (
+    Variant(SHIPPED, LINES, 30747, "chimirror@"),
+    Variant(SAME, RAW, 30748, "same@"),
+    Variant(BARE, RAW, 30749, "bare@"),
+    Variant(SERVER, LINES, 30750, ""),
 )
 
 
 @contextmanager
 def host(tiny: str) -> Iterator[Machine]:
-    """The machine, on which everybody serves the application."""
+    """Boot the machine on which every variant serves the application."""
     with tempfile.TemporaryDirectory() as wheels:
         machines.pack(Path(wheels))
         with machines.boot(Path(wheels)) as found:
@@ -91,16 +94,16 @@ def set_up(machine: Machine) -> None:
     machine.do("systemctl", "start", *[f"{name}.socket" for name in sockets])
 
 
-def quiet(machine: Machine, way: Way) -> bool:
-    """Whether every unit of its sessions is gone."""
-    if not way.units:
+def all_ended(machine: Machine, variant: Variant) -> bool:
+    """Return whether every unit of its sessions has ended."""
+    if not variant.units:
         return True
     found = machine.do("systemctl", "list-units", "--all", "--plain", "--no-legend")
-    return way.units not in found
+    return variant.units not in found
 
 
-def busy() -> float:
-    """Processor time of the whole machine, in seconds (proc(5))."""
+def machine_time() -> float:
+    """Return processor time of the whole machine in seconds (proc(5))."""
     words = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
     user, nice, system, _idle, _wait, *interrupts = map(int, words[:7])
     return (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK")
@@ -112,41 +115,48 @@ def main() -> int:
     bench.parser.add_argument("--seconds", type=float, default=2.0, help="per turn")
     args = bench.parser.parse_args()
     bench.reference = SAME
-    if lacking := machines.missing():
-        print(f"units: {lacking}", file=sys.stderr)
+    if reason := machines.missing():
+        print(f"units: {reason}", file=sys.stderr)
         return os.EX_UNAVAILABLE
     with tempfile.TemporaryDirectory() as scratch:
-        programs = contenders.compiled(Path(scratch))
+        programs = competitors.compiled(Path(scratch))
         if programs is None:
             print("units: needs a C compiler (cc)", file=sys.stderr)
             return os.EX_UNAVAILABLE
         with host(programs.tiny) as machine:
             for turn in range(args.rounds + 1):
-                for way in WAYS:
+                for variant in SERVICES:
                     for clients in map(int, args.clients.split(",")):
-                        measure(bench, machine, way, clients, args.seconds, turn)
+                        measure(bench, machine, variant, clients, args.seconds, turn)
     return bench.finish(args)
 
 
 def measure(
-    bench: Bench, machine: Machine, way: Way, clients: int, seconds: float, turn: int
+    bench: Bench,
+    machine: Machine,
+    variant: Variant,
+    clients: int,
+    seconds: float,
+    turn: int,
 ) -> None:
-    """One turn; the one before the first only warms up."""
-    before, own = busy(), cpu_seconds([os.getpid()])
+    """Measure one turn. Turn 0 only warms up."""
+    before, client_time = machine_time(), cpu_seconds([os.getpid()])
     with machine.network():
-        took, rate = visits(
-            ("127.0.0.1", way.port), way.codec.request, clients, seconds
+        took, rate = run_sessions(
+            ("127.0.0.1", variant.port), variant.codec.request, clients, seconds
         )
-    until(lambda: quiet(machine, way), f"the end of {way.name}", PATIENCE)
+    until(lambda: all_ended(machine, variant), f"the end of {variant.name}", TIMEOUT)
     if not turn:
         return
-    own = cpu_seconds([os.getpid()]) - own
-    cost = (busy() - before - own) / len(took)
+    client_time = cpu_seconds([os.getpid()]) - client_time
+    cost = (machine_time() - before - client_time) / len(took)
     many = f"{clients} client" + "s" * (clients > 1)
     first = percentile(took, 0.5) * 1e3
-    bench.figure(f"first byte p50, {many}", "ms").add(way.name, first)
-    bench.figure(f"sessions, {many}", "per s").add(way.name, rate)
-    bench.figure(f"processor time of a session, {many}", "ms").add(way.name, cost * 1e3)
+    bench.figure(f"first byte p50, {many}", "ms").add(variant.name, first)
+    bench.figure(f"sessions, {many}", "per s").add(variant.name, rate)
+    bench.figure(f"processor time of a session, {many}", "ms").add(
+        variant.name, cost * 1e3
+    )
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
-"""A Python application with heavy imports: warm copies of it, and exec of the same.
+"""A Python application with heavy imports: warm copies, and exec of the same.
 
-Law: the application (heavy.py) is served at the same time by chimirror-server with
---preload, by chimirror-server and websocketd that execute it, and handed out by
-chimirror-zygote to a local client that talks to its pipes itself. In each round each
-is visited once: first byte, and then the memory that its process has for itself alone
-(proc(5), smaps_rollup: Private_Clean and Private_Dirty); copies let only root look.
+The application (heavy_imports.py) is served in four ways at the same time. One is
+chimirror-server with --preload. Two execute it: chimirror-server and websocketd. The
+last is chimirror-zygote, with a local client that uses its pipes directly.
+
+Each is measured once in each round: the time to the first byte, then the private memory
+of its process (proc(5), smaps_rollup: Private_Clean and Private_Dirty). Only root can
+read that of copies.
 """
 
 from __future__ import annotations
@@ -23,28 +25,27 @@ from pathlib import Path
 from time import perf_counter
 from typing import NamedTuple
 
-sys.path += [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
+sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[1] / "support")]
 
-import contenders
-from contenders import OURS, Contender
+import competitors
+from competitors import OURS, Competitor
 from figures import REFERENCE, Bound
 from harness import Bench, Turn
-from load import PATIENCE, RAW, TEXTS, Address, Codec, connect
-
-from launch import Service, preloading, zygote
-from settling import field
+from load_client import RAW, TEXTS, TIMEOUT, Address, Codec, connect
+from processes import field
+from serve import Service, preloading, zygote
 
 HERE = Path(__file__).parent
-SPEC = "heavy:main"
+SPEC = "heavy_imports:main"
 EXEC = f"exec by {OURS}"
 WARM = Bound(most=0.2, against=EXEC)
 SMALL = Bound(most=2.0, against="")  # MB
-SAID = re.compile(rb"here (\d+) ([\d.]+)\n?")
+FIRST_LINE = re.compile(rb"here (\d+) ([\d.]+)\n?")
 START = b'{"start":1,"stderr":false}'  # chimirror-protocol(7)
 
 
-class Visit(NamedTuple):
-    """What an application has said at once, and when."""
+class FirstLine(NamedTuple):
+    """The first line of an application, and its time."""
 
     seconds: float
     pid: int
@@ -52,48 +53,48 @@ class Visit(NamedTuple):
 
 
 @contextmanager
-def session(codec: Codec, address: Address) -> Iterator[Visit]:
-    """Over a WebSocket."""
+def open_session(codec: Codec, address: Address) -> Iterator[FirstLine]:
+    """Open a session over a WebSocket."""
     began = perf_counter()
     with connect(address) as connection:
         connection.sendall(codec.request)
-        yield heard(partial(connection.recv, 4096), began)
+        yield read_first_line(partial(connection.recv, 4096), began)
 
 
 @contextmanager
-def direct(address: Address) -> Iterator[Visit]:
-    """From chimirror-zygote itself: the pipes of a process of our own."""
+def open_direct(address: Address) -> Iterator[FirstLine]:
+    """Start a process by chimirror-zygote and use its pipes directly."""
     began = perf_counter()
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as link:
-        link.settimeout(PATIENCE)
+        link.settimeout(TIMEOUT)
         link.connect(address)
         link.send(START)
         pipes = socket.recv_fds(link, 65536, 2)[1]
         try:
-            yield heard(partial(read, pipes[1]), began)
+            yield read_first_line(partial(read, pipes[1]), began)
         finally:
             for pipe in pipes:
                 os.close(pipe)
 
 
 def read(pipe: int) -> bytes:
-    select.select([pipe], [], [], PATIENCE)
+    select.select([pipe], [], [], TIMEOUT)
     return os.read(pipe, 4096)
 
 
-def heard(receive: Callable[[], bytes], began: float) -> Visit:
-    """Reads up to the end of the first line."""
+def read_first_line(receive: Callable[[], bytes], began: float) -> FirstLine:
+    """Read to the end of the first line."""
     data = b""
-    while not (found := SAID.search(data)):
+    while not (found := FIRST_LINE.search(data)):
         more = receive()
         if not more:
             raise ConnectionError(data)
         data += more
-    return Visit(perf_counter() - began, int(found[1]), float(found[2]))
+    return FirstLine(perf_counter() - began, int(found[1]), float(found[2]))
 
 
 def private(pid: int) -> float:
-    """MB that this process shares with no other."""
+    """Return the private memory of a process in MB."""
     names = ("Private_Clean", "Private_Dirty")
     return sum(field(pid, name, "smaps_rollup") for name in names) / 1e6
 
@@ -112,28 +113,34 @@ def alone(directory: Path, command: list[str]) -> Iterator[Service]:
         yield service
 
 
-def every() -> list[Contender]:
-    (cold, _) = contenders.ours(())
+def variants() -> list[Competitor]:
+    (cold, _) = competitors.ours(())
     found = [
         cold._replace(name=f"{OURS} --preload", start=preload),
         cold._replace(name="chimirror-zygote, its client", codec=RAW, start=alone),
         cold._replace(name=EXEC),
     ]
     if shutil.which(REFERENCE):
-        version = contenders.packaged(REFERENCE)
-        way = contenders.websocketd(REFERENCE)
-        found.append(Contender(f"exec by {REFERENCE}", TEXTS, way, version))
+        version = competitors.package_version(REFERENCE)
+        start = competitors.websocketd(REFERENCE)
+        found.append(Competitor(f"exec by {REFERENCE}", TEXTS, start, version))
     return found
 
 
 def measure(turn: Turn) -> None:
-    """One visit, and a look at the process meanwhile."""
-    codec, address = turn.contender.codec, turn.service.address
-    with session(codec, address) if codec.request else direct(address) as visit:
-        turn.note("first byte", "ms", visit.seconds * 1e3, WARM)
-        turn.note("imports, by the application's clock", "ms", visit.imports * 1e3)
+    """Measure one session and the memory of its process."""
+    codec, address = turn.competitor.codec, turn.service.address
+    with (
+        open_session(codec, address)
+        if codec.request
+        else open_direct(address) as request
+    ):
+        turn.note("first byte", "ms", request.seconds * 1e3, WARM)
+        turn.note("imports, by the application's clock", "ms", request.imports * 1e3)
         try:
-            turn.note("private memory of its process", "MB", private(visit.pid), SMALL)
+            turn.note(
+                "private memory of its process", "MB", private(request.pid), SMALL
+            )
         except LookupError:
             print("only root can look at the memory of a copy", file=sys.stderr)
 
@@ -142,10 +149,10 @@ def main() -> int:
     bench = Bench("warm", __doc__ or "", rounds=30)
     bench.reference = EXEC
     args = bench.parser.parse_args()
-    bench.contenders = every()
+    bench.competitors = variants()
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
         os.chmod(scratch, 0o755)
-        heavy = shutil.copy(HERE / "heavy.py", scratch)
+        heavy = shutil.copy(HERE / "heavy_imports.py", scratch)
         command = [sys.executable, heavy]
         services = bench.enter(stack, Path(scratch), command)
         bench.rounds(args, measure, services)

@@ -1,6 +1,6 @@
-"""Measured quantities, and what they were promised to be.
+"""Measured quantities and their goals.
 
-Law: a ratio is of two values of the same round. Ignorance: what was measured, and how.
+A ratio always compares two values of the same round. Knows nothing of the measurements.
 """
 
 from __future__ import annotations
@@ -9,15 +9,16 @@ import statistics
 from typing import NamedTuple
 
 REFERENCE = "websocketd"
-OURS = "chimirror-"  # whoever's name begins so is held to the bounds
+REACHED, NOT_REACHED = "reached", "not reached"  # words of a verdict
+OURS = "chimirror-"  # the bounds apply to names with this prefix
 
 
 class Bound(NamedTuple):
-    """What our ratio has to be, or our value where it is `against` nobody."""
+    """The goal of a ratio, or of a value if `against` is empty."""
 
     least: float = 0.0
     most: float = float("inf")
-    framing: str = ""  # of ours, that is held to it; empty: each
+    framing: str = ""  # the framing that the goal applies to, empty for each
     against: str = REFERENCE
 
     def __str__(self) -> str:
@@ -28,7 +29,7 @@ class Bound(NamedTuple):
 
 
 class Figure:
-    """One measured quantity: who had which values, round by round."""
+    """One measured quantity: the values of each competitor, round by round."""
 
     def __init__(self, name: str, unit: str, bounds: tuple[Bound, ...]) -> None:
         self.name = name
@@ -36,25 +37,25 @@ class Figure:
         self.bounds = bounds
         self.values: dict[str, list[float]] = {}
 
-    def add(self, who: str, value: float) -> None:
-        self.values.setdefault(who, []).append(value)
+    def add(self, name: str, value: float) -> None:
+        self.values.setdefault(name, []).append(value)
 
-    def ratios(self, who: str, against: str = REFERENCE) -> list[float]:
-        """Of each round in which both have a value, in order of size."""
+    def ratios(self, name: str, against: str = REFERENCE) -> list[float]:
+        """Return the sorted ratios of the rounds in which both have a value."""
         if not against:
-            return sorted(self.values[who])
-        pairs = zip(self.values[who], self.values.get(against, ()), strict=False)
+            return sorted(self.values[name])
+        pairs = zip(self.values[name], self.values.get(against, ()), strict=False)
         return sorted(mine / its for mine, its in pairs if its)
 
-    def judged(self, who: str, framing: str) -> list[tuple[Bound, float]]:
-        """The bounds that this contender is held to, and its ratios."""
-        held = [
+    def goals(self, name: str, framing: str) -> list[tuple[Bound, float]]:
+        """Return the goals that apply to a competitor, with its values."""
+        goals = [
             bound
             for bound in self.bounds
-            if who.startswith(OURS) and bound.framing in ("", framing)
+            if name.startswith(OURS) and bound.framing in ("", framing)
         ]
         return [
             (bound, statistics.median(ratios))
-            for bound in held
-            if (ratios := self.ratios(who, bound.against))
+            for bound in goals
+            if (ratios := self.ratios(name, bound.against))
         ]

@@ -1,10 +1,9 @@
-"""What every benchmark shares: options, interleaved rounds, the table, the file.
+"""The common part of all benchmarks: options, interleaved rounds, table and file.
 
-Law: in each round every contender is measured once, in turn, so that a busy machine
-slows all of them alike. What counts is the ratio to the reference in the same round;
-shown are its median, and its least and greatest. Rows are also written as JSON, for
-report.py and for whoever wants to compare two machines.
-Ignorance: what is measured, and how.
+In each round every competitor is measured once, in turn, so that a busy machine slows
+all of them alike. The result is the ratio to the reference in the same round. Shown
+are its median, least and greatest value. Rows are also written as JSON, for report.py
+and for comparisons of machines. Knows nothing of the measurements.
 """
 
 from __future__ import annotations
@@ -25,35 +24,34 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, NamedTuple
 
-import contenders
-from contenders import Contender
-from figures import REFERENCE, Bound, Figure
-
-from launch import Service
-from settling import descendants, read
+import competitors
+from competitors import Competitor
+from figures import NOT_REACHED, REACHED, REFERENCE, Bound, Figure
+from processes import descendants, read
+from serve import Service
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent.parent / "build" / "bench"
 THREADS = "/proc/{}/task/*/schedstat"
-QUIET = 0.03  # seconds in which a contender does nothing more
-SPENT = 0.001  # seconds of processor time that are nothing
-LONG = 5.0  # seconds that it may need to end what was measured
+QUIET = 0.03  # seconds without activity of a competitor
+SPENT = 0.001  # seconds of processor time that count as none
+MAX_REST = 5.0  # seconds that a competitor may need to end its sessions
 
 Measure = Callable[["Turn"], None]
 
 
 class Turn(NamedTuple):
-    """One contender's turn in one round."""
+    """One competitor's turn in one round."""
 
-    contender: Contender
+    competitor: Competitor
     service: Service
     round: int
     figure: Callable[..., Figure]
 
     def note(self, name: str, unit: str, value: float, *bounds: Bound) -> None:
-        """Enters a value; the round before the first only warms up."""
+        """Record a value. Round 0 only warms up."""
         if self.round:
-            self.figure(name, unit, bounds).add(self.contender.name, value)
+            self.figure(name, unit, bounds).add(self.competitor.name, value)
 
 
 class Bench:
@@ -66,13 +64,15 @@ class Bench:
         add = self.parser.add_argument
         add("--rounds", type=int, default=rounds)
         add("--websocketd", action="append", metavar="PATH", help="one more binary")
-        add("--only", metavar="WORD,…", help="contenders with one of these in the name")
+        add(
+            "--only", metavar="WORD,…", help="competitors with one of these in the name"
+        )
         add("--own", default="", metavar="OPTIONS", help="for chimirror-server")
         add("--results", type=Path, default=RESULTS, metavar="DIRECTORY")
         self.figures: dict[str, Figure] = {}
-        self.contenders: list[Contender] = []
+        self.competitors: list[Competitor] = []
         self.extra: dict[str, Any] = {}
-        self.own: tuple[str, ...] = ()  # options of chimirror-server, always
+        self.options: tuple[str, ...] = ()  # fixed options of chimirror-server
         self.reference = REFERENCE
         self.load = os.getloadavg()[0]
 
@@ -82,33 +82,35 @@ class Bench:
         return self.figures[name]
 
     def choose(
-        self, args: argparse.Namespace, wanted: Callable[[Contender], bool]
+        self, args: argparse.Namespace, wanted: Callable[[Competitor], bool]
     ) -> None:
-        """Who takes part: what the benchmark can use and the user asks for."""
+        """Choose the competitors that the benchmark can use and the user asks for."""
         paths = [REFERENCE, *(args.websocketd or ())]
         words = args.only.split(",") if args.only else [""]
-        self.contenders = [
-            one
-            for one in contenders.every(paths, (*args.own.split(), *self.own))
-            if wanted(one)
-            and self.name in (one.benches or (self.name,))
-            and any(word in one.name for word in words)
+        self.competitors = [
+            competitor
+            for competitor in competitors.all_competitors(
+                paths, (*args.own.split(), *self.options)
+            )
+            if wanted(competitor)
+            and self.name in (competitor.benches or (self.name,))
+            and any(word in competitor.name for word in words)
         ]
 
     @contextmanager
     def started(
         self,
         args: argparse.Namespace,
-        wanted: Callable[[Contender], bool],
+        wanted: Callable[[Competitor], bool],
         *,
         tiny: bool,
-    ) -> Iterator[list[tuple[Contender, Service]]]:
-        """Everybody runs, each with a directory of its own."""
+    ) -> Iterator[list[tuple[Competitor, Service]]]:
+        """Compile the applications and run all competitors."""
         raise_limits()
         self.choose(args, wanted)
         with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
             os.chmod(scratch, 0o755)
-            programs = contenders.compiled(Path(scratch))
+            programs = competitors.compiled(Path(scratch))
             if programs is None:
                 print(f"{self.name}: needs a C compiler (cc)", file=sys.stderr)
                 sys.exit(os.EX_UNAVAILABLE)
@@ -117,30 +119,35 @@ class Bench:
 
     def enter(
         self, stack: ExitStack, scratch: Path, command: list[str]
-    ) -> list[tuple[Contender, Service]]:
-        """Starts all contenders, each with a directory of its own."""
+    ) -> list[tuple[Competitor, Service]]:
+        """Start all competitors, each with a directory of its own."""
         services = []
-        for number, one in enumerate(self.contenders):
-            place = scratch / str(number)
-            place.mkdir()
-            services.append((one, stack.enter_context(one.start(place, command))))
+        for number, competitor in enumerate(self.competitors):
+            directory = scratch / str(number)
+            directory.mkdir()
+            services.append(
+                (competitor, stack.enter_context(competitor.start(directory, command)))
+            )
         return services
 
     def run(
         self,
         args: argparse.Namespace,
         measure: Measure,
-        wanted: Callable[[Contender], bool] = lambda one: True,
+        wanted: Callable[[Competitor], bool] = lambda competitor: True,
         *,
         tiny: bool = False,
     ) -> int:
-        """Starts everybody, measures in rounds, shows, saves; the exit status.
+        """Start all competitors, measure in rounds, show and save.
 
         Args:
-            args: as parsed; see `parser`.
-            measure: called for every contender in every round.
-            wanted: whether a contender can take part.
-            tiny: the application is tiny.c's program, not programs.c's.
+            args: The parsed command line.
+            measure: Called for every competitor in every round.
+            wanted: Returns whether a competitor can take part.
+            tiny: Whether the application is tiny.c instead of programs.c.
+
+        Returns:
+            The exit status.
         """
         with self.started(args, wanted, tiny=tiny) as services:
             self.rounds(args, measure, services)
@@ -150,20 +157,20 @@ class Bench:
         self,
         args: argparse.Namespace,
         measure: Measure,
-        services: list[tuple[Contender, Service]],
+        services: list[tuple[Competitor, Service]],
     ) -> None:
-        """Everybody has a turn in each, and another one before them."""
+        """Give each competitor a turn in each round, after one round to warm up."""
         for turn in range(args.rounds + 1):
-            for one, service in services:
+            for competitor, service in services:
                 try:
-                    measure(Turn(one, service, turn, self.figure))
+                    measure(Turn(competitor, service, turn, self.figure))
                 except OSError as error:
-                    error.add_note(f"in the turn of {one.name}")
+                    error.add_note(f"in the turn of {competitor.name}")
                     raise
                 rest(service)
 
     def finish(self, args: argparse.Namespace) -> int:
-        """Shows and saves; 1 if a bound does not hold."""
+        """Show and save. Returns 1 if a goal is not reached."""
         print(f"{self.about}\n{machine()}, load {self.load:.1f} before")
         print(
             f"{args.rounds} rounds; ratio: to {self.reference}, median"
@@ -174,39 +181,45 @@ class Bench:
         return 0 if all(shown) else 1
 
     def show(self, figure: Figure) -> bool:
-        """Prints one figure; whether its bounds hold."""
+        """Print one figure. Returns whether its goals are reached."""
         print(f"\n{figure.name} ({figure.unit})")
-        for who, values in figure.values.items():
-            line = f"  {who:28}{statistics.median(values):12,.4g}"
-            if ratios := figure.ratios(who, self.reference):
+        for name, values in figure.values.items():
+            line = f"  {name:28}{statistics.median(values):12,.4g}"
+            if ratios := figure.ratios(name, self.reference):
                 low, high = ratios[0], ratios[-1]
                 line += f"{statistics.median(ratios):9.2f}x  ({low:.2f} to {high:.2f})"
-            for verdict in self.verdicts(figure, who):
+            for verdict in self.verdicts(figure, name):
                 line += f"  {verdict['word']}: {verdict['bound']}"
                 if verdict["against"] not in ("", self.reference):
                     line += f" of {verdict['against']}, is {verdict['value']}"
             print(line)
         return self.kept(figure)
 
-    def framing(self, who: str) -> str:
-        found = [one.codec.framing for one in self.contenders if one.name == who]
+    def framing(self, name: str) -> str:
+        found = [
+            competitor.codec.framing
+            for competitor in self.competitors
+            if competitor.name == name
+        ]
         return found[0] if found else ""
 
-    def verdicts(self, figure: Figure, who: str) -> list[dict[str, str]]:
-        """What a contender was promised to be, and whether it is."""
+    def verdicts(self, figure: Figure, name: str) -> list[dict[str, str]]:
+        """Return the goals of a competitor, each with its verdict."""
         return [
             {
-                "word": "met" if bound.holds(value) else "MISSED",
+                "word": REACHED if bound.holds(value) else NOT_REACHED,
                 "bound": f"{bound}{'x' * bool(bound.against)}",
                 "value": f"{value:,.3g}",
                 "against": bound.against,
             }
-            for bound, value in figure.judged(who, self.framing(who))
+            for bound, value in figure.goals(name, self.framing(name))
         ]
 
     def kept(self, figure: Figure) -> bool:
-        words = [v["word"] for who in figure.values for v in self.verdicts(figure, who)]
-        return "MISSED" not in words
+        words = [
+            v["word"] for name in figure.values for v in self.verdicts(figure, name)
+        ]
+        return NOT_REACHED not in words
 
     def save(self, args: argparse.Namespace) -> None:
         args.results.mkdir(parents=True, exist_ok=True)
@@ -219,7 +232,8 @@ class Bench:
             "reference": self.reference,
             "own": args.own,
             "contenders": [
-                {"name": one.name, "version": one.version} for one in self.contenders
+                {"name": competitor.name, "version": competitor.version}
+                for competitor in self.competitors
             ],
             "figures": [
                 {
@@ -227,9 +241,9 @@ class Bench:
                     "unit": figure.unit,
                     "values": figure.values,
                     "verdicts": {
-                        who: verdicts
-                        for who in figure.values
-                        if (verdicts := self.verdicts(figure, who))
+                        name: verdicts
+                        for name in figure.values
+                        if (verdicts := self.verdicts(figure, name))
                     },
                 }
                 for figure in self.figures.values()
@@ -241,8 +255,8 @@ class Bench:
 
 
 def rest(service: Service) -> None:
-    """Waits until it does nothing more: it goes on ending what was measured."""
-    limit, before = monotonic() + LONG, (-1, 0.0)
+    """Wait until a service is idle: it still ends the measured sessions."""
+    limit, before = monotonic() + MAX_REST, (-1, 0.0)
     while monotonic() < limit:
         family = [service.pid, *(child.pid for child in descendants(service.pid))]
         now = (len(family), cpu_seconds(family))
@@ -253,17 +267,17 @@ def rest(service: Service) -> None:
 
 
 def pause(seconds: float) -> None:
-    """Lets time pass."""
+    """Sleep without a busy loop."""
     select.select([], [], [], seconds)
 
 
 def percentile(values: list[float], which: float) -> float:
-    """The value below which that part of them lies."""
+    """Return the value below which this part of the values lies."""
     return sorted(values)[min(len(values) - 1, int(len(values) * which))]
 
 
 def machine() -> str:
-    """What a figure was measured on."""
+    """Describe the machine of a figure."""
     cores = len(os.sched_getaffinity(0))
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30)
     kernel, python = platform.release(), platform.python_version()
@@ -271,13 +285,13 @@ def machine() -> str:
 
 
 def raise_limits() -> None:
-    """As many descriptors as we may have."""
+    """Raise the limit of descriptors as far as this user may."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def cpu_seconds(pids: list[int]) -> float:
-    """Processor time of processes so far, to the nanosecond (sched-stats)."""
+    """Return processor time of processes so far, in seconds (sched-stats)."""
     files = [file for pid in pids for file in glob(THREADS.format(pid))]
     words = [read(file).split() for file in files]
     return sum(int(found[0]) for found in words if found) / 1e9

@@ -1,9 +1,10 @@
-"""The machine's limits: how many sessions they allow, raising them, giving them back.
+"""The limits of the machine: the sessions that they allow, and temporary changes.
 
-Law: what is raised is what is too low, and no higher than asked; it is restored on the
-way out whatever happens, unless somebody else has changed it meanwhile. What may not
-be raised is said, and bounds the size that is proposed.
-Ignorance: what the sessions are for. proc_sys_kernel(5), proc_sys_fs(5), cgroups(7).
+Only limits that are too low are raised, to the needed value. They are restored on the
+way out in all cases, unless another process has changed them meanwhile. Limits that
+cannot be raised are reported, and bound the proposed size.
+
+Follows proc_sys_kernel(5), proc_sys_fs(5) and cgroups(7).
 """
 
 from __future__ import annotations
@@ -17,25 +18,25 @@ from pathlib import Path
 from typing import NamedTuple
 
 PER_CORE = 25_000  # sessions: their pings cost about 4 % of a core
-EACH = 130_000  # bytes of memory that a session may cost, clients included
+SESSION_MEMORY = 130_000  # bytes of memory of a session, clients included
 FILES = 9  # open files of a session over all processes: two sockets, three pipes, spare
-OTHERS = 2048  # tasks, and files by the tenfold, for the rest of the machine
-AMPLE = 8  # numbers that are used again at once make others kill the wrong process
+OTHERS = 2048  # tasks of the rest of the machine, which has ten files for each
+AMPLE = 8  # pids that are reused at once make others kill the wrong process
 SYSCTL = Path("/proc/sys")
 
 
 class Limit(NamedTuple):
-    """One file with a number, what is taken of it, and what a session takes."""
+    """One limit in a file, with its use by the machine and by a session."""
 
     name: str
     path: Path
     used: int
     each: int
-    ample: int = 1  # how many times what is needed, where it is raised at all
+    ample: int = 1  # the factor by which a raised limit exceeds the need
 
     @property
     def value(self) -> int | None:
-        """None: there is no such limit here."""
+        """The current limit, or None if there is none."""
         try:
             return int(self.path.read_text().split()[0])
         except (OSError, ValueError):  # "max"
@@ -45,8 +46,8 @@ class Limit(NamedTuple):
     def writable(self) -> bool:
         return os.access(self.path, os.W_OK)
 
-    def room(self) -> int | None:
-        """Sessions that it allows as it is."""
+    def capacity(self) -> int | None:
+        """Return the number of sessions that the limit allows now."""
         value = self.value
         return None if value is None else max(0, value - self.used) // self.each
 
@@ -54,8 +55,8 @@ class Limit(NamedTuple):
         return self.used + sessions * self.each
 
 
-def every() -> list[Limit]:
-    """Those that sessions meet, one process and one connection each."""
+def session_limits() -> list[Limit]:
+    """Return the limits of sessions with one process and one connection each."""
     tasks = int(Path("/proc/loadavg").read_text().split()[3].partition("/")[2])
     files = int((SYSCTL / "fs/file-nr").read_text().split()[0])
     tasks, files = tasks + OTHERS, files + 10 * OTHERS
@@ -71,7 +72,7 @@ def every() -> list[Limit]:
 
 
 def _pids_max() -> list[Path]:
-    """What bounds the tasks of our cgroup and of those above it, in either version."""
+    """Return the task limits of this cgroup and its parents, in either version."""
     found = []
     for line in Path("/proc/self/cgroup").read_text().splitlines():
         _, controllers, path = line.split(":", 2)
@@ -79,43 +80,51 @@ def _pids_max() -> list[Path]:
             continue
         root = Path("/sys/fs/cgroup") / ("pids" if controllers else "")
         group = root / path.strip("/")
-        found += [one / "pids.max" for one in (group, *group.parents) if one >= root]
+        found += [
+            directory / "pids.max"
+            for directory in (group, *group.parents)
+            if directory >= root
+        ]
     return [path for path in found if path.exists()]
 
 
 def size() -> tuple[int, str]:
-    """Sessions that this machine should hold, and what they are bounded by."""
+    """Return the sessions that this machine should hold, and the limiting resource."""
     cores = len(os.sched_getaffinity(0))
-    rooms = [(PER_CORE * cores, f"{cores} cores"), (_memory(), "memory")]
-    for limit in every():
-        room = limit.room()
-        if room is not None and not limit.writable:
-            rooms.append((room, limit.name))
+    capacities = [(PER_CORE * cores, f"{cores} cores"), (_memory(), "memory")]
+    for limit in session_limits():
+        capacity = limit.capacity()
+        if capacity is not None and not limit.writable:
+            capacities.append((capacity, limit.name))
     if os.getuid() != 0:
         most = resource.getrlimit(resource.RLIMIT_NPROC)[1]
         if most != resource.RLIM_INFINITY:
-            rooms.append((most - OTHERS, "RLIMIT_NPROC"))
-    return min(rooms)
+            capacities.append((most - OTHERS, "RLIMIT_NPROC"))
+    return min(capacities)
 
 
 def _memory() -> int:
     for line in Path("/proc/meminfo").read_text().splitlines():
         if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024 * 3 // 4 // EACH
+            return int(line.split()[1]) * 1024 * 3 // 4 // SESSION_MEMORY
     raise LookupError("MemAvailable")
 
 
 @contextmanager
 def raised(sessions: int) -> Iterator[list[str]]:
-    """Raises what is too low for so many sessions; yields what there is to say."""
+    """Raise limits that are too low for so many sessions.
+
+    Yields:
+        A message for each raised or refused limit.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NPROC)
     resource.setrlimit(resource.RLIMIT_NPROC, (hard, hard))
     changed: list[tuple[Limit, int, int]] = []
-    said: list[str] = []
+    messages: list[str] = []
     try:
-        for limit in every():
-            _raise(limit, sessions, changed, said)
-        yield said
+        for limit in session_limits():
+            _raise(limit, sessions, changed, messages)
+        yield messages
     finally:
         resource.setrlimit(resource.RLIMIT_NPROC, (soft, hard))
         for limit, before, after in reversed(changed):
@@ -132,17 +141,23 @@ def _restore(limit: Limit, before: int, after: int) -> None:
 
 
 def _raise(
-    limit: Limit, sessions: int, changed: list[tuple[Limit, int, int]], said: list[str]
+    limit: Limit,
+    sessions: int,
+    changed: list[tuple[Limit, int, int]],
+    messages: list[str],
 ) -> None:
     before, after = limit.value, limit.needed(sessions)
     if before is None or before >= after:
         return
     after *= limit.ample
-    changed.append((limit, before, after))  # first, for whoever interrupts us now
+    # first, so that an interrupted run restores it
+    changed.append((limit, before, after))
     try:
         limit.path.write_text(str(after))
     except OSError as error:
         changed.pop()
-        said.append(f"{limit.name} stays {before}, {after} is needed: {error.strerror}")
+        messages.append(
+            f"{limit.name} stays {before}, {after} is needed: {error.strerror}"
+        )
     else:
-        said.append(f"{limit.name} raised from {before} to {after}, until the end")
+        messages.append(f"{limit.name} raised from {before} to {after}, until the end")

@@ -1,7 +1,7 @@
-"""Lines over the number of live sessions, as SVG, drawn by hand.
+"""SVG plots of lines over the number of live sessions.
 
-Law: both axes are logarithmic, because contenders differ by orders of magnitude, and
-each line is named where it ends. Ignorance: what is drawn.
+Both axes are logarithmic, because competitors differ by orders of magnitude. Each line
+is named at its end. Knows nothing of the plotted quantities.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 
-# Okabe and Ito: told apart by everybody.
+# Okabe and Ito: distinguishable with any colour vision.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#999999")
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 760, 400, 70, 210, 46, 56
 APART = 16  # between two names
@@ -19,7 +19,7 @@ Points = dict[str, list[tuple[int, float]]]
 
 
 def around(least: float, most: float) -> list[float]:
-    """The numbers 1, 2 and 5 of each decade from below `least` to above `most`."""
+    """Return 1, 2 and 5 of each decade from below `least` to above `most`."""
     first, last = math.floor(math.log10(least)), math.ceil(math.log10(most))
     every = [n * 10.0**e for e in range(first, last + 1) for n in (1, 2, 5)]
     low = max(mark for mark in every if mark <= least)
@@ -28,14 +28,14 @@ def around(least: float, most: float) -> list[float]:
 
 
 def along(value: float, least: float, most: float) -> float:
-    """Where it lies between the two, by its logarithm."""
+    """Return the logarithmic position between the two."""
     return math.log(value / least) / (math.log(most / least) or 1)
 
 
-def spread(places: list[float]) -> list[float]:
-    """Heights of the names: near these, in their order, none upon another."""
-    order = sorted(range(len(places)), key=places.__getitem__)
-    found = list(places)
+def spread(points: list[float]) -> list[float]:
+    """Return heights for names: near these, in their order, without overlap."""
+    order = sorted(range(len(points)), key=points.__getitem__)
+    found = list(points)
     for before, index in pairwise(order):
         found[index] = max(found[index], found[before] + APART)
     return found
@@ -46,7 +46,7 @@ def text(x: float, y: float, words: str, more: str = "") -> str:
 
 
 class Plot:
-    """One drawing; the points of each line go from few sessions to many."""
+    """One plot. The points of each line are in order of sessions."""
 
     def __init__(self, title: str, points: Points) -> None:
         self.title = title
@@ -85,14 +85,14 @@ class Plot:
     def lines(self) -> list[str]:
         ends = [self.y(line[-1][1]) for line in self.points.values()]
         found = []
-        for index, (who, line) in enumerate(self.points.items()):
+        for index, (name, line) in enumerate(self.points.items()):
             colour = COLOURS[index % len(COLOURS)]
-            places = [(self.x(number), self.y(value)) for number, value in line]
-            path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-            name = spread(ends)[index]
-            (x, y), tip = places[-1], WIDTH - RIGHT + 14
+            points = [(self.x(number), self.y(value)) for number, value in line]
+            path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+            height = spread(ends)[index]
+            (x, y), tip = points[-1], WIDTH - RIGHT + 14
             found.append(
-                f'<path d="M{x:.1f} {y:.1f}L{tip} {name:.1f}" stroke="{colour}"'
+                f'<path d="M{x:.1f} {y:.1f}L{tip} {height:.1f}" stroke="{colour}"'
                 ' stroke-dasharray="2 3" stroke-opacity="0.4"/>'
             )
             found.append(
@@ -101,9 +101,9 @@ class Plot:
             )
             found += [
                 f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>'
-                for x, y in places
+                for x, y in points
             ]
-            found.append(text(tip + 4, name + 4, who, f' fill="{colour}"'))
+            found.append(text(tip + 4, height + 4, name, f' fill="{colour}"'))
         return found
 
     def svg(self) -> str:

@@ -1,15 +1,15 @@
-/* What the benchmarks serve, and the server whose speed is the load client's ceiling.
+/* The applications of the benchmarks, and a bare server: the load client's ceiling.
  *
- * Law: nothing here may be slower than what is measured, so it is C, static, and one
- * read(2) and one write(2) per 64 KiB. The first line on stdin says what to do, as one
- * JSON text, because one framing lets nothing else pass:
+ * No code here may be slower than the measured programs. So it is C, static, with one
+ * read(2) and one write(2) per 64 KiB. The first line on stdin is the task. It is a JSON
+ * text, because one framing passes nothing else:
  *
- *     "echo"               everything comes back
- *     "sink"               one word comes back, in the end
- *     "source SIZE COUNT"  COUNT lines of SIZE bytes, the line feed among them
+ *     "echo"               everything is sent back
+ *     "sink"               one word is sent back at the end
+ *     "source SIZE COUNT"  COUNT lines of SIZE bytes, including the line feed
  *
- * and an exclamation mark in what follows is the end of a sink. Until there is a line,
- * it waits: an idle application of the smallest kind.
+ * An exclamation mark in the further input is the end of a sink. Without a first line the
+ * program waits, as a small idle application.
  *
  *     programs serve PORT  the same as a bare TCP server that answers any request 101
  */
@@ -77,7 +77,7 @@ static const char SWITCHING[] =
     "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     "Sec-WebSocket-Accept: eePBCnBLFa3FwCUaHzgyXQKNmAY=\r\n\r\n";
 
-/* One request head, answered; the first line after "/print" in it asks for no more. */
+/* Answers one request head. Returns 1 for "/print", after which no task follows. */
 static int greet(void) {
     size_t length = 0;
     while (length < 4 || memcmp(buffer + length - 4, "\r\n\r\n", 4)) {
@@ -115,7 +115,7 @@ static int serve(int port) {
         }
         close(0);
         close(1);
-        open("/dev/null", 2); /* so that no descriptor of ours is ever 0 or 1 */
+        open("/dev/null", 2); /* keeps the listener and peers off 0 and 1 */
         dup2(0, 1);
     }
 }

@@ -1,10 +1,11 @@
-"""RESULTS.md, its plots and the README's table, of what the benchmarks have written.
+"""Writes RESULTS.md, its plots and tables of other documents from benchmark results.
 
     python report.py [RESULTS [ROOT]]
 
-Law: nothing is measured here and nothing left out: every figure of every file in
-RESULTS becomes rows, our ratio to each other contender among them. What was measured
-over the number of live sessions is drawn too, of all benchmarks together.
+Nothing is measured and nothing is left out. Every figure of every file in RESULTS
+becomes rows, with its ratio to the reference. Figures over the number of live sessions
+are plotted too, for all benchmarks together. The other documents are README.md and
+chimirror-services(3).
 """
 
 from __future__ import annotations
@@ -16,27 +17,35 @@ import sys
 from pathlib import Path
 from typing import Any
 
-sys.path += [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
+sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[1] / "support")]
 
-import digest
-from contenders import CEILING
-from digest import cell
+import manual_table
+import summary_table
+from competitors import BASELINE, CEILING
+from figures import NOT_REACHED
 from plot import Plot, Points
+from summary_table import cell
 
 ROOT = Path(__file__).parent.parent.parent
 RESULTS = ROOT / "build" / "bench"
 PLACE = "tests/bench"  # of RESULTS.md and the plots
 BEGIN, END = "<!-- by tests/bench/report.py -->\n", "<!-- to here -->\n"
+PAGE = "man/chimirror-services.3"
+PAGE_BEGIN, PAGE_END = '.\\" by tests/bench/report.py\n', '.\\" to here\n'
+LIMIT = (
+    f"The competitor {BASELINE} only starts a process for each connection:"
+    " its figures are the limit for first byte and sessions."
+)
 CLIENT = re.compile(r"load client's CPU, (.*)")
-# By name: the figures are those that end in "N sessions".
+# Plots by name. Their figures end in "N sessions".
 DRAWN = {
-    "memory": ("together", "Memory of an idle session in all, kB"),
-    "connections": ("coming", "Sessions that come, per second"),
+    "memory": ("together", "Total memory of an idle session, kB"),
+    "connections": ("coming", "New sessions per second"),
 }
 
 
 def spread(mine: list[float], its: list[float]) -> str:
-    """The median of the ratios round by round, and their range."""
+    """Return the median of the ratios round by round, and their range."""
     ratios = sorted(a / b for a, b in zip(mine, its, strict=False) if b)
     if not ratios:
         return ""
@@ -44,7 +53,7 @@ def spread(mine: list[float], its: list[float]) -> str:
     return f"{middle:.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
 
 
-def promise(verdict: dict[str, str]) -> str:
+def describe_goal(verdict: dict[str, str]) -> str:
     of = f" of {verdict['against']}" if verdict["against"] else ""
     return f"{verdict['bound']}{of}: {verdict['word']}"
 
@@ -52,23 +61,23 @@ def promise(verdict: dict[str, str]) -> str:
 def rows(figure: dict[str, Any], reference: str) -> list[str]:
     values: dict[str, list[float]] = figure["values"]
     found = []
-    for who, numbers in values.items():
+    for name, numbers in values.items():
         middle = f"{cell(statistics.median(numbers))} {figure['unit']}"
         ratio = spread(numbers, values.get(reference, []))
-        promised = "; ".join(map(promise, figure["verdicts"].get(who, [])))
-        found.append(f"| {figure['name']} | {who} | {middle} | {ratio} | {promised} |")
+        goals = "; ".join(map(describe_goal, figure["verdicts"].get(name, [])))
+        found.append(f"| {figure['name']} | {name} | {middle} | {ratio} | {goals} |")
     return found
 
 
-def proof(record: dict[str, Any]) -> list[str]:
-    """That the load client is not what was measured."""
+def load_client_note(record: dict[str, Any]) -> list[str]:
+    """Show that the load client is not the bottleneck."""
     values = {figure["name"]: figure["values"] for figure in record["figures"]}
     found = []
     for name, busy in values.items():
         match = CLIENT.match(name)
         rate = values.get(f"connections, {match[1]}", {}) if match else {}
         if match and CEILING in rate:
-            others = [statistics.median(busy[who]) for who in busy if who != CEILING]
+            others = [statistics.median(busy[name]) for name in busy if name != CEILING]
             found.append(
                 f"{cell(statistics.median(rate[CEILING]))} per s with {match[1]}, where"
                 f" it uses {cell(statistics.median(busy[CEILING]))} of a core"
@@ -76,15 +85,15 @@ def proof(record: dict[str, Any]) -> list[str]:
             )
     if not found:
         return []
-    start = "The load client is not the bottleneck: out of a bare C server it gets"
+    start = "The load client is not the bottleneck: from a bare C server it gets"
     return [f"{start} {'; '.join(found)}.", ""]
 
 
 def section(record: dict[str, Any]) -> list[str]:
-    """One benchmark as a section of RESULTS.md."""
+    """Return one benchmark as a section of RESULTS.md."""
     reference = record["reference"]
     versions = [
-        f"{one['name']} {one['version']}".strip() for one in record["contenders"]
+        f"{item['name']} {item['version']}".strip() for item in record["contenders"]
     ]
     where = f"{record['machine']}, load {record['load']:.1f} before"
     lines = [
@@ -92,69 +101,73 @@ def section(record: dict[str, Any]) -> list[str]:
         "",
         "; ".join([where, f"{record['rounds']} rounds", *versions]) + ".",
         "",
-        *proof(record),
-        f"| | who | median | ratio to {reference} (least to greatest) | promised |",
+        *load_client_note(record),
+        f"| | competitor | median | ratio to {reference} (least to greatest) | goal |",
         "|---|---|---:|---:|---|",
     ]
     for figure in record["figures"]:
         lines += rows(figure, reference)
-    for who, (count, why) in record.get("stopped", {}).items():
-        lines += ["", f"{who} stopped after {count:,} sessions: {why}."]
+    for name, (count, reason) in record.get("stopped", {}).items():
+        lines += ["", f"{name} stopped after {count:,} sessions: {reason}."]
     return [*lines, ""]
 
 
 def series(records: list[dict[str, Any]], quantity: str) -> Points:
-    """Each contender's points; where two benchmarks have the same, the last's."""
+    """Return each competitor's points. The last of two equal benchmarks wins."""
     wanted = re.compile(rf"{quantity}, (\d+) sessions$")
     found: dict[str, dict[int, float]] = {}
     for record in reversed(records):
         for figure in record["figures"]:
             match = wanted.match(figure["name"])
-            for who, values in figure["values"].items() if match else ():
-                line = found.setdefault(who, {})
+            for name, values in figure["values"].items() if match else ():
+                line = found.setdefault(name, {})
                 line.setdefault(
                     int(match[1]) if match else 0, statistics.median(values)
                 )
-    lines = {who: sorted(line.items()) for who, line in found.items()}
-    return {who: line for who, line in lines.items() if len(line) > 1}
+    lines = {name: sorted(line.items()) for name, line in found.items()}
+    return {name: line for name, line in lines.items() if len(line) > 1}
 
 
 def verdict(records: list[dict[str, Any]]) -> list[str]:
-    """All that was promised and is not so."""
+    """Return the goals that are not reached, and the limit of the machine."""
     missed = [
-        f"- {figure['name']}, {who}: {promise(one)}, is {one['value']}"
+        f"- {figure['name']}, {name}: {describe_goal(item)}, is {item['value']}"
         for record in records
         for figure in record["figures"]
-        for who, verdicts in figure["verdicts"].items()
-        for one in verdicts
-        if one["word"] == "MISSED"
+        for name, verdicts in figure["verdicts"].items()
+        for item in verdicts
+        if item["word"] == NOT_REACHED
     ]
-    return ["Missed:", "", *missed] if missed else ["Every promise is kept."]
+    if not missed:
+        return ["All goals are reached."]
+    names = {item["name"] for record in records for item in record["contenders"]}
+    note = [LIMIT, ""] if BASELINE in names else []
+    return [*note, "Goals that are not reached:", "", *missed]
 
 
-def pictures(records: list[dict[str, Any]], place: Path) -> dict[str, str]:
-    """Draws what can be drawn; titles by the names of the files."""
+def pictures(records: list[dict[str, Any]], directory: Path) -> dict[str, str]:
+    """Draw all plots with data. Returns titles by file name."""
     drawn = {}
     for name, (quantity, title) in DRAWN.items():
         points = series(records, quantity)
         if points:
-            (place / f"{name}.svg").write_text(Plot(title, points).svg())
+            (directory / f"{name}.svg").write_text(Plot(title, points).svg())
             drawn[f"{name}.svg"] = title
     return drawn
 
 
 def summary(records: list[dict[str, Any]]) -> list[str]:
-    """What the README has too."""
+    """Return the part that README.md has too."""
     where = sorted({record["machine"] for record in records})
-    return [f"On {'; '.join(where)}:", "", *digest.table(records)]
+    return [f"On {'; '.join(where)}:", "", *summary_table.table(records)]
 
 
-def replace(path: Path, lines: list[str]) -> None:
-    """Puts the lines between the two marks of a file."""
-    before, begin, rest = path.read_text().partition(BEGIN)
-    _, end, after = rest.partition(END)
+def replace(path: Path, lines: list[str], first: str, last: str) -> None:
+    """Put lines between the two marks of a file."""
+    before, begin, rest = path.read_text().partition(first)
+    _, end, after = rest.partition(last)
     if not end:
-        raise LookupError(f"{path}: no place between {BEGIN!r} and {END!r}")
+        raise LookupError(f"{path}: no place between {first!r} and {last!r}")
     path.write_text("".join([before, begin, "\n".join(lines), "\n", end, after]))
 
 
@@ -166,16 +179,20 @@ def main() -> int:
     if not records:
         print(f"no results in {results}", file=sys.stderr)
         return 1
-    place = root / PLACE
-    drawn = pictures(records, place)
-    lines = ["# What was measured", "", "Written by `make bench`.", ""]
+    directory = root / PLACE
+    drawn = pictures(records, directory)
+    lines = ["# Benchmark results", "", "Written by `make bench`.", ""]
     lines += [BEGIN.strip(), *summary(records), END.strip(), "", *verdict(records), ""]
     lines += [f"![{title}]({name})" for name, title in drawn.items()]
     for record in records:
         lines += ["", *section(record)]
-    (place / "RESULTS.md").write_text("\n".join(lines).rstrip() + "\n")
+    (directory / "RESULTS.md").write_text("\n".join(lines).rstrip() + "\n")
     images = [f"![{title}]({PLACE}/{name})" for name, title in drawn.items()]
-    replace(root / "README.md", [*summary(records), "", *images])
+    replace(root / "README.md", [*summary(records), "", *images], BEGIN, END)
+    for record in records:
+        if record["bench"] == "services":
+            tables = manual_table.tables(record)
+            replace(root / PAGE, tables, PAGE_BEGIN, PAGE_END)
     return 0
 
 

@@ -1,8 +1,8 @@
-/* The smallest application: no library, so that starting it costs next to nothing.
+/* The smallest application: without a library, so that its start costs almost nothing.
  *
- * Law: a C library reads the processor's identity at every start, which in a virtual
- * machine takes longer than everything else (0.3 of 0.4 ms here); that is no server's
- * merit or fault. It says one word at once, and then writes what it reads.
+ * A C library reads the processor's identity at every start. In a virtual machine that
+ * takes longer than the rest (0.3 of 0.4 ms here), and no server can influence it. The
+ * program writes one word at once, and then echoes.
  */
 #if defined __x86_64__
 static long call(long number, long a, const void *b, long c) {

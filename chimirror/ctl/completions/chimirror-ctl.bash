@@ -1,9 +1,10 @@
-# Completion of chimirror-ctl(1) for bash. tests/test_ctl_completions.py holds it equal
-# to the usage text. It is named chimirror-ctl where bash-completion looks for it.
+# Completion of chimirror-ctl(1) for bash. tests/unit/ctl/test_completions.py
+# holds this file equal to the usage text. bash-completion looks for it under the name
+# chimirror-ctl.
 
 _chimirror_ctl() {
     local verbs='sessions show log history stats close kill pause resume call limits limit'
-    verbs+=' drain check manifest add remove'
+    verbs+=' drain undrain check manifest add remove'
     local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
     local verb='' options='' word
     for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
@@ -53,7 +54,8 @@ _chimirror_ctl() {
     esac
     case $verb in show | log | close | kill | pause | resume | call)
         if [[ $current != -* ]]; then
-            options=$(chimirror-ctl sessions 2>/dev/null | sed 1d | cut -f 1)
+            # compgen expands its words, so only ids may reach it.
+            options=$(chimirror-ctl sessions 2>/dev/null | cut -f 1 | grep '^[0-9a-f]*$')
         fi
         ;;
     esac

@@ -1,0 +1,33 @@
+"""Describes close codes in words. Pure."""
+
+from __future__ import annotations
+
+from chimirror.text import escape_line
+
+# RFC 6455, section 7.4.1, and the IANA registry of close codes.
+CLOSE_CODES = {
+    1000: "normal",
+    1001: "going away",
+    1002: "protocol error",
+    1003: "binary refused",
+    1005: "no code given",
+    1006: "connection cut",
+    1007: "not UTF-8",
+    1008: "policy",
+    1009: "message too big",
+    1011: "failure at the other end",
+    1012: "restart",
+    1013: "try again later",
+}
+
+# The reason for which a server closes sessions that outlast its own end.
+DRAIN = "drain"
+
+
+def close_text(code: int, reason: str) -> str:
+    """Describe a close frame: `close 1001 (going away): idle`."""
+    meaning = CLOSE_CODES.get(code)
+    text = f"close {code}" + (f" ({meaning})" if meaning else "")
+    if reason:
+        text += f": {escape_line(reason, 256)}"
+    return f"{text} (the server is shutting down)" if reason == DRAIN else text

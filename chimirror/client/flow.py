@@ -1,0 +1,40 @@
+"""Steps at which a flow waits, between logic without I/O and the two APIs.
+
+A *flow* is a generator that performs one operation for a caller: connect, send or
+read. It yields a step wherever it must wait. The driver performs the step, blocking
+or in an event loop, and resumes the flow. So the logic exists once for both APIs.
+
+A flow may be closed at any step and then releases its resources.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import Any, NamedTuple, TypeVar
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from socket import socket
+
+T = TypeVar("T")
+
+
+class WaitForSocket(NamedTuple):
+    """Wait until a socket is readable or writable. The result is False at a timeout."""
+
+    sock: socket
+    write: bool
+    seconds: float
+
+
+class ResolveHost(NamedTuple):
+    """Resolve a host name. The result is that of getaddrinfo(3)."""
+
+    host: str
+    port: int
+
+
+# None waits until anything has changed in the session. A callable is a handler of the
+# caller: the driver calls it, and the asyncio driver awaits an awaitable result.
+Step = WaitForSocket | ResolveHost | Callable[[], object] | None
+Flow = Generator[Step, Any, T]

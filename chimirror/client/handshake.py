@@ -1,0 +1,245 @@
+"""Opening handshake (RFC 6455, section 4.1) and the texts of its failures.
+
+Pure. The `websockets` library builds the request and checks the response. This module
+adds the caller's header fields and describes failures. Redirects are reported, not
+followed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+from websockets.client import ClientProtocol
+from websockets.exceptions import InvalidMessage, InvalidStatus, SecurityError
+from websockets.typing import Origin, Subprotocol
+
+from chimirror.client.buffers import MAX_LINE
+from chimirror.client.errors import ConnectTimeout, NotConnected, Refused
+from chimirror.client.websocket import WebSocketProtocol
+from chimirror.text import escape_line
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from ssl import SSLContext
+    from typing import TypedDict
+
+    from chimirror.client.url import Target
+
+    Headers = Mapping[str, str] | Iterable[tuple[str, str]]
+
+    class ConnectOptions(TypedDict, total=False):
+        """Options of `connect` beside URL and framing, in both APIs."""
+
+        headers: Headers
+        origin: str | None
+        ssl: SSLContext | None
+        timeout: float
+        ping_interval: float | None
+        ping_timeout: float
+        max_message: int
+
+
+# A line or body of --max-line by default, and what a framing may add to it.
+MAX_MESSAGE_SIZE = MAX_LINE + 4096
+
+USER_AGENT = "chimirror.client"
+
+# Fields that belong to the handshake or have a parameter of their own.
+RESERVED_FIELDS = {
+    "connection": "it belongs to the handshake",
+    "content-length": "a handshake has no body",
+    "origin": "it has an option of its own",
+    "transfer-encoding": "a handshake has no body",
+    "upgrade": "it belongs to the handshake",
+}
+# The caller's field replaces the library's.
+REPLACEABLE_FIELDS = ("host", "authorization", "user-agent")
+# RFC 9110, section 5.6.2: allowed in tokens beside letters and digits.
+TOKEN_SYMBOLS = frozenset("!#$%&'*+-.^_`|~")
+
+# The library logs protocol errors with a traceback. The client reports them in one line
+# instead.
+_SILENT_LOGGER = logging.Logger("chimirror.client")
+_SILENT_LOGGER.addHandler(logging.NullHandler())
+
+
+class ConnectionParams:
+    """Parameters for one or several connections to a server.
+
+    Attributes:
+        target: The parsed URL.
+        ssl_context: For TLS. None trusts the system's authorities.
+        timeout: Seconds from name resolution to the first message.
+    """
+
+    __slots__ = (
+        "target",
+        "ssl_context",
+        "timeout",
+        "_fields",
+        "_origin",
+        "_websocket_options",
+    )
+
+    def __init__(
+        self,
+        target: Target,
+        *,
+        headers: Headers = (),
+        origin: str | None = None,
+        ssl: SSLContext | None = None,
+        timeout: float = 10,
+        ping_interval: float | None = 20,
+        ping_timeout: float = 20,
+        max_message: int = MAX_MESSAGE_SIZE,
+    ) -> None:
+        """Check the options of `connect`.
+
+        Raises:
+            ValueError: An option cannot be part of a request.
+        """
+        if ssl is not None and not target.uri.secure:
+            raise ValueError("ssl: only wss:// URLs use certificates")
+        if origin is not None and not _has_no_controls(origin):
+            raise ValueError("origin: a value must not contain control characters")
+        self.target = target
+        self.ssl_context = ssl
+        self.timeout = timeout
+        pairs = headers.items() if isinstance(headers, Mapping) else headers
+        self._fields = [(name, field_value(name, value)) for name, value in pairs]
+        self._origin = Origin(origin) if origin is not None else None
+        self._websocket_options = max_message, ping_interval, ping_timeout
+
+    def create_websocket(
+        self, subprotocol: str, clock: Callable[[], float]
+    ) -> WebSocketProtocol:
+        """Create a WebSocket with a queued handshake request."""
+        max_message, ping_interval, ping_timeout = self._websocket_options
+        protocol = ClientProtocol(
+            self.target.uri,
+            origin=self._origin,
+            subprotocols=[Subprotocol(subprotocol)],
+            max_size=max_message,
+            logger=_SILENT_LOGGER,
+        )
+        request = protocol.connect()
+        request.headers["User-Agent"] = USER_AGENT
+        for name, value in self._fields:
+            if name in request.headers and name.lower() in REPLACEABLE_FIELDS:
+                del request.headers[name]
+            request.headers[name] = value
+        protocol.send_request(request)
+        return WebSocketProtocol(protocol, clock, ping_interval, ping_timeout)
+
+    def timeout_error(self, missing: str) -> ConnectTimeout:
+        """Make the exception for an expired timeout."""
+        return ConnectTimeout(
+            f"timeout: {missing} from {self.target} within {self.timeout:g} s; "
+            "is this the right address?"
+        )
+
+    def check_response(self, websocket: WebSocketProtocol, subprotocol: str) -> None:
+        """Check a complete response.
+
+        Raises:
+            NotConnected: The response does not accept the session.
+        """
+        error = websocket.protocol.handshake_exc
+        if (
+            error is not None
+            and websocket.lost_reason
+            and not isinstance(error, InvalidStatus)
+        ):
+            raise NotConnected(
+                f"{self.target} closed the connection before its response: "
+                f"{websocket.lost_reason}"
+            )
+        if error is not None:
+            raise _response_error(self.target, error)
+        if websocket.protocol.subprotocol != subprotocol:
+            raise NotConnected(
+                f"{self.target} does not speak {subprotocol}: it accepted the "
+                "connection without choosing a subprotocol"
+            )
+
+
+# Request.
+
+
+def field_value(name: str, value: str) -> str:
+    """Return the value of a header field as sent: its bytes, decoded as latin-1.
+
+    Raises:
+        ValueError: The request cannot have this field.
+    """
+    if not is_token(name):
+        raise ValueError(f"header {name!r}: not a valid field name")
+    if not _has_no_controls(value):
+        raise ValueError(f"header {name}: a value must not contain control characters")
+    reserved = RESERVED_FIELDS.get(name.lower())
+    if name.lower().startswith("sec-websocket-"):
+        reserved = "it belongs to the handshake"
+    if reserved:
+        raise ValueError(f"header {name}: cannot be set; {reserved}")
+    return value.strip(" \t").encode("utf-8", "surrogateescape").decode("latin-1")
+
+
+def is_token(name: str) -> bool:
+    """Whether the name is a valid field name."""
+    return bool(name) and all(
+        c.isascii() and (c.isalnum() or c in TOKEN_SYMBOLS) for c in name
+    )
+
+
+def _has_no_controls(value: str) -> bool:
+    return not any((ord(c) < 32 and c != "\t") or ord(c) == 127 for c in value)
+
+
+# Response.
+
+
+def _response_error(target: Target, error: Exception) -> NotConnected:
+    if isinstance(error, InvalidStatus):
+        return _status_error(error)
+    cause = error.__cause__
+    if isinstance(error, InvalidMessage) and isinstance(cause, EOFError):
+        return NotConnected(
+            f"{target} closed the connection without a response; is it a WebSocket "
+            "server, and should it be wss://?"
+        )
+    if isinstance(error, (InvalidMessage, SecurityError)):
+        return NotConnected(
+            f"{target} is not a WebSocket server: its response is not valid HTTP"
+        )
+    return NotConnected(
+        f"{target} is not a WebSocket server of this kind: {escape_line(str(error))}"
+    )
+
+
+def _status_error(error: InvalidStatus) -> Refused:
+    """Describe a response: `403 Forbidden: Host "x" is not served here`."""
+    response = error.response
+    text = f"{response.status_code} {escape_line(response.reason_phrase, 80)}".rstrip()
+    headers: dict[str, str] = {}
+    for name, value in response.headers.raw_items():
+        headers.setdefault(name.lower(), value)
+    response_text = ""
+    # Only plain text is shown: the HTML page of a proxy does not help on a terminal.
+    if headers.get("content-type", "text/plain").lower().startswith("text/plain"):
+        response_text = escape_line(b" ".join(response.body.split()))
+        text += f": {response_text}" if response_text else ""
+    for name, hint in _HINTS.items():
+        if name in headers:
+            text += f" ({hint} {escape_line(headers[name], 256)})"
+    if response.status_code < 400 and "location" not in headers:
+        text += " (no WebSocket at this URL)"
+    return Refused(text, response.status_code, response_text, headers)
+
+
+_HINTS = {
+    "location": "not followed: it points to",
+    "retry-after": "try again after",
+    "www-authenticate": "it asks for Authorization:",
+}

@@ -1,0 +1,91 @@
+"""The configuration of the programs: option table, value readers, frozen Config.
+
+A bottom layer: imports only the table of framings (framing.registry), which is pure.
+The files:
+
+- options: the option table, and which program takes which option.
+- parser: reads a command line into a Config.
+- usage: writes and reads usage texts with docopt-ng.
+- quantities: reads times, sizes, counts, rates and modes.
+- listen_syntax: reads addresses to listen on.
+- values: reads names, hosts, origins, networks and variables.
+- env_file: reads files of environment variables.
+- user_account: finds the user of an application.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from chimirror.config.user_account import UserAccount
+
+
+class Config:
+    """The checked and frozen result of a command line.
+
+    Times are in seconds. None means off, unless a comment says otherwise.
+    """
+
+    command: tuple[str, ...]
+    framings: tuple[str, ...]
+    stderr: str | None  # None: chosen by the framing
+    subprotocols: dict[str, str]
+    direction: str  # as seen by the client
+    read_only: bool  # what a client sends is ignored
+    control: bool  # the application has a control channel
+    hosts: tuple[str, ...]
+    origins: tuple[str, ...]
+    trusted_proxies: tuple[str, ...]
+    proxy_protocol: bool
+    max_message: int  # from the client
+    max_line: int  # of output: line of lines, body of lsp
+    max_output_message: int  # of json and stdio
+    handshake_timeout: float
+    idle_timeout: float | None
+    session_timeout: float | None
+    ping_interval: float | None
+    ping_timeout: float
+    pty: bool
+    linger_timeout: float
+    stop_grace: float
+    kill_grace: float
+    pass_env: tuple[str, ...]
+    env: dict[str, str]
+    directory: str | None
+    user: UserAccount | None  # None: the user of this process
+    apps: str | None  # a directory instead of a command
+    console: bool
+    max_sessions: int | None
+    # Options of the bridge alone.
+    user_range: tuple[int, int] | None
+    # Options of the server alone. In a bridge they have the default values.
+    listen: tuple[str, ...]  # (): systemd's sockets, else DEFAULT_LISTEN
+    socket_mode: int
+    workers: int | None
+    drain_timeout: float
+    max_sessions_per_source: int | None
+    max_rate: float | None
+    max_handshakes: int  # of each worker
+    max_handshakes_per_source: int | None  # None: as many as of all sources
+    preload: str | None  # MODULE:FUNCTION instead of a command
+    # Options of the zygote alone.
+    socket: str | None  # None: the socket passed by systemd
+    allowed_uids: tuple[int, ...]
+
+    __slots__ = tuple(__annotations__)
+
+    def __init__(self, **fields: object) -> None:
+        for name in self.__slots__:
+            object.__setattr__(self, name, fields[name])
+
+    def __setattr__(self, name: str, value: object = None) -> NoReturn:
+        raise AttributeError(f"a Config cannot be changed ({name})")
+
+    __delattr__ = __setattr__
+
+    @property
+    def client_direction(self) -> str:
+        """The direction of messages, which --read-only restricts too."""
+        return "receive" if self.read_only else self.direction

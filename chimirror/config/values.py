@@ -1,0 +1,222 @@
+"""Reads names as people write them: framings, hosts, origins, networks, variables.
+
+Each function takes the text of one option, or the list of texts if the option may be
+repeated, and returns its value. A ValueError is one line, which quotes the text and
+says how to correct it. Knows neither the options nor the use of the values. The bridge
+loads this module on the way to its first byte, so a function imports slow modules by
+itself.
+"""
+
+from __future__ import annotations
+
+from chimirror.framing.registry import FRAMINGS
+
+_STDERR = ("client", "log", "discard")
+_DIRECTIONS = ("send", "receive", "both")
+_BUILT_IN = "chimirror."  # prefix of the project's own subprotocol names
+# RFC 9110, section 5.6.2, besides letters and digits
+_TOKEN = frozenset("!#$%&'*+-.^_`|~")
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+# Each session sets this variable. It identifies stray processes of an application.
+_SESSION = "CHIMIRROR_SESSION"
+
+
+class InvalidVariableName(ValueError):
+    """A text that is not the name of a variable."""
+
+
+def framings(text: str) -> tuple[str, ...]:
+    """Read the allowed framings in order of preference, from ``json,stdio``."""
+    names = tuple(text.split(","))
+    for name in names:
+        _framing(name)
+        if names.count(name) > 1:
+            raise ValueError(f'"{name}" is named twice; name each framing once')
+    return names
+
+
+def _framing(name: str) -> str:
+    if name not in FRAMINGS:
+        raise ValueError(f'"{name}" is not a framing; write {_choice((*FRAMINGS,))}')
+    return name
+
+
+def stderr(text: str) -> str:
+    """Read the destination of the application's standard error."""
+    if text not in _STDERR:
+        raise ValueError(f'"{text}" is not known; write {_choice(_STDERR)}')
+    return text
+
+
+def direction(text: str) -> str:
+    """Read the direction of messages, as seen by the client."""
+    if text not in _DIRECTIONS:
+        raise ValueError(f'"{text}" is not known; write {_choice(_DIRECTIONS)}')
+    return text
+
+
+def _choice(words: tuple[str, ...]) -> str:
+    return ", ".join(words[:-1]) + " or " + words[-1]
+
+
+def subprotocols(texts: list[str]) -> dict[str, str]:
+    """Read foreign subprotocol names and their framings, from ``mcp=lines``."""
+    names: dict[str, str] = {}
+    for text in texts:
+        name, _, framing = text.partition("=")
+        if not name or not framing or not _is_token(name):
+            raise ValueError(f'"{text}" is not NAME=FRAMING; write mcp=lines')
+        if name.startswith(_BUILT_IN):
+            raise ValueError(f'"{name}" is built in; allow it with --framing')
+        if name in names:
+            raise ValueError(f'"{name}" is given twice; give each name one framing')
+        names[name] = _framing(framing)
+    return names
+
+
+def _is_token(text: str) -> bool:
+    return text.isascii() and all(c.isalnum() or c in _TOKEN for c in text)
+
+
+def hosts(texts: list[str]) -> tuple[str, ...]:
+    """Read host names. Returns them in lower case."""
+    return tuple([_host(text) for text in texts])
+
+
+def _host(text: str) -> str:
+    if not text.isascii():
+        raise ValueError(f'"{text}" is not ASCII; write the name in its xn-- form')
+    if not text.strip(".") or not all(c.isalnum() or c in "-._" for c in text):
+        raise ValueError(
+            f'"{text}" is not a host name; write it without scheme, port or path, '
+            "such as app.example.org"
+        )
+    return text.lower()
+
+
+def origins(texts: list[str]) -> tuple[str, ...]:
+    """Read origins. Returns them as browsers send them: lower case, no default port."""
+    return tuple([_origin(text) for text in texts])
+
+
+def _origin(text: str) -> str:
+    scheme, separator, authority = text.lower().partition("://")
+    shaped = separator and scheme[:1].isalpha() and _is_token(scheme)
+    if not shaped or not _is_authority(authority):
+        raise ValueError(
+            f'"{text}" is not an origin; write scheme, name and port alone, '
+            "such as https://app.example.org:8443"
+        )
+    return f"{scheme}://{authority.removesuffix(_DEFAULT_PORTS.get(scheme, ' '))}"
+
+
+def _is_authority(text: str) -> bool:
+    return bool(text) and all(
+        c.isascii() and (c.isalnum() or c in "-._:[]") for c in text
+    )
+
+
+def networks(texts: list[str]) -> tuple[str, ...]:
+    """Read networks in CIDR notation, or ``unix`` for peers on a Unix socket."""
+    return tuple([_network(text) for text in texts])
+
+
+def _network(text: str) -> str:
+    if text == "unix":
+        return text
+    from ipaddress import ip_network
+
+    try:
+        return str(ip_network(text))
+    except ValueError:
+        pass
+    try:
+        hint = f"write {ip_network(text, strict=False)}"
+    except ValueError:
+        hint = "write 192.0.2.7, 10.0.0.0/8, fd00::/8 or unix"
+    raise ValueError(f'"{text}" is not a network; {hint}')
+
+
+def listen(texts: list[str]) -> tuple[str, ...]:
+    """Read addresses to listen on. The listener resolves them."""
+    from chimirror.config import listen_syntax
+
+    for text in texts:
+        if texts.count(text) > 1:
+            raise ValueError(f'"{text}" is given twice; give each address once')
+    return tuple([listen_syntax.check(text) for text in texts])
+
+
+def directory(text: str) -> str:
+    """Read a path. The start of an application fails if there is no such directory."""
+    if not text:
+        raise ValueError("the path is empty; write the directory to start in")
+    return text
+
+
+def user(text: str) -> str:
+    """Read the name or number of a user. `parser.check_combination` finds the user."""
+    if not text or text.startswith("-") or not text.isprintable():
+        raise ValueError(f'"{text}" is not a user; write a name or a number')
+    return text
+
+
+def applications(text: str) -> str:
+    """Read the path of a directory of application files."""
+    if not text or "\0" in text:
+        raise ValueError(f'"{text}" is no path; write /etc/chimirror/apps')
+    return text
+
+
+def pass_env(texts: list[str]) -> tuple[str, ...]:
+    """Read names of variables to pass on, from ``A,B`` and repetition."""
+    names = [name for text in texts for name in text.split(",")]
+    for name in names:
+        _variable(name, name)
+        if name == "HTTP_PROXY":
+            # httpoxy: the header field "Proxy" of any client would become a setting.
+            raise ValueError(
+                '"HTTP_PROXY" is never passed, a client could set it; '
+                "write --env HTTP_PROXY=VALUE"
+            )
+    return tuple(dict.fromkeys(names))
+
+
+def variables(texts: list[str]) -> dict[str, str]:
+    """Read variables from ``NAME=VALUE``. The last one of a name wins."""
+    values: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise ValueError(
+                f'"{text}" has no value; write {text}=VALUE, '
+                f"or --pass-env {text} to pass it on"
+            )
+        values[_variable(name, text)] = value
+    return values
+
+
+def _variable(name: str, text: str) -> str:
+    plain = name.isascii() and name.replace("_", "a").isalnum()
+    if not plain or name[0].isdigit():
+        raise InvalidVariableName(
+            f'"{text}" does not begin with a variable name; write NAME'
+        )
+    if name == _SESSION:
+        raise ValueError(f'"{name}" is set by each session itself; choose another name')
+    return name
+
+
+def preload(text: str) -> str:
+    """Read ``MODULE:FUNCTION``. Both may have dots."""
+    module, _, function = text.partition(":")
+    if not all(map(str.isidentifier, (*module.split("."), *function.split(".")))):
+        raise ValueError(f'"{text}" is not MODULE:FUNCTION; write game.main:play')
+    return text
+
+
+def socket(text: str) -> str:
+    """Read the path of a Unix socket."""
+    if not text or text.startswith(("@", "unix:")) or "\0" in text:
+        raise ValueError(f'"{text}" is no path; write /run/game/zygote')
+    return text

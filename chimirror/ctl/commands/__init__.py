@@ -1,0 +1,18 @@
+"""The verbs of chimirror-ctl: each module holds one family of them.
+
+Layer: the upper half of `ctl`. Each public function takes the command line, the
+directories of the machine and the output, and returns the exit status. A command may
+import all of `ctl` except `main`. Some commands share functions of `sessions`,
+`drain`, `set_limits` and `show_limits`.
+
+sessions: sessions, show.
+log: log.
+history: history, stats.
+stop: close, kill.
+drain: drain, undrain.
+control: pause, resume, call.
+show_limits, set_limits: limits, limit.
+check: check.
+manifest: manifest.
+apps: add, remove.
+"""

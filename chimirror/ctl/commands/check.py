@@ -1,0 +1,360 @@
+"""The verb that checks the setup of this machine: check.
+
+Each finding states a fact, and the correction where one is needed. The check changes
+nothing.
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+import stat
+from textwrap import wrap
+
+from chimirror.ctl import (
+    app_files,
+    journal,
+    systemd,
+    transient_unit,
+    unit_files,
+    unit_names,
+)
+from chimirror.ctl.cgroups import CONTROLLERS, CgroupHierarchy
+from chimirror.ctl.commands import drain, set_limits, show_limits
+from chimirror.ctl.messages import BAD, GOOD, WARNING, CommandError, Finding, merged
+from chimirror.ctl.output import Column
+from chimirror.ctl.paths import SLICE
+from chimirror.host.runtime_dir import SESSIONS, SYSTEM
+from chimirror.text import printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from chimirror.ctl.output import OutputWriter
+    from chimirror.ctl.paths import HostPaths
+    from chimirror.ctl.usage import CommandLine
+
+MIN_SYSTEMD = 252  # the units need at least this version
+MIN_TEXT_WIDTH = 20  # columns of a line on a terminal
+GROUP = "chimirror"  # the group of bridges
+RESERVED_TASKS = 1000  # processes of the rest of the machine
+COLUMNS = (
+    Column("verdict", "VERDICT"),
+    Column("about", "ABOUT"),
+    Column("text", "TEXT"),
+)
+ROOT = ("", "root", "0")  # values of User=
+SOCKETS = (systemd.SOCKET, systemd.SERVER_SOCKET)
+SERVICES = {systemd.SOCKET: systemd.SAMPLE, systemd.SERVER_SOCKET: systemd.SERVER}
+UNITS = (*SOCKETS, systemd.SAMPLE, systemd.SERVER, SLICE)
+NAMES = (
+    *("LoadState", "ActiveState", "UnitFileState", "NAccepted", "NConnections"),
+    "User",
+)
+
+
+def check(given: CommandLine, host: HostPaths, output: OutputWriter) -> int:
+    """Print the findings. The exit status is 78 if one of them is bad."""
+    if "--apps" in given:
+        found = merged(app_files.review(given.options["--apps"]))
+    else:
+        found = merged(findings(host))
+    if "--json" in given:
+        output.json([finding._asdict() for finding in found])
+    elif output.width:
+        _print_findings(found, output)
+    else:
+        columns = (*COLUMNS, Column("advice", "ADVICE"))
+        output.table(columns, [finding._asdict() for finding in found])
+    bad = any(finding.verdict == BAD for finding in found)
+    return os.EX_CONFIG if bad else os.EX_OK
+
+
+def _print_findings(found: list[Finding], output: OutputWriter) -> None:
+    """Print findings for a terminal. No text is cut: users copy commands from it."""
+    verdicts = max(len(finding.verdict) for finding in found)
+    for finding in found:
+        head = f"{finding.verdict.ljust(verdicts)}  "
+        texts = [
+            f"{finding.about}: {finding.text}",
+            finding.advice and f"→ {finding.advice}",
+        ]
+        for text in filter(None, texts):
+            width = max(output.width - len(head), MIN_TEXT_WIDTH)
+            for line in wrap(printable(text), width, break_on_hyphens=False):
+                output.write(f"{head}{line}\n")
+                head = " " * len(head)
+
+
+def findings(host: HostPaths) -> Iterator[Finding]:
+    """Run every check that applies to this machine."""
+    if not host.booted:
+        text = "it is not process 1 here: there are no units, limits or history"
+        yield Finding(
+            BAD, "systemd", text, "run chimirror-server, which does not need systemd"
+        )
+        return
+    yield _version()
+    properties = {unit["Id"]: unit for unit in systemd.properties(UNITS, NAMES)}
+    yield from _units(properties)
+    yield from _verified(properties)
+    yield from _sockets(properties, drain.stopped_units(host))
+    yield from _failed()
+    yield from _configuration(host, properties[systemd.SERVER].get("User", ""))
+    yield from _applications()
+    yield from unit_files.review(host)
+    yield _controllers(host)
+    if properties[systemd.SAMPLE]["LoadState"] == "loaded":
+        yield from _capacity(host)
+    yield _runtime(host)
+    yield from _journal(host)
+
+
+# Units
+
+
+def _version() -> Finding:
+    words = systemd.systemctl("--version").split()
+    number = words[1].partition(".")[0].partition("~")[0]
+    if number.isdigit() and int(number) < MIN_SYSTEMD:
+        advice = f"the units are written for {MIN_SYSTEMD} and later: upgrade"
+        return Finding(WARNING, "systemd", f"version {number}", advice)
+    return Finding(GOOD, "systemd", f"version {number}")
+
+
+def _units(properties: dict[str, dict[str, str]]) -> Iterator[Finding]:
+    for name in UNITS:
+        state = properties[name].get("LoadState", "unknown")
+        about = systemd.TEMPLATE if name == systemd.SAMPLE else name
+        if state == "loaded":
+            continue
+        advice = f"systemctl status {about} shows the reason"
+        if state == "not-found":
+            advice = "install the units, as the README says"
+        elif state == "masked":
+            advice = f"systemctl unmask {about}"
+        yield Finding(BAD, about, f"it is {state}", advice)
+
+
+def _verified(properties: dict[str, dict[str, str]]) -> Iterator[Finding]:
+    loaded = [name for name in UNITS if properties[name].get("LoadState") == "loaded"]
+    if not loaded:
+        return
+    result = systemd.run("systemd-analyze", "verify", "--man=no", *loaded)
+    lines = result.stderr.strip().splitlines()
+    relevant = [line for line in lines if "chimirror" in line]
+    if result.returncode == 0 and not relevant:
+        yield Finding(GOOD, "units", f"systemd-analyze verifies {len(loaded)} of them")
+    for line in relevant or lines[: result.returncode]:
+        advice = "systemctl cat UNIT shows all of a unit; systemctl edit changes it"
+        yield Finding(BAD if result.returncode else WARNING, "units", line, advice)
+
+
+def _sockets(
+    properties: dict[str, dict[str, str]], stopped: Sequence[str]
+) -> Iterator[Finding]:
+    states = {name: properties[name].get("ActiveState", "") for name in SOCKETS}
+    for name in (name for name in SOCKETS if states[name] == "failed"):
+        advice = f"systemctl status {name} shows the reason; systemctl restart {name}"
+        yield Finding(BAD, name, "it has failed and accepts nothing", advice)
+    active = [name for name in SOCKETS if states[name] == "active"]
+    for name in active:
+        if properties[name].get("UnitFileState") != "enabled":
+            advice = f"systemctl enable {name}"
+            text = "it accepts connections, until the machine restarts"
+            yield Finding(WARNING, name, text, advice)
+        else:
+            yield Finding(GOOD, name, "it accepts connections")
+    for name in (name for name in stopped if name not in active):
+        text = "chimirror-ctl drain has stopped it"
+        yield Finding(WARNING, name, text, "chimirror-ctl undrain")
+    for name in SOCKETS:
+        if states[name] == "inactive" and name not in stopped:
+            yield _unused_socket(name, properties[name].get("UnitFileState", ""))
+    if not active and not stopped:
+        advice = f"systemctl enable --now {systemd.SOCKET}"
+        yield Finding(BAD, "sockets", "none accepts connections", advice)
+
+
+def _unused_socket(name: str, state: str) -> Finding:
+    if state != "enabled":
+        return Finding(GOOD, name, "it is not in use")
+    text = "it is enabled, but not started: it accepts nothing"
+    return Finding(BAD, name, text, f"systemctl start {name}")
+
+
+def _applications() -> Iterator[Finding]:
+    """Try the command line in each service that is in use."""
+    for service in services_in_use():
+        yield from transient_unit.probe(service)
+
+
+def services_in_use() -> list[str]:
+    """Return the services whose sockets are started or enabled. None: all."""
+    names = ("LoadState", "ActiveState", "UnitFileState")
+    units = systemd.properties([*SERVICES, *SERVICES.values()], names)
+    found = {unit["Id"]: unit for unit in units}
+    loaded = {
+        socket: service
+        for socket, service in SERVICES.items()
+        if found[service].get("LoadState") == "loaded"
+    }
+    used = [
+        service
+        for socket, service in loaded.items()
+        if found[socket].get("ActiveState") == "active"
+        or found[socket].get("UnitFileState") == "enabled"
+    ]
+    return used or list(loaded.values())
+
+
+def _failed() -> Iterator[Finding]:
+    listed = systemd.systemctl(
+        "list-units", "--state=failed", "--no-legend", "--plain", systemd.INSTANCES
+    )
+    count = len(listed.splitlines())
+    if count:
+        advice = "systemctl reset-failed 'chimirror@*'; CollectMode= keeps none"
+        yield Finding(
+            WARNING, systemd.TEMPLATE, f"{count} failed units are kept", advice
+        )
+
+
+def _configuration(host: HostPaths, user: str) -> Iterator[Finding]:
+    """Check the configuration of the units.
+
+    Args:
+        host: the paths of this machine.
+        user: the user of the server's unit.
+    """
+    path = app_files.configuration_path(host)
+    if not os.path.exists(path):
+        advice = f"set CHIMIRROR_COMMAND= in {path}"
+        yield Finding(WARNING, "application", "the demonstration is served", advice)
+        return
+    try:
+        given = app_files.read_configuration(host)
+    except ValueError as error:
+        advice = "systemd may read it differently: write NAME=VALUE lines"
+        yield Finding(WARNING, "application", str(error), advice)
+        return
+    for name in given.unknown:
+        text = f"{path}: {name} is no variable of the units"
+        yield Finding(BAD, "application", text, app_files.nearest_variable(name))
+    directory = given.apps
+    if directory is not None:
+        yield from app_files.review(directory)
+        if user not in ROOT:
+            yield from _applications_of_users(directory)
+    options = {word.partition("=")[0] for word in given.options}
+    for option in sorted(options & set_limits.OPTIONS.keys()):
+        text = f"{path}: the units set {option} too, so no session can start"
+        advice = "remove it; chimirror-ctl limit sets it"
+        yield Finding(BAD, "application", text, advice)
+
+
+def _applications_of_users(directory: str) -> Iterator[Finding]:
+    """Report applications with a user, which only a server of root starts."""
+    try:
+        found = list(app_files.open_directory(directory).all())
+    except OSError:
+        return  # reported by the review
+    for app in found:
+        if app.config.user is not None:
+            name = app.config.user.variables["USER"]
+            text = f"its user is {name}, and no unit runs as root: it is refused"
+            advice = f"let {systemd.SERVER} run as root: chimirror-systemd(7), Users"
+            yield Finding(BAD, f"application {app.name}", text, advice)
+
+
+# The machine
+
+
+def _controllers(host: HostPaths) -> Finding:
+    missing = sorted(set(CONTROLLERS) - CgroupHierarchy(host).controllers())
+    if not missing:
+        return Finding(GOOD, "cgroups", f"{', '.join(CONTROLLERS)} can be limited")
+    advice = "enable them on the kernel's command line (cgroup_enable=memory)"
+    text = f"no controller for {', '.join(missing)}: such limits do not hold"
+    return Finding(BAD, "cgroups", text, advice)
+
+
+def _capacity(host: HostPaths) -> Iterator[Finding]:
+    """Compare the limits with the capacity of the machine."""
+    current_limits = show_limits.current_limits(unit_names.units(""))
+    sessions, _ = current_limits["sessions"]
+    connections, _ = current_limits["connections"]
+    if sessions is None:
+        text = f"{set_limits.MAX_SESSIONS} is not set"
+        advice = "chimirror-ctl limit --sessions N sets it"
+        yield Finding(BAD, "sessions", text, advice)
+        return
+    if connections is not None and connections <= sessions:
+        text = f"{sessions:g} may be open, but systemd closes all after {connections:g}"
+        advice = f"chimirror-ctl limit --sessions {sessions:g} sets both"
+        yield Finding(BAD, "sessions", text, advice)
+    # A session has a bridge and at least one process of the application.
+    tasks = 2 * sessions + RESERVED_TASKS
+    for name in ("pid_max", "threads-max"):
+        maximum = _number(f"{host.proc}/sys/kernel/{name}")
+        if maximum and maximum < tasks:
+            text = f"{sessions:g} sessions need {tasks:g} processes, of {maximum}"
+            advice = f"sysctl kernel.{name}={2 * tasks:g}, or fewer sessions"
+            yield Finding(BAD, f"kernel.{name}", text, advice)
+    allowed, _ = current_limits["tasks-max"]
+    if allowed is not None and allowed < 2 * sessions:
+        text = f"{sessions:g} sessions need {2 * sessions:g} tasks, of {allowed:g}"
+        advice = f"chimirror-ctl limit --tasks-max {4 * sessions:g}, or fewer sessions"
+        yield Finding(WARNING, SLICE, text, advice)
+    files = _number(f"{host.proc}/sys/fs/file-max")
+    if files and files < 50 * sessions:
+        text = f"{sessions:g} sessions may need {50 * sessions:g} files, of {files}"
+        advice = f"sysctl fs.file-max={100 * sessions:g}"
+        yield Finding(WARNING, "fs.file-max", text, advice)
+    yield Finding(GOOD, "sessions", f"{sessions:g} may be open at once")
+
+
+def _number(path: str) -> int | None:
+    try:
+        with open(path, encoding="ascii") as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return None
+
+
+def _runtime(host: HostPaths) -> Finding:
+    """Check the directory of status files."""
+    path = f"{next(iter(host.runtime_dirs), SYSTEM)}/{SESSIONS}"
+    advice = "systemd-tmpfiles --create chimirror.conf"
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        text = f"{error.strerror}: sessions show no peer and no figures"
+        return Finding(BAD, path, text, advice)
+    mode = stat.S_IMODE(found.st_mode)
+    actual = f"{mode:04o} {found.st_uid}:{_group(found.st_gid)}"
+    if actual != f"1730 0:{GROUP}":
+        text = f"mode and owner are {actual}, should be 1730 0:{GROUP}"
+        return Finding(BAD, path, text, advice)
+    return Finding(GOOD, path, "sessions can report their status")
+
+
+def _group(number: int) -> str:
+    try:
+        return grp.getgrgid(number).gr_name
+    except KeyError:
+        return str(number)
+
+
+def _journal(host: HostPaths) -> Iterator[Finding]:
+    try:
+        with journal.JournalReader(host):
+            yield Finding(GOOD, "journal", "it can be read")
+    except CommandError as failure:
+        yield Finding(BAD, "journal", str(failure), "history, log and stats need it")
+        return
+    if not os.path.isdir(f"{host.log}/journal"):
+        advice = "mkdir /var/log/journal && journalctl --flush"
+        text = "it is kept until the machine restarts"
+        yield Finding(WARNING, "journal", text, advice)

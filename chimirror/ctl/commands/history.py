@@ -1,0 +1,248 @@
+"""Verbs that read the journal of many sessions: history, stats.
+
+Records are read from the newest to the oldest, and only those of chimirror's own
+processes count. A start without an end belongs to a live session, or to one that was
+killed with its bridge, worker or server. The fields of such an end come from
+`lost_sessions`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from datetime import datetime
+
+from chimirror.config.quantities import count
+from chimirror.ctl import discovery, output, timestamps
+from chimirror.ctl.commands import sessions
+from chimirror.ctl.journal import SENDER, SESSION, TIMESTAMP, JournalReader
+from chimirror.ctl.lost_sessions import LOST, LostSessionLookup
+from chimirror.ctl.messages import CommandError
+from chimirror.ctl.output import Column
+from chimirror.ctl.record_verifier import RecordVerifier
+from chimirror.log.records import REFUSED, SESSION_ENDED, SESSION_STARTED
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from chimirror.ctl.journal import Record
+    from chimirror.ctl.output import OutputWriter
+    from chimirror.ctl.paths import HostPaths
+    from chimirror.ctl.usage import CommandLine
+
+    Row = dict[str, object]
+
+COLUMNS = (
+    Column("ended", "ENDED", lambda usec: sessions.format_time(int(usec))),
+    Column("id", "ID"),
+    Column("peer", "PEER"),
+    Column("duration", "DURATION", output.duration),
+    Column("exit", "EXIT"),
+    Column("reason", "REASON"),
+    Column("bytes_in", "IN", output.size),
+    Column("bytes_out", "OUT", output.size),
+    Column("messages_in", "MSG-IN", output.number, optional=True),
+    Column("messages_out", "MSG-OUT", output.number, optional=True),
+    Column("command", "COMMAND"),
+)
+TEXTS = ("PEER", "COMMAND", "APPLICATION", "EXIT", "REASON")
+COUNTS = ("BYTES_IN", "BYTES_OUT", "MESSAGES_IN", "MESSAGES_OUT", "DURATION_USEC")
+REPORTED = tuple(f"CHIMIRROR_{name}" for name in (*TEXTS, *COUNTS))
+FIELDS = ("MESSAGE_ID", *SENDER, *REPORTED)
+DEFAULT_LINES = 100  # sessions, without --lines and --since
+
+
+def history(given: CommandLine, host: HostPaths, output: OutputWriter) -> int:
+    """Print ended sessions, the newest last."""
+    since, max_rows = _bounds(given)
+    filters = (sessions.peer_filter(given), sessions.application_filter(given))
+    rows: list[Row] = []
+    with JournalReader(host) as log, JournalReader(host) as other:
+        discovered_at = discovery.now()
+        ends = EndedSessions(discovery.discover(host).live_ids(), discovered_at, other)
+        records = log.backwards(MESSAGE_IDS, FIELDS, since)
+        for row in map(ends.row, filter(ends.is_genuine, records)):
+            if row and all(test(row) for test in filters):
+                rows.append(row)
+            if len(rows) == max_rows:
+                break
+    rows.sort(key=lambda row: str(row["ended"]).zfill(20))
+    if "--json" in given:
+        output.json(rows)
+        return os.EX_OK
+    if output.width:
+        for row in rows:
+            row["id"] = str(row["id"])[:8]
+    output.table(COLUMNS, rows)
+    return os.EX_OK
+
+
+MESSAGE_IDS = (SESSION_STARTED, SESSION_ENDED)
+
+
+def _bounds(given: CommandLine) -> tuple[int, int | None]:
+    since = given.options.get("--since")
+    lines = given.options.get("--lines")
+    if lines is None:
+        max_rows = DEFAULT_LINES if since is None else None
+    else:
+        try:
+            max_rows = None if lines == "all" else count(lines)
+        except ValueError as error:
+            raise CommandError(os.EX_USAGE, f"--lines: {error}, or all") from None
+    now = datetime.now().astimezone()
+    return (timestamps.since(since, now) if since is not None else 0), max_rows
+
+
+class EndedSessions:
+    """The ends of sessions: those that are recorded, and those of killed sessions.
+
+    Args:
+        live: The live sessions, or None if not all of them are known.
+        discovered_at: The time of that list. Sessions that began later may be live.
+        log: A second reader, for the ends of killed sessions and the verifier.
+    """
+
+    def __init__(
+        self, live: set[str] | None, discovered_at: int, log: JournalReader
+    ) -> None:
+        self._all_known = live is not None
+        self._discovered_at = discovered_at
+        self._ended = set(live or ())
+        self._verifier = RecordVerifier(log)
+        self._lost_sessions = LostSessionLookup(log, self._verifier)
+
+    def is_genuine(self, record: Record) -> bool:
+        """Return True if a process of chimirror wrote this record."""
+        return self._verifier.is_genuine(record)
+
+    def row(self, record: Record) -> Row | None:
+        """Return the end of a session if this record shows it, or None.
+
+        Args:
+            record: One of MESSAGE_IDS, and genuine. Records come newest first, so an
+                end comes before its start.
+        """
+        identity = record.get(SESSION, "")
+        if record.get("MESSAGE_ID") == SESSION_ENDED:
+            self._ended.add(identity)
+            return _row(record)
+        if not self._all_known or identity in self._ended:
+            return None
+        if int(record[TIMESTAMP]) >= self._discovered_at:
+            return None
+        self._ended.add(identity)
+        return _row(record) | self._lost_sessions.end(record)
+
+
+def _row(record: Record) -> Row:
+    row: Row = {"id": record.get(SESSION, ""), "ended": int(record[TIMESTAMP])}
+    for name in TEXTS:
+        row[name.lower()] = record.get(f"CHIMIRROR_{name}", "")
+    for name in COUNTS:
+        text = record.get(f"CHIMIRROR_{name}", "")
+        row[name.lower()] = int(text) if text.isdigit() else None
+    usec = row.pop("duration_usec")
+    row["duration"] = usec / 1e6 if isinstance(usec, int) else None
+    row["application"] = row["application"] or row["command"]
+    return row
+
+
+TOTALS = (
+    Column("since", "SINCE", lambda usec: sessions.format_time(int(usec))),
+    Column("live", "LIVE", output.number),
+    Column("started", "STARTED", output.number),
+    Column("ended", "ENDED", output.number),
+    Column("failed", "FAILED", output.number),
+    Column("refused", "REFUSED", output.number),
+    Column("rate", "STARTS/MIN", lambda rate: f"{rate:.1f}"),
+    Column("bytes_in", "IN", output.size),
+    Column("bytes_out", "OUT", output.size),
+    Column("messages_in", "MSG-IN", output.number),
+    Column("messages_out", "MSG-OUT", output.number),
+)
+CAUSES = (
+    Column("kind", "KIND"),
+    Column("cause", "CAUSE"),
+    Column("count", "COUNT", output.number),
+)
+STATS_FIELDS = (
+    "MESSAGE_ID",
+    *SENDER,
+    "CHIMIRROR_REASON",
+    "CHIMIRROR_CAUSE",
+    "CHIMIRROR_SUPPRESSED",
+    *(f"CHIMIRROR_{name}" for name in COUNTS[:4]),
+)
+TRAFFIC_NAMES = tuple(name.lower() for name in COUNTS[:4])
+FAILED = ("exit ", "signal ", "error", "out of", LOST)
+
+
+def stats(given: CommandLine, host: HostPaths, output: OutputWriter) -> int:
+    """Print totals and causes since a point in time."""
+    now = datetime.now().astimezone()
+    since = timestamps.since(given.options.get("--since", "1h"), now)
+    with JournalReader(host) as log, JournalReader(host) as other:
+        discovered_at = discovery.now()
+        found = discovery.discover(host)
+        status = found.warn_incomplete()
+        records = log.backwards((*MESSAGE_IDS, REFUSED), STATS_FIELDS, since)
+        totals, causes = tally(
+            records, EndedSessions(found.live_ids(), discovered_at, other)
+        )
+    minutes = max(now.timestamp() - since / 1e6, 1) / 60
+    totals |= {"since": since, "live": len(found.sessions)}
+    totals["rate"] = round(totals["started"] / minutes, 3)
+    rows: list[Row] = [
+        {"kind": kind, "cause": cause, "count": number}
+        for (kind, cause), number in sorted(causes.items(), key=lambda item: -item[1])
+    ]
+    if "--json" in given:
+        output.json({**totals, "causes": rows})
+        return status
+    output.pairs(TOTALS, totals)
+    output.write("\n")
+    output.table(CAUSES, rows)
+    return status
+
+
+def tally(
+    records: Iterable[Record], ends: EndedSessions
+) -> tuple[dict[str, float], Counter[tuple[str, str]]]:
+    """Sum the records, and count each cause of a refusal and each reason of an end."""
+    totals: dict[str, float] = dict.fromkeys((column.name for column in TOTALS), 0)
+    causes: Counter[tuple[str, str]] = Counter()
+    for record in filter(ends.is_genuine, records):
+        kind = record.get("MESSAGE_ID")
+        if kind == REFUSED:
+            _add_refusal(record, totals, causes)
+            continue
+        totals["started"] += kind == SESSION_STARTED
+        if row := ends.row(record):
+            _add_end(row, totals, causes)
+    return totals, causes
+
+
+def _add_refusal(
+    record: Record, totals: dict[str, float], causes: Counter[tuple[str, str]]
+) -> None:
+    suppressed = record.get("CHIMIRROR_SUPPRESSED", "")
+    causes["refused", record.get("CHIMIRROR_CAUSE", "")] += 1
+    totals["refused"] += 1
+    if suppressed.isdigit():
+        # Suppressed records have no cause.
+        causes["refused", "not recorded one by one"] += int(suppressed)
+        totals["refused"] += int(suppressed)
+
+
+def _add_end(
+    row: Row, totals: dict[str, float], causes: Counter[tuple[str, str]]
+) -> None:
+    reason = str(row["reason"])
+    totals["ended"] += 1
+    totals["failed"] += reason.startswith(FAILED) and reason != "exit 0"
+    causes["ended", reason] += 1
+    for name in TRAFFIC_NAMES:
+        number = row[name]
+        totals[name] += number if isinstance(number, int) else 0

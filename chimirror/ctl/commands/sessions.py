@@ -1,0 +1,222 @@
+"""Verbs that show live sessions: sessions, show."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import time
+
+from chimirror.config import quantities
+from chimirror.ctl import discovery, output, procfs, session_info
+from chimirror.ctl.cgroups import CgroupHierarchy
+from chimirror.ctl.messages import CommandError
+from chimirror.ctl.output import Column
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from chimirror.ctl.output import OutputWriter
+    from chimirror.ctl.paths import HostPaths
+    from chimirror.ctl.session_info import SessionInfo
+    from chimirror.ctl.usage import CommandLine
+
+    Row = dict[str, object]
+
+COLUMNS = (
+    Column("id", "ID"),
+    Column("peer", "PEER"),
+    Column("age", "AGE", output.duration),
+    Column("application", "APPLICATION"),
+    Column("state", "STATE"),
+    Column("bytes_in", "IN", output.size),
+    Column("bytes_out", "OUT", output.size),
+    Column("messages_in", "MSG-IN", output.number, optional=True),
+    Column("messages_out", "MSG-OUT", output.number, optional=True),
+    Column("cpu", "CPU", output.cpu),
+    Column("memory", "MEMORY", output.size),
+    Column("tasks", "TASKS", output.number),
+)
+DETAILS = (
+    *COLUMNS[:3],
+    Column("started", "STARTED", lambda usec: format_time(int(usec))),
+    *COLUMNS[3:],
+    Column("command", "COMMAND"),
+    Column("framing", "FRAMING"),
+    Column("pid", "PID", output.number),
+    Column("application_pid", "APPLICATION PID", output.number),
+    Column("unit", "UNIT"),
+    Column("server", "SERVER", output.number),
+    Column("memory_max", "MEMORY LIMIT", output.size),
+    Column("tasks_max", "TASKS LIMIT", output.number),
+    Column("cpu_quota", "CPU LIMIT", lambda cores: f"{cores:.0%}"),
+    Column("processes", "PROCESSES"),
+)
+KEYS = {"in": "bytes_in", "out": "bytes_out"}
+SORTS = (
+    "id",
+    "peer",
+    "age",
+    "application",
+    "state",
+    "in",
+    "out",
+    "cpu",
+    "memory",
+    "tasks",
+)
+WATCH_INTERVAL = 1.0  # seconds between two tables of --watch
+CLEAR_SCREEN = "\x1b[H\x1b[2J"
+
+
+def format_time(usec: int) -> str:
+    """Format a local time."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(usec / 1e6))
+
+
+def sessions(
+    given: CommandLine,
+    host: HostPaths,
+    output: OutputWriter,
+    pause: Callable[[float], None] = time.sleep,
+) -> int:
+    """Print the live sessions, once or every second."""
+    is_wanted = row_filter(given)
+    key = given.options.get("--sort", "age")
+    if key not in SORTS:
+        raise CommandError(os.EX_USAGE, f"--sort: write one of {', '.join(SORTS)}")
+    status = _print_sessions(given, host, output, is_wanted, key)
+    while "--watch" in given:
+        pause(WATCH_INTERVAL)
+        output.measure()
+        status = _print_sessions(given, host, output, is_wanted, key)
+    return status
+
+
+def _print_sessions(
+    given: CommandLine,
+    host: HostPaths,
+    output: OutputWriter,
+    is_wanted: Callable[[Row], bool],
+    key: str,
+) -> int:
+    found = discovery.discover(host)
+    status = found.warn_incomplete()
+    now = discovery.now()
+    rows = [row for session in found.sessions if is_wanted(row := session.row(now))]
+    sort_rows(rows, KEYS.get(key, key))
+    if "--json" in given:
+        output.json(rows)
+        return status
+    hidden_count = 0
+    if output.width:
+        length = session_info.unique_prefix_length(
+            [session.id for session in found.sessions]
+        )
+        for row in rows:
+            row["id"] = str(row["id"])[:length]
+        if "--watch" in given:
+            output.write(CLEAR_SCREEN)
+            # Leave room for the headings, the count of hidden rows and the cursor.
+            hidden_count = max(len(rows) - max(output.height - 3, 1), 0)
+    output.table(COLUMNS, rows[: len(rows) - hidden_count])
+    if hidden_count:
+        output.write(f"… and {hidden_count} more\n")
+    return status
+
+
+def sort_rows(rows: list[Row], name: str) -> None:
+    """Sort rows: texts ascending, numbers descending, unknown values last."""
+
+    def key(row: Row) -> tuple[bool, float, str, str]:
+        value, identity = row[name], str(row["id"])
+        if isinstance(value, int | float):
+            return False, -value, "", identity
+        return not value, 0, str(value), identity
+
+    rows.sort(key=key)
+
+
+def row_filter(given: CommandLine) -> Callable[[Row], bool]:
+    """Return one test that combines all filters of the command line."""
+    tests = [peer_filter(given), application_filter(given), *_age_filters(given)]
+    return lambda row: all(test(row) for test in tests)
+
+
+def peer_filter(given: CommandLine) -> Callable[[Row], bool]:
+    """Return the filter of --peer: an address, a network, or a part of the text."""
+    text = given.options.get("--peer", "")
+    try:
+        network = ipaddress.ip_network(text.strip("[]"), strict=False)
+    except ValueError:
+        return lambda row: text in str(row["peer"])
+    return lambda row: _within(network, str(row["peer"]))
+
+
+def _within(network: ipaddress.IPv4Network | ipaddress.IPv6Network, peer: str) -> bool:
+    """Return whether `127.0.0.1:4711` or `[::1]:4711` is in a network."""
+    host = peer
+    if peer.startswith("["):
+        host = peer[1:].partition("]")[0]
+    elif peer.count(":") == 1:
+        host = peer.partition(":")[0]
+    try:
+        return ipaddress.ip_address(host) in network
+    except ValueError:
+        return False  # the peer of a Unix socket
+
+
+def application_filter(given: CommandLine) -> Callable[[Row], bool]:
+    """Return the filter of --application: a part of the name or of the command."""
+    text = given.options.get("--application", "")
+    return lambda row: text in str(row["application"]) or text in str(row["command"])
+
+
+def _age_filters(given: CommandLine) -> list[Callable[[Row], bool]]:
+    try:
+        name = "--older"
+        min_age = quantities.parse_grace(given.options.get(name, "0"))
+        name = "--younger"
+        max_age = quantities.parse_grace(given.options.get(name, "100y"))
+    except ValueError as error:
+        raise CommandError(os.EX_USAGE, f"{name}: {error}") from None
+    return [lambda row: min_age <= _age(row) <= max_age]
+
+
+def _age(row: Row) -> float:
+    age = row["age"]
+    assert isinstance(age, float)
+    return age
+
+
+def show(given: CommandLine, host: HostPaths, output: OutputWriter) -> int:
+    """Print all fields of one session, its limits and its processes."""
+    found = discovery.discover(host)
+    (session,) = found.select(given.ids)
+    row = session.row(discovery.now())
+    hierarchy = CgroupHierarchy(host)
+    limits = hierarchy.limits(session.group) if session.unit else None
+    row["memory_max"] = limits and limits.memory
+    row["tasks_max"] = limits and limits.tasks
+    row["cpu_quota"] = limits and limits.cpu
+    row["processes"] = _processes(host, hierarchy, session)
+    if "--json" in given:
+        output.json(row)
+        return os.EX_OK
+    row["processes"] = "; ".join(
+        f"{p} {c}" for p, c in _processes(host, hierarchy, session)
+    )
+    output.pairs(DETAILS, row)
+    return os.EX_OK
+
+
+def _processes(
+    host: HostPaths, hierarchy: CgroupHierarchy, session: SessionInfo
+) -> list[tuple[int, str]]:
+    """Return pid and command line of each process of a session."""
+    if session.unit:
+        pids = hierarchy.processes(session.group)
+    else:
+        group = procfs.groups(host.proc, {session.application_pid} - {0})
+        pids = [member.pid for member in group.get(session.application_pid, [])]
+    return [(pid, procfs.command(host.proc, pid)) for pid in pids]

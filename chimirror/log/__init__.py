@@ -1,0 +1,8 @@
+"""Records of sessions: written to the journal, or to stderr.
+
+Layer 1. `records` has one method per kind of record, `record_writer` queues records and
+lines until there is room for them, `sinks` writes them to the journal or to a
+descriptor, `output_logger` cuts application output into lines. `serving` names the
+processes whose records count. The package knows no WebSocket and no session object. May
+import only builtin_modules and text.
+"""

@@ -1,0 +1,242 @@
+r"""Records of sessions: written to the journal if available, otherwise to stderr.
+
+Guarantees: records never contain message data. Nothing here raises or blocks. Text of
+a peer is escaped (`\x1b`) and shortened, so that it can forge no line and move no
+cursor. systemd.journal-fields(7).
+
+Sessions never wait for the log: a record that finds no room is dropped and counted.
+A record of its own then reports the number. Lines of applications do wait.
+
+Knows no WebSocket. The bridge loads this module before its first byte, so it imports
+only C modules.
+"""
+
+from __future__ import annotations
+
+import time
+
+from chimirror.builtin_modules import environ_dict, os
+from chimirror.log import sinks
+from chimirror.log.record_writer import RecordWriter
+from chimirror.log.serving import DEBUG, SERVING
+from chimirror.text import escape, printable, shorten
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from chimirror.log.output_logger import OutputLogger
+    from chimirror.log.sinks import Fields
+
+# Fixed forever: catalogs and `chimirror-ctl history` search for them.
+SESSION_STARTED = "f9a6ed4ca8e248cebd8a0c71c9f97faa"
+SESSION_ENDED = "064a48bb2f274460b689d473bc586ced"
+REFUSED = "95f8fe4526c74907bbb885f7ec4eb1be"
+APPLICATION_OUTPUT = "dfc571fafe9b434381fa99fd41446661"
+MESSAGE = "8b08329f43e842fc9cb5365337435c7a"
+
+WARNING, NOTICE, INFO = 4, 5, 6  # syslog(3)
+MAX_MESSAGE = 16384  # characters: a traceback fits, and a datagram takes it
+# Rejections recorded per period (seconds). A flood of requests must not become a
+# flood of records.
+MAX_REJECTIONS, REJECTION_PERIOD = 20, 10.0
+
+
+class EventLog(RecordWriter):
+    """Writer of the records of one process.
+
+    Args:
+        stderr_was_connection: True if descriptor 2 was the connection (inetd). Then
+            only the journal can be used.
+        environ: environment of this process, for JOURNAL_STREAM.
+        clock: monotonic time in seconds.
+    """
+
+    __slots__ = ("_names_processes", "_period_start", "_rejections", "_suppressed")
+
+    def __init__(
+        self,
+        *,
+        stderr_was_connection: bool = False,
+        environ: Mapping[str, str] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        environ = environ_dict() if environ is None else environ
+        stream = environ.get("JOURNAL_STREAM")
+        journal = stderr_was_connection or stream == sinks.journal_stream(2)
+        super().__init__(sinks.open_sink(journal=journal), clock)
+        is_unit = environ.get("SYSTEMD_EXEC_PID") == str(os.getpid())
+        self._names_processes = is_unit and isinstance(self._sink, sinks.JournalSink)
+        self._period_start = clock() - REJECTION_PERIOD
+        self._rejections = self._suppressed = 0
+
+    def session_started(
+        self,
+        session: str,
+        peer: str,
+        command: str,
+        path: str,
+        origin: str,
+        framing: str,
+        application: str = "",
+    ) -> None:
+        """Record that the application of a session has started."""
+        peer, command = escape(peer), escape(command)
+        self._append(
+            SESSION_STARTED,
+            INFO,
+            f"session for {peer} started: {command}",
+            [
+                ("CHIMIRROR_SESSION", session),
+                ("CHIMIRROR_PEER", peer),
+                ("CHIMIRROR_COMMAND", command),
+                ("CHIMIRROR_APPLICATION", application),
+                ("CHIMIRROR_PATH", escape(path)),
+                ("CHIMIRROR_ORIGIN", escape(origin)),
+                ("CHIMIRROR_FRAMING", escape(framing)),
+            ],
+        )
+
+    def session_ended(
+        self,
+        session: str,
+        peer: str,
+        command: str,
+        bytes_in: int,
+        bytes_out: int,
+        messages_in: int,
+        messages_out: int,
+        exit: str,  # noqa: A002  # the name of its field
+        reason: str,
+        duration_usec: int,
+        application: str = "",
+        output: OutputLogger | None = None,
+    ) -> None:
+        """Record that a session has ended completely, after its last line of output.
+
+        Args:
+            session: its id.
+            peer: address of the client.
+            command: command line of the application.
+            bytes_in, bytes_out: bytes of messages from and to the client.
+            messages_in, messages_out: number of messages from and to the client.
+            exit: how the application ended, such as `exit 0`.
+            reason: the reason of the close frame, in which data are escaped.
+            duration_usec: microseconds since the handshake.
+            application: name of the application, if it has one.
+            output: its output, if some went to the log.
+        """
+        # An escaped part of the reason is not escaped again.
+        peer, reason = escape(peer), shorten(printable(reason))
+        record = self._encode(
+            SESSION_ENDED,
+            INFO,
+            f"session for {peer} ended after {duration_usec / 1e6:.1f} s: {reason}",
+            [
+                ("CHIMIRROR_SESSION", session),
+                ("CHIMIRROR_PEER", peer),
+                ("CHIMIRROR_COMMAND", escape(command)),
+                ("CHIMIRROR_APPLICATION", application),
+                ("CHIMIRROR_BYTES_IN", str(bytes_in)),
+                ("CHIMIRROR_BYTES_OUT", str(bytes_out)),
+                ("CHIMIRROR_MESSAGES_IN", str(messages_in)),
+                ("CHIMIRROR_MESSAGES_OUT", str(messages_out)),
+                ("CHIMIRROR_EXIT", escape(exit)),
+                ("CHIMIRROR_REASON", reason),
+                ("CHIMIRROR_DURATION_USEC", str(duration_usec)),
+            ],
+        )
+        self.append_after_output(output, record)
+
+    def request_rejected(self, peer: str, status: int, cause: str, detail: str) -> None:
+        """Record a rejected request. In a flood, only the first few and a count."""
+        now = self._clock()
+        if now - self._period_start >= REJECTION_PERIOD:
+            self._period_start, self._rejections = now, 0
+        self._rejections += 1
+        if self._rejections > MAX_REJECTIONS:
+            self._suppressed += 1
+            return
+        suppressed, self._suppressed = self._suppressed, 0
+        peer, cause, detail = escape(peer), escape(cause), escape(detail)
+        self._append(
+            REFUSED,
+            NOTICE,
+            f"refused {peer}: {status} {cause}: {detail}",
+            [
+                ("CHIMIRROR_PEER", peer),
+                ("CHIMIRROR_STATUS", str(status)),
+                ("CHIMIRROR_CAUSE", cause),
+                ("CHIMIRROR_DETAIL", detail),
+                ("CHIMIRROR_SUPPRESSED", str(suppressed or "")),
+            ],
+        )
+
+    def server_started(self) -> None:
+        """Record that this process is a supervisor, before any application exists.
+
+        Nothing is recorded unless it is the main process of a unit with a journal.
+        """
+        if self._names_processes:
+            pid = str(os.getpid())
+            text = f"supervisor (pid {pid}) serves sessions"
+            self._append(SERVING, DEBUG, text, [("CHIMIRROR_SUPERVISOR", pid)])
+            self._write_some()
+
+    def worker_started(self, number: int, pid: int) -> None:
+        """Record that a child of this process serves sessions."""
+        if self._names_processes:
+            text = f"worker {number} (pid {pid}) serves sessions"
+            self._append(SERVING, DEBUG, text, [("CHIMIRROR_WORKER", str(pid))])
+
+    def message(self, priority: int, text: str, **fields: object) -> None:
+        """Record any other event of this program.
+
+        Args:
+            priority: of syslog(3): 3 is an error, 4 a warning.
+            text: one or more lines.
+            fields: become CHIMIRROR_<NAME>.
+        """
+        shown_fields = [
+            (f"CHIMIRROR_{name.upper()}", _printable_lines(str(fields[name])))
+            for name in fields
+        ]
+        self._append(MESSAGE, priority, _printable_lines(text), shown_fields)
+
+    def _append(
+        self, message_id: str, priority: int, text: str, fields: Fields
+    ) -> None:
+        self.append(self._encode(message_id, priority, text, fields))
+
+    def _encode(
+        self, message_id: str, priority: int, text: str, fields: Fields
+    ) -> bytes:
+        record = [("MESSAGE", text), *_common_fields(message_id, priority)]
+        return self._sink.encode([*record, *[field for field in fields if field[1]]])
+
+    def _encode_constant(self, session: str, stream: str) -> bytes:
+        """Encode the fields that all lines of a stream share."""
+        fields = [("CHIMIRROR_SESSION", session), ("CHIMIRROR_STREAM", stream)]
+        common = _common_fields(APPLICATION_OUTPUT, INFO)
+        return self._sink.encode_constant([*common, *fields])
+
+    def _encode_dropped(self, count: int, session: str) -> bytes:
+        """Encode a record that reports dropped lines of a session, or other records."""
+        noun = "line" if session else "record"
+        text = f"dropped {count} {noun}{'s' * (count != 1)}"
+        text += f" of session {session}" if session else ""
+        text += ": the log did not take them"
+        fields = [("CHIMIRROR_SESSION", session), ("CHIMIRROR_DROPPED", str(count))]
+        return self._encode(MESSAGE, WARNING, text, fields)
+
+
+def _common_fields(message_id: str, priority: int) -> Fields:
+    return [
+        ("MESSAGE_ID", message_id),
+        ("PRIORITY", str(priority)),
+        ("SYSLOG_IDENTIFIER", "chimirror"),
+    ]
+
+
+def _printable_lines(text: str) -> str:
+    return printable(text[-MAX_MESSAGE:], "\n")

@@ -1,0 +1,121 @@
+"""Parts that the programs that serve share: catalog, signals, failures of the start.
+
+Layer: above config, apps and io, below bridge, server and zygote. Knows no session and
+no process. Exit statuses are those of sysexits(3).
+"""
+
+from __future__ import annotations
+
+from chimirror.apps import SingleApplication
+from chimirror.builtin_modules import os, signal
+from chimirror.config.parser import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import NoReturn
+
+    from chimirror.apps import Catalog
+    from chimirror.config import Config
+
+
+def change_directory(config: Config) -> None:
+    """Change to the application's directory, or check that of application files.
+
+    Raises:
+        OSError: There is no such directory.
+    """
+    if config.apps is not None:
+        os.stat(f"{config.apps}/.")
+    elif config.directory is not None:
+        os.chdir(config.directory)
+
+
+def open_catalog(config: Config, inherited: Mapping[str, str]) -> Catalog:
+    """Open the applications that the command line names."""
+    if config.apps is None:
+        return SingleApplication(config, inherited)
+    from chimirror.apps.directory import ApplicationDirectory
+
+    return ApplicationDirectory(config.apps, config, inherited)
+
+
+def check_programs(config: Config, inherited: Mapping[str, str]) -> None:
+    """Check that applications can be started. Prints a warning for each bad file.
+
+    Raises:
+        ProgramFault: The COMMAND cannot be started.
+    """
+    from chimirror.apps import program_check
+    from chimirror.io.stderr import report
+
+    path = inherited.get("PATH")
+    for app in open_catalog(config, inherited).all():
+        if app.unavailable is not None:
+            text = app.unavailable.get("detail")  # none: it has just been removed
+        else:
+            fault = program_check.find_fault(app, path)
+            if config.apps is None and fault is not None:
+                raise fault
+            text = fault and f"{app.name}.toml: {fault}"
+        if text:
+            report(f"warning: {config.apps}/{text}")
+
+
+def termination_signals() -> list[int]:
+    """List the signals that end the program.
+
+    A signal that the parent process has set to be ignored is not among them, as with
+    nohup(1) or the shell's `&`.
+    """
+    usual = (signal.SIGINT, signal.SIGHUP)
+    wanted = [number for number in usual if signal.getsignal(number) != signal.SIG_IGN]
+    return [signal.SIGTERM, *wanted]
+
+
+def describe_os_error(error: OSError) -> tuple[str, int]:
+    """Describe a failed system call of the start: one line, and an exit status."""
+    if error.filename is None:
+        return error.strerror or str(error), os.EX_OSERR
+    return f"{error.filename}: {error.strerror}", os.EX_UNAVAILABLE
+
+
+def describe_stop(verb: str, count: int, noun: str, timeout: float | None) -> str:
+    """Describe the effect of a stop signal, in one line for the log.
+
+    Args:
+        verb: what happens to them after the first signal.
+        count: how many are still there.
+        noun: what is counted, in the singular.
+        timeout: seconds until they are ended. None for a second signal.
+    """
+    counted = f"{count} {noun}{'s' * (count != 1)}"
+    if timeout is None:
+        return f"ending {counted} now"
+    if not count:
+        return f"stopping: {counted}"
+    return f"{verb}: {counted}, at most {timeout:g} s; again to end them now"
+
+
+def fail(text: str, status: int) -> NoReturn:
+    """Print why the program does not start on standard error, and exit."""
+    from chimirror.io.stderr import report
+
+    report(text)
+    raise SystemExit(status)
+
+
+def fail_with(program: str, error: Exception, status: int) -> NoReturn:
+    """Print an expected failure of the start on standard error, and exit.
+
+    Args:
+        program: The name of the program.
+        error: The failure. A UsageError and an OSError have exit statuses of their own.
+        status: The exit status for any other failure.
+    """
+    if isinstance(error, UsageError):
+        fail(str(error), error.status)
+    text = str(error)
+    if isinstance(error, OSError):
+        text, status = describe_os_error(error)
+    fail(f"{program}: {text}", status)

@@ -1,0 +1,274 @@
+"""Decides about the opening handshake of a request (RFC 6455, section 4.2, RFC 6454).
+
+Checks every request in one order: method, upgrade and version, Host, application,
+Origin, subprotocol. The first failure is the answer, before any process is started. A
+request for a missing application needs no upgrade. A request without Origin does not
+come from a browser and passes. The Host check stops DNS rebinding. Knows no socket, no
+limit and no application. `http` reads the fields, `forwarded` those of proxies.
+"""
+
+from __future__ import annotations
+
+import binascii
+
+from chimirror.protocol import addresses, http
+from chimirror.protocol.http import HTTPError
+from chimirror.protocol.policy import (
+    DEFAULT_PORTS,
+    HandshakePolicy,
+    canonical_origin,
+    parse_origin,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hashlib import sha1
+
+    from chimirror.protocol.http import HTTPRequest
+    from chimirror.protocol.routes import ResourceRequest
+else:
+    try:  # half of hashlib's 3 ms, missing in builds with OpenSSL alone
+        from _sha1 import sha1
+    except ImportError:
+        from hashlib import sha1
+
+# In place of a framing: the request opens a control connection, not a session.
+CONTROL = "control"
+_CONTROL_V1 = b"chimirror.control.v1"
+
+
+class AcceptedHandshake:
+    """A request that passed all checks.
+
+    Attributes:
+        framing: The framing of the session.
+        subprotocol: The name to answer with, None if the client offered none.
+        scheme: "http" or "https", on the client's side.
+        host: The requested host in lower case, IPv6 in brackets.
+        port: The requested port, or the default port of the scheme.
+        peer_address: The client's address, "" for a Unix socket.
+        peer_port: The client's port, 0 if unknown.
+    """
+
+    __slots__ = (
+        "framing",
+        "host",
+        "peer_address",
+        "peer_port",
+        "port",
+        "request",
+        "scheme",
+        "subprotocol",
+    )
+
+    def __init__(
+        self,
+        request: HTTPRequest,
+        *,
+        framing: str,
+        subprotocol: bytes | None,
+        scheme: str,
+        host: str,
+        port: int,
+        peer_address: str,
+        peer_port: int,
+    ) -> None:
+        self.request = request
+        self.framing = framing
+        self.subprotocol = subprotocol
+        self.scheme = scheme
+        self.host = host
+        self.port = port
+        self.peer_address = peer_address
+        self.peer_port = peer_port
+
+
+def _upgrade_required(text: str, cause: str) -> HTTPError:
+    headers = (("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13"))
+    return HTTPError(426, text, headers, cause=cause)
+
+
+def _check_method(request: HTTPRequest) -> None:
+    if request.method not in ("GET", "HEAD"):
+        text = f"{http.quote(request.method.encode())} is not served here; use GET"
+        raise HTTPError(405, text, (("Allow", "GET, HEAD"),), cause="method")
+
+
+def _match_route(request: HTTPRequest, policy: HandshakePolicy) -> str:
+    """Return the route of a plain HTTP request, "" if there is none.
+
+    A request with any sign of a WebSocket client has no route.
+    """
+    if request.method != "HEAD" and (
+        b"websocket" in request.tokens(b"upgrade")
+        or request.get(b"sec-websocket-key") is not None
+    ):
+        return ""
+    from chimirror.protocol import routes
+
+    return routes.match_route(request.path, policy)
+
+
+def _check_upgrade(request: HTTPRequest) -> None:
+    """Refuse requests other than an opening handshake of version 13."""
+    if (
+        request.method != "GET"
+        or b"websocket" not in request.tokens(b"upgrade")
+        or b"upgrade" not in request.tokens(b"connection")
+    ):
+        text = "only WebSocket is served here; connect with a WebSocket client"
+        if request.method == "GET" and request.get(b"sec-websocket-key") is not None:
+            text = (
+                "a WebSocket handshake without Upgrade: websocket and Connection: "
+                "Upgrade; a proxy in between has to pass them on"
+            )
+        raise _upgrade_required(text, "no-upgrade")
+    if request.get_all(b"sec-websocket-version") != [b"13"]:
+        raise _upgrade_required("only WebSocket version 13 is served here", "version")
+    keys = request.get_all(b"sec-websocket-key")
+    if len(keys) != 1 or not is_key(keys[0]):
+        text = "exactly one Sec-WebSocket-Key is needed, of 16 bytes in base64"
+        raise HTTPError(400, text, cause="malformed")
+
+
+def _check_host(value: bytes, policy: HandshakePolicy) -> tuple[str, int]:
+    """Refuse names that are not served here: DNS rebinding uses foreign names.
+
+    Returns:
+        Host and port in the form of `addresses.authority`.
+    """
+    place = addresses.authority(value.decode("latin-1"))
+    if place is None:
+        text = f'malformed Host "{http.quote(value)}"'
+        raise HTTPError(400, text, cause="malformed")
+    host = place[0]
+    if not (host == "localhost" or host in policy.hosts or addresses.is_literal(host)):
+        shown = http.quote(host.encode())
+        text = (
+            f'Host "{shown}" is not served here; start with --host {shown} to allow it'
+        )
+        raise HTTPError(403, text, cause="host")
+    return place
+
+
+def _check_origin(
+    value: bytes | None, place: tuple[str, int], scheme: str, policy: HandshakePolicy
+) -> None:
+    """Refuse requests from pages of other origins.
+
+    Args:
+        value: The Origin field, if there is one.
+        place: Host and port that the request names, port 0 if none.
+        scheme: The scheme from a trusted proxy, "" without one. A Host without port
+            then has the default port of the Origin's scheme.
+        policy: The policy of the endpoint.
+    """
+    if value is None:
+        return
+    text = value.decode("latin-1")
+    origin = parse_origin(text)
+    if origin is not None:
+        host, port = place
+        if origin[1:] == (host, port or DEFAULT_PORTS[scheme or origin[0]]):
+            return
+    if text == "null":
+        reason = "is refused: sandboxed pages and files open no session here"
+    elif canonical_origin(text) in policy.origins:
+        return
+    else:
+        reason = "is not allowed here"
+    shown = http.quote(value)
+    if origin is not None:
+        reason += f"; start with --origin {shown} to allow it"
+    raise HTTPError(403, f'Origin "{shown}" {reason}', cause="origin")
+
+
+def _choose(request: HTTPRequest, policy: HandshakePolicy) -> tuple[bytes | None, str]:
+    """Return the subprotocol to answer with, and its framing."""
+    if request.get(b"sec-websocket-protocol") is None:
+        return None, policy.framings[0]
+    for name in request.elements(b"sec-websocket-protocol"):
+        framing = CONTROL if name == _CONTROL_V1 else policy.subprotocols.get(name)
+        if framing is not None:
+            return name, framing
+    text = f"no subprotocol that is served here was offered; ours: {policy.offer()}"
+    raise HTTPError(400, text, cause="subprotocol")
+
+
+def negotiate(
+    request: HTTPRequest, policy: HandshakePolicy, peer_address: str, peer_port: int
+) -> AcceptedHandshake | ResourceRequest:
+    """Decide about a request.
+
+    Args:
+        request: The request.
+        policy: The policy of the endpoint.
+        peer_address: The peer's IP address, "" on a Unix socket.
+        peer_port: The peer's port, 0 if unknown.
+
+    Returns:
+        The handshake of the session to open, or the resource to send.
+
+    Raises:
+        HTTPError: 400, 403, 404, 405, 426 or 500, in the order of the checks above.
+    """
+    _check_method(request)
+    route = _match_route(request, policy)
+    if not route and policy.missing is None:
+        _check_upgrade(request)
+    host_field, scheme = request.get(b"host") or b"", ""
+    if policy.trusted is not None and policy.trusted(peer_address):
+        from chimirror.protocol import forwarded
+
+        forwarded_peer = forwarded.peer(request, policy.trusted)
+        peer_address, peer_port = forwarded_peer or (peer_address, peer_port)
+        scheme = forwarded.scheme(request)
+        host_field = forwarded.host(request) or host_field
+    host, port = place = _check_host(host_field, policy)
+    if policy.missing is not None and not route:
+        raise HTTPError(**policy.missing)
+    _check_origin(request.get(b"origin"), place, scheme, policy)
+    scheme = scheme or "http"
+    if route:
+        from chimirror.protocol.routes import ResourceRequest
+
+        port_suffix = f":{port}" if port else ""
+        url = f"{'wss' if scheme == 'https' else 'ws'}://{host}{port_suffix}"
+        return ResourceRequest(route, request, policy, url)
+    subprotocol, framing = _choose(request, policy)
+    return AcceptedHandshake(
+        request,
+        framing=framing,
+        subprotocol=subprotocol,
+        scheme=scheme,
+        host=host,
+        port=port or DEFAULT_PORTS[scheme],
+        peer_address=peer_address,
+        peer_port=peer_port,
+    )
+
+
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+
+
+def is_key(value: bytes) -> bool:
+    """Tell whether this is a Sec-WebSocket-Key: 16 bytes in base64."""
+    try:
+        return len(binascii.a2b_base64(value, strict_mode=True)) == 16
+    except ValueError:
+        return False
+
+
+def switching_protocols(key: bytes, subprotocol: bytes | None) -> bytes:
+    """Return the 101 response that opens a WebSocket (RFC 6455, section 4.2.2)."""
+    digest = sha1(key + _GUID).digest()  # noqa: S324 - RFC 6455 prescribes it
+    accept = binascii.b2a_base64(digest, newline=False)
+    answer = (
+        b"HTTP/1.1 101 Switching Protocols\r\n"
+        b"Upgrade: websocket\r\n"
+        b"Connection: Upgrade\r\n"
+        b"Sec-WebSocket-Accept: %s\r\n" % accept
+    )
+    if subprotocol is not None:
+        answer += b"Sec-WebSocket-Protocol: %s\r\n" % subprotocol
+    return answer + b"\r\n"

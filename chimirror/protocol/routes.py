@@ -1,0 +1,58 @@
+"""Routes of plain HTTP GET requests: text page, manifest, catalog, console assets.
+
+Imported with the first such request, because WebSocket clients never need it. Knows
+no content of these resources.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from chimirror.protocol.http import HTTPRequest
+    from chimirror.protocol.policy import HandshakePolicy
+
+PAGE, MANIFEST, CATALOG, ASSET = "page", "manifest", "catalog", "asset"
+MANIFEST_FILE = "/asyncapi.json"  # below the path of an application
+CATALOG_PATH = "/.well-known/chimirror"
+ASSETS_PATH = f"{CATALOG_PATH}/assets/"
+
+
+def routes(policy: HandshakePolicy) -> dict[str, str]:
+    """Return the resource at each path under this policy."""
+    root, found = policy.root, {}
+    if policy.missing is None:
+        found[root + MANIFEST_FILE] = MANIFEST
+        found[root or "/"] = found[f"{root}/"] = PAGE
+    if not root:
+        # A missing application has no page, but the root always has one.
+        found["/"] = PAGE
+        found[CATALOG_PATH] = CATALOG
+    return found
+
+
+def match_route(path: str, policy: HandshakePolicy) -> str:
+    """Return the resource at a path, "" if there is none."""
+    if policy.console and not policy.root and path.startswith(ASSETS_PATH):
+        return ASSET
+    return routes(policy).get(path, "")
+
+
+class ResourceRequest:
+    """A plain request for one resource.
+
+    Attributes:
+        route: PAGE, MANIFEST, CATALOG or ASSET.
+        request: The request.
+        policy: The policy of the requested application.
+        url: The URL of this server on the client's side, without a path.
+    """
+
+    __slots__ = ("policy", "request", "route", "url")
+
+    def __init__(
+        self, route: str, request: HTTPRequest, policy: HandshakePolicy, url: str
+    ) -> None:
+        self.route = route
+        self.request = request
+        self.policy = policy
+        self.url = url

@@ -1,0 +1,12 @@
+"""Layer 4: responses to plain HTTP GET requests.
+
+Modules:
+    responder: Chooses the response, builds manifests and the catalog.
+    console: StaticResponse, the console page and its files.
+    json_response: JSONResponse, a JSON document with an ETag.
+    text_page: TextPage, a description of the endpoint in plain text.
+
+Programs load these modules with the first such request. May import apps, manifest, io
+and protocol. Must not import session/. The modules only build responses, and the
+session sends them.
+"""

@@ -1,0 +1,192 @@
+"""Responses to plain GET requests: text page, manifest, catalog, console files.
+
+A bridge loads this module only for such a request. Reading 500 application files for
+the first time takes 0.2 s. The catalog is therefore built in slices, with sessions
+served in between.
+"""
+
+from __future__ import annotations
+
+from chimirror.io.loop import NEVER
+from chimirror.manifest import document
+from chimirror.protocol.routes import ASSET, MANIFEST
+from chimirror.resources import json_response
+from chimirror.resources.json_response import JSONDocument, JSONResponse
+from chimirror.resources.text_page import TextPage
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any, Protocol
+
+    from chimirror.apps import Application, Catalog
+    from chimirror.io.loop import EventLoop
+    from chimirror.protocol.routes import ResourceRequest
+    from chimirror.resources.console import StaticResponse
+
+    class CatalogRequester(Protocol):
+        """Request that waits for the catalog."""
+
+        @property
+        def is_waiting(self) -> bool: ...
+
+        def on_catalog(self, catalog: JSONResponse) -> None: ...
+
+        def on_catalog_failed(self, error: Exception) -> None: ...
+
+
+ENTRIES_PER_TURN = 0.01  # seconds of a turn
+MAX_MANIFESTS = 16  # documents that are kept
+# An application file that has changed makes a new Application.
+_manifests: dict[tuple[Application, str, bool], JSONDocument] = {}
+
+
+def respond(
+    request: ResourceRequest, app: Application, *, controllable: bool
+) -> TextPage | JSONResponse | StaticResponse:
+    """Build the response to any request except those for the catalog.
+
+    Args:
+        request: the GET request.
+        app: the application named by the path.
+        controllable: control of sessions is available here.
+
+    Raises:
+        HTTPError: there is no such file.
+    """
+    if request.route == MANIFEST:
+        manifest = _manifest_document(app, request.url, controllable)
+        return JSONResponse(manifest, request.request)
+    if request.policy.console:
+        from chimirror.resources import console
+
+        if request.route == ASSET:
+            return console.asset(request)
+        if console.is_wanted(request.request):
+            return console.page(request)
+    return TextPage(request)
+
+
+def _manifest_document(app: Application, url: str, controllable: bool) -> JSONDocument:
+    """Return the manifest as JSON. The last ones are kept: each takes up to 5 ms."""
+    key = app, url, controllable
+    found = _manifests.get(key)
+    if found is None:
+        manifest = build_manifest(app, url, controllable=controllable)
+        found = JSONDocument(json_response.text(manifest))
+        if len(_manifests) >= MAX_MANIFESTS:
+            del _manifests[next(iter(_manifests))]  # the oldest
+        _manifests[key] = found
+    return found
+
+
+def build_manifest(
+    app: Application, url: str = "", *, controllable: bool = True
+) -> dict[str, Any]:
+    """Return the manifest of an application, as manifest.document builds it."""
+    return document.document(
+        app.interface, app.policy, app.config, url, controllable=controllable
+    )
+
+
+def build_catalog(catalog: Catalog) -> dict[str, Any]:
+    """Return the catalog of all applications."""
+    return {"applications": [entry for app in catalog.all() for entry in _entries(app)]}
+
+
+def _entries(app: Application) -> list[dict[str, Any]]:
+    """Return the entry of an application, or none if it cannot be served."""
+    if app.unavailable is not None:
+        return []
+    return [_entry(app)]
+
+
+def _entry(app: Application) -> dict[str, Any]:
+    return document.catalog_entry(app.interface, app.policy, app.config)
+
+
+class CatalogBuilder:
+    """Builds the catalog in slices, one at a time for all requests of a process.
+
+    A request that arrives meanwhile gets the next catalog, with those that arrive until
+    that begins. So a catalog is never older than its request, and many requests cost
+    little more than one.
+
+    Args:
+        loop: event loop of this process.
+        catalog: the applications that are served.
+    """
+
+    def __init__(self, loop: EventLoop, catalog: Catalog) -> None:
+        self._loop = loop
+        self._catalog = catalog
+        self._waiting: list[tuple[ResourceRequest, CatalogRequester]] = []
+        self._next: list[tuple[ResourceRequest, CatalogRequester]] = []
+        self._remaining: Iterator[Application] = iter(())
+        self._entries: list[str] = []
+        self._document: JSONDocument | None = None
+        self.armed = 0
+        self.deadline = NEVER
+
+    def add(self, request: ResourceRequest, requester: CatalogRequester) -> None:
+        """Answer a request once a catalog has been built, perhaps at once."""
+        self._next.append((request, requester))
+        if self.armed:
+            return
+        try:
+            self.on_timer(0)
+        except Exception as error:  # noqa: BLE001 (as in a turn of the loop)
+            self.on_error(error)
+
+    def on_timer(self, now: float) -> None:
+        """Called to add more entries, or to answer more requests."""
+        self._waiting = [each for each in self._waiting if each[1].is_waiting]
+        end = self._loop.clock() + ENTRIES_PER_TURN
+        if not self._waiting:
+            self._begin()
+        while self._waiting:
+            self._step()
+            if self._loop.clock() >= end:
+                break
+        if self._waiting or self._next:
+            self._loop.set_timer(self, self._loop.now)
+
+    def _begin(self) -> None:
+        self._waiting, self._next = self._next, []
+        self._remaining = iter(self._catalog.all())
+        self._entries = []
+        self._document = None
+
+    def _step(self) -> None:
+        """Add one entry. With all of them there, answer one request."""
+        if self._document is None:
+            app = next(self._remaining, None)
+            if app is not None:
+                self._entries += map(_entry_text, _entries(app))
+                return
+            self._document = JSONDocument(_catalog_text(self._entries))
+            self._entries = []
+        request, requester = self._waiting.pop(0)
+        if requester.is_waiting:
+            requester.on_catalog(JSONResponse(self._document, request.request))
+
+    def on_error(self, error: Exception) -> None:
+        """Called with an error, which the requests have to answer."""
+        failed, self._waiting = self._waiting, []
+        for _, requester in failed:
+            if requester.is_waiting:
+                requester.on_catalog_failed(error)
+        if self._next:
+            self._loop.set_timer(self, self._loop.now)
+
+
+def _entry_text(entry: dict[str, Any]) -> str:
+    return json_response.text(entry).rstrip("\n").replace("\n", "\n    ")
+
+
+def _catalog_text(entries: list[str]) -> str:
+    """Return what json_response.text returns for the catalog of these entries."""
+    if not entries:
+        return json_response.text({"applications": []})
+    joined = ",\n    ".join(entries)
+    return f'{{\n  "applications": [\n    {joined}\n  ]\n}}\n'

@@ -1,0 +1,35 @@
+"""The description of an endpoint in a few lines of plain text."""
+
+from __future__ import annotations
+
+from chimirror.protocol import http
+from chimirror.protocol.routes import CATALOG_PATH, MANIFEST_FILE, ResourceRequest
+
+
+class TextPage:
+    """Response with names, paths and subprotocols of the endpoint."""
+
+    __slots__ = ("text",)
+    status = 200
+
+    def __init__(self, request: ResourceRequest) -> None:
+        policy, url = request.policy, request.url
+        what, where = "a program", url + (policy.root or "/")
+        if policy.missing:
+            what, where = "programs", f"{url}/NAME"
+        lines = [
+            f"chimirror: {what} behind a WebSocket.",
+            "",
+            f"Connect a WebSocket client to {where}: each connection starts a",
+            "fresh process of the program, and ends with it.",
+            "",
+        ]
+        here = "http" + url.removeprefix("ws")
+        if not policy.missing:
+            lines.append(f"Subprotocols: {policy.offer()}")
+            lines.append(f"Manifest: {here}{policy.root}{MANIFEST_FILE}")
+        lines.append(f"All that is served here: {here}{CATALOG_PATH}")
+        self.text = "\n".join([*lines, ""])
+
+    def response(self, *, head: bool = False) -> bytes:
+        return http.response(200, self.text, head=head)

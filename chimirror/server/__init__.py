@@ -1,0 +1,22 @@
+"""The server program `chimirror-server`: many sessions in a few processes.
+
+The supervisor (`supervisor`) forks one zygote, which starts the applications, and the
+workers, which accept connections and run the sessions. It replaces processes that die.
+
+Files:
+- `main`: the entry point: opens the listeners and runs the supervisor.
+- `supervisor`: forks, watches and replaces the workers. Ends the server.
+- `zygote_manager`: forks and replaces the zygote, keeps the links between zygote and
+  workers, and passes orphaned applications back to their workers.
+- `orphans`: the children that a dead zygote leaves to the supervisor.
+- `zygote`: the process that starts applications on request of the workers.
+- `worker_process`, `worker_link`: a worker, as the supervisor knows it.
+- `worker`: the process that accepts connections and runs sessions.
+- `admission`, `limit_table`: the session limits, counted over all workers.
+- `capacity`: the number of sessions that descriptors and process ids allow.
+- `preimport`: modules and settings that are loaded before the workers are forked.
+- `notifier`, `heartbeat`: readiness, status and watchdog for the service manager.
+
+Layer: L7, a program. May import every package except `bridge`, `ctl`, `client` and
+`connect`. No other package imports it.
+"""

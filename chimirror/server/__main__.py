@@ -1,0 +1,5 @@
+"""Runs the server as `python -m chimirror.server`."""
+
+from chimirror.server.main import main
+
+main()

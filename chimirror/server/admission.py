@@ -1,0 +1,133 @@
+"""Session limits, as one worker applies them: per server, source and application.
+
+Maps peers and applications to the keys of the shared limit tables. Knows neither
+sockets nor HTTP.
+"""
+
+from __future__ import annotations
+
+from _socket import AF_INET, AF_INET6, inet_pton
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from chimirror.apps import Application
+    from chimirror.server.limit_table import LimitTable
+    from chimirror.session import Admission, Peer
+
+
+_MAPPED = bytes(10) + b"\xff\xff"  # RFC 4291, 2.5.5.2
+
+
+def source_key(address: str, uid: int = -1) -> bytes:
+    """Return the key of a source: an IPv4 address, an IPv6 /64 or a local user.
+
+    One subscriber gets a whole /64 (RFC 6177). A limit on single addresses of it would
+    have no effect.
+
+    Args:
+        address: without port, empty for a peer on a Unix socket.
+        uid: the user of a Unix peer (SO_PEERCRED).
+    """
+    if not address:
+        return b"u%d" % uid
+    try:
+        return b"4" + inet_pton(AF_INET, address)
+    except (OSError, ValueError):
+        pass
+    try:
+        packed = inet_pton(AF_INET6, address.partition("%")[0])
+    except (OSError, ValueError):
+        # For example a name from a proxy. It counts as a source: an exception here
+        # would stop accepting connections.
+        return b"?" + address.encode("utf-8", "backslashreplace")
+    if packed.startswith(_MAPPED):
+        return b"4" + packed[12:]
+    return b"6" + packed[:8]
+
+
+class WorkerAdmission:
+    """The limits of the whole server, applied by one worker.
+
+    Args:
+        table: counts the sessions of all workers, and of each source.
+        by_name: counts the sessions of each application. None if applications have no
+            names.
+        number: the number of this worker.
+    """
+
+    __slots__ = ("_by_name", "_number", "_table")
+
+    def __init__(
+        self, table: LimitTable, by_name: LimitTable | None, number: int
+    ) -> None:
+        self._table = table
+        self._by_name = by_name
+        self._number = number
+
+    def acquire(self, peer: Peer, app: Application) -> str | None:
+        """Count a new session.
+
+        Returns:
+            None if the session is admitted, otherwise the name of the limit that
+            rejects it, as in `session.CAPACITY_MESSAGES`.
+        """
+        number, name = self._number, app.name.encode()
+        named = self._by_name if app.max_sessions else None
+        if named and named.acquire(number, name, app.max_sessions) is not None:
+            return "max-sessions-per-application"
+        cause = self._table.acquire(number, self._source(peer))
+        if cause is not None and named:
+            named.release(number, name)
+        return cause
+
+    def release(self, peer: Peer, app: Application) -> None:
+        """Stop counting a session that `acquire` admitted."""
+        self._table.release(self._number, self._source(peer))
+        if app.max_sessions and self._by_name:
+            self._by_name.release(self._number, app.name.encode())
+
+    def _source(self, peer: Peer) -> bytes:
+        if not self._table.by_source:
+            return b""  # sources are not counted
+        return source_key(peer.address, peer.uid)
+
+    def retry_after(self, cause: str) -> int:
+        """Return the seconds for Retry-After when `cause` rejected a session."""
+        return self._table.retry_after(cause)
+
+    def set_draining(self, draining: bool) -> bool:
+        """Reject all new sessions of the server, or admit them again.
+
+        Returns:
+            True if that is a change.
+        """
+        return self._table.set_draining(draining)
+
+    @property
+    def is_empty(self) -> bool:
+        """True if no worker has a session."""
+        return not self._table.total()
+
+
+class DrainingAdmission:
+    """The limits of a worker that drains before its listeners are closed for good.
+
+    Rejects every new session. Sessions that are open are counted as before.
+    """
+
+    __slots__ = ("_admission",)
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+
+    def acquire(self, peer: Peer, app: Application) -> str:
+        """Reject the session with the cause "drain"."""
+        return "drain"
+
+    def release(self, peer: Peer, app: Application) -> None:
+        """Stop counting a session that was admitted before the drain."""
+        self._admission.release(peer, app)
+
+    def retry_after(self, cause: str) -> int:
+        """Return the seconds for Retry-After when `cause` rejected a session."""
+        return self._admission.retry_after(cause)

@@ -1,0 +1,78 @@
+"""The entry point of chimirror-server, with systemd or without.
+
+Parses the command line, opens the listeners (or takes those that systemd passed,
+sd_listen_fds(3)), raises the descriptor limit and runs the supervisor. Removes the
+sockets of the listeners at the end. Knows nothing of workers or sessions.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from chimirror import program
+from chimirror.apps.program_check import ProgramFault
+from chimirror.config import options, parser
+from chimirror.io import fds, listener
+from chimirror.log.records import EventLog
+from chimirror.process import children
+from chimirror.server import capacity
+from chimirror.server.supervisor import Supervisor
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from chimirror.config import Config
+    from chimirror.io.listener import Listener
+
+
+EXPECTED = (parser.UsageError, listener.ListenError, ProgramFault, OSError)
+
+
+def _open_listeners(config: Config) -> list[Listener]:
+    """Open the listeners.
+
+    Returns:
+        The listeners that systemd passed. Without any: the addresses of --listen, or
+        else the default address.
+
+    Raises:
+        ListenError: an address cannot be opened, or systemd passed sockets and --listen
+            was given as well.
+    """
+    inherited = listener.systemd_listeners(os.environ)
+    if inherited and config.listen:
+        raise listener.ListenError(
+            "sockets came from systemd and --listen was given too: use one of them"
+        )
+    if inherited:
+        return inherited
+    addresses = config.listen or (options.DEFAULT_LISTEN,)
+    return listener.open_all(addresses, config.socket_mode)
+
+
+def main() -> None:
+    """Run the program. Exit statuses are those of sysexits(3).
+
+    Applications may have the same user. They must not read the environment and the
+    memory of this process, of the workers and of the zygote, which inherit the setting.
+    """
+    children.set_dumpable(False)
+    listeners: list[Listener] = []
+    try:
+        config = parser.parse_server(sys.argv[1:])
+        fds.open_missing_stdio()
+        listeners = _open_listeners(config)
+        fds.set_cloexec_all()
+        program.change_directory(config)
+        program.check_programs(config, os.environ)
+        descriptors = capacity.raise_descriptor_limit()
+        sys.exit(Supervisor(config, listeners, EventLog(), descriptors).run())
+    except EXPECTED as error:
+        program.fail_with("chimirror-server", error, os.EX_UNAVAILABLE)
+    finally:
+        for opened in listeners:
+            opened.remove()
+
+
+if __name__ == "__main__":
+    main()

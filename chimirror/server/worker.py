@@ -1,0 +1,456 @@
+"""A worker of the server: accepts connections and runs sessions in one event loop.
+
+All workers share the listeners and the limit tables, and nothing else. So a worker that
+dies takes only its own sessions with it. Knows no other worker.
+"""
+
+from __future__ import annotations
+
+from sys import intern
+
+from chimirror import program
+from chimirror.builtin_modules import environ_dict, os, signal, socket
+from chimirror.control import ControlRegistry
+from chimirror.io.acceptor import Acceptor
+from chimirror.io.activation import peer_uid, plain_address
+from chimirror.io.loop import NEVER, EventLoop, FatalErrorHandler
+from chimirror.io.pending_connections import PendingConnections
+from chimirror.protocol import DRAIN
+from chimirror.server.admission import DrainingAdmission, source_key
+from chimirror.server.control_socket import WorkerControlSocket
+from chimirror.session import Peer, SessionContext, new_session_id, session_secret
+from chimirror.session.connection import CLOSED
+from chimirror.session.session import Session
+from chimirror.spawn.client import ZygoteClient
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from chimirror.apps import Application
+    from chimirror.config import Config
+    from chimirror.io.listener import Listener
+    from chimirror.log.records import EventLog
+    from chimirror.process.application_process import SpawnBackend
+    from chimirror.server.admission import WorkerAdmission
+    from chimirror.server.capacity import Room
+    from chimirror.server.heartbeat import HeartbeatTable
+    from chimirror.server.stop_guard import StopDeadlines
+    from chimirror.session import ServedConnection, SessionEntry
+    from chimirror.spawn.start_marks import StartMarks
+
+# connections per listener and turn, so that sessions are served in between
+ACCEPT_BATCH = 16
+MAX_STARTING = 512  # admitted sessions whose application does not run yet
+CLOSE_TIMEOUT = 1.0  # seconds for clients to read the close frames of an abort
+# from the supervisor only: systemd may send SIGTERM to every process of the unit
+ABORT = signal.SIGUSR1
+# instead of SIGTERM, if no process will accept from the listeners later
+DRAIN_AND_REJECT = signal.SIGUSR2
+# Signals that a worker handles, or ignores because the supervisor handles them.
+_SUPERVISOR_SIGNALS = (signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+SIGNALS = (signal.SIGTERM, ABORT, DRAIN_AND_REJECT, *_SUPERVISOR_SIGNALS)
+# seconds between two warnings about connections that gave way
+WARNING_INTERVAL = 10.0
+# seconds for sessions to end, in addition to the timeouts of their applications
+STOP_MARGIN = 5.0
+
+
+class ProxyPeer(Peer):
+    """A peer in front of the client, which it has not named yet."""
+
+    __slots__ = ()
+
+
+class Worker(SessionContext, FatalErrorHandler):
+    """The context of the sessions of one worker, and its accept control.
+
+    Args:
+        config: the command line.
+        loop: event loop of this process.
+        spawner: starts the applications.
+        event_log: records of this worker.
+        worker_admission: the limits of the whole server.
+        number: number of this worker.
+        room: numbers of connections that the descriptors of this process allow.
+        control_directory: directory of the control sockets of all workers. None if
+            there is no control.
+        set_stop_deadline: called with the time by which this worker will have ended.
+    """
+
+    __slots__ = (
+        "_aborting",
+        "_acceptor",
+        "_draining",
+        "_expired",
+        "_listeners",
+        "_number",
+        "_control_directory",
+        "_control_socket",
+        "_worker_admission",
+        "_rejecting",
+        "_room",
+        "_trusted",
+        "_warned_at",
+        "_set_stop_deadline",
+        "armed",
+        "deadline",
+    )
+    _acceptor: Acceptor
+    _listeners: list[Listener]
+
+    def __init__(
+        self,
+        config: Config,
+        loop: EventLoop,
+        spawner: SpawnBackend,
+        event_log: EventLog,
+        worker_admission: WorkerAdmission,
+        number: int,
+        room: Room,
+        control_directory: str | None = None,
+        set_stop_deadline: Callable[[float], None] = lambda _: None,
+    ) -> None:
+        catalog = program.open_catalog(config, environ_dict())
+        super().__init__(
+            config,
+            catalog,
+            loop,
+            spawner,
+            lambda: event_log,
+            ControlRegistry,
+            worker_admission,
+        )
+        self._worker_admission = worker_admission
+        self._number = number
+        self._room = room
+        self._trusted = catalog.default.policy.trusted
+        limit, share = room.pending, room.pending_per_source
+        self.handshakes = PendingConnections(limit, share, self._on_handshake_evicted)
+        self.responses = PendingConnections(limit, share, self._on_response_evicted)
+        self._warned_at = 0.0
+        self._control_directory = control_directory
+        self._control_socket: WorkerControlSocket | None = None
+        if control_directory is not None:
+            self._control_socket = WorkerControlSocket(self, control_directory, number)
+        self._set_stop_deadline = set_stop_deadline
+        self._draining = self._expired = self._aborting = False
+        self._rejecting = False  # new clients get a 503 during the drain
+        self.armed = 0
+        self.deadline = NEVER
+        loop.add_signal_handler(signal.SIGTERM, self.drain)
+        loop.add_signal_handler(ABORT, self.abort)
+        loop.add_signal_handler(DRAIN_AND_REJECT, self.drain_and_reject)
+        for ignored in (signal.SIGINT, signal.SIGHUP):  # the supervisor handles them
+            loop.add_signal_handler(ignored, lambda: None)
+
+    def serve(self, listeners: list[Listener]) -> None:
+        """Accept connections and run sessions until drained."""
+        self._listeners = listeners
+        listen_fds = [listener.fd for listener in listeners]
+        self._acceptor = Acceptor(self.loop, listen_fds, self, batch=ACCEPT_BATCH)
+        self.supports_control()  # opens the socket, for chimirror-ctl
+        self._update_accepting()
+        self.loop.run()
+        while self._rejecting and self._accept_last():
+            self.loop.running = True
+            self.loop.run()
+        if self._control_socket is not None:
+            self._control_socket.close()
+
+    def _accept_last(self) -> bool:
+        """Accept the connections that were queued since the last session ended.
+
+        Shrinks the accept backlog if no worker has a session any more. Otherwise
+        another worker accepts the clients that come later.
+
+        Returns:
+            True if any connection was accepted.
+        """
+        if self._worker_admission.is_empty:
+            self._acceptor.shrink_backlog()
+        self._acceptor.accept_queued()
+        return not self.is_idle
+
+    # Control
+
+    @property
+    def worker_number(self) -> int:
+        """The number of this worker within the server."""
+        return self._number
+
+    def supports_control(self) -> bool:
+        """Return True if clients can reach the control sockets of the workers."""
+        return self._control_socket is not None and self._control_socket.is_reachable()
+
+    def control_path(self, session_id: str, secret: str) -> str | None:
+        """Return the control socket of the worker that made this secret.
+
+        The secret contains the number of the worker, which may be this one. Returns
+        None if there is no such number.
+        """
+        number = session_secret.worker_number(secret)
+        return None if number < 0 else f"{self._control_directory}/{number}"
+
+    # Accepting
+
+    def on_connection(self, fd: int, address: object) -> None:
+        """Called when a client has connected. Starts a session."""
+        try:
+            os.set_blocking(fd, False)
+            peer = self._peer_of(fd, address)
+            session = Session(self, peer, fd, fd, new_session_id())
+        except Exception:
+            os.close(fd)
+            raise
+        session.connection.start()
+
+    def _peer_of(self, fd: int, address: object) -> Peer:
+        """Return the peer of a new connection.
+
+        A PROXY header, or a trusted proxy, will name the client later.
+        """
+        if isinstance(address, tuple):
+            # All sessions of an address share one string: behind a proxy, all sessions.
+            peer = self.peer_at(intern(plain_address(address[0])), address[1])
+        else:
+            handle = socket.socket(-1, -1, -1, fd)
+            try:
+                peer = self.peer_at("", 0, peer_uid(handle))
+            finally:
+                handle.detach()
+        if self.config.proxy_protocol:
+            return ProxyPeer(peer.address, peer.port, peer.uid)
+        return peer
+
+    def peer_at(self, address: str, port: int, uid: int = -1) -> Peer:
+        """Return the peer at an address. A trusted proxy names the client later."""
+        is_proxy = self._trusted is not None and self._trusted(address)
+        return (ProxyPeer if is_proxy else Peer)(address, port, uid)
+
+    def source_of(self, peer: Peer) -> bytes | None:
+        """Return the key of a source, None for a proxy that has named no client."""
+        if isinstance(peer, ProxyPeer):
+            return None
+        return source_key(peer.address, peer.uid)
+
+    def _on_handshake_evicted(self, entry: ServedConnection) -> None:
+        """Called when a handshake gives way to a newer one. Warns now and then."""
+        try:
+            entry.give_way()
+        except Exception as error:  # noqa: BLE001 (the newer one does not pay for it)
+            self.log_internal_error(error, "(handshake)")
+        if entry.connection.state != CLOSED:
+            return  # its request has arrived
+        if self.loop.now < self._warned_at + WARNING_INTERVAL and self._warned_at:
+            return
+        self._warned_at = self.loop.now
+        source = entry.peer.address or entry.peer.text
+        self.event_log.message(
+            4,
+            f"too many connections without a request, the most from {source}; "
+            "their oldest are closed: see --max-handshakes",
+        )
+
+    def _on_response_evicted(self, entry: ServedConnection) -> None:
+        """Called when a connection that ends gives way to a newer one."""
+        try:
+            entry.connection.abort()
+        except Exception as error:  # noqa: BLE001 (the newer one does not pay for it)
+            self.log_internal_error(error, "(response)")
+
+    # Room
+
+    def _update_accepting(self) -> None:
+        """Poll the listeners while there is room for one more session.
+
+        Otherwise another worker accepts. Handshakes never stop the accept loop: the
+        oldest gives way. Starts do, because clients cannot prolong them.
+        """
+        starting = self.connecting - len(self.handshakes)
+        room = (
+            (self._rejecting or not self._draining)
+            and len(self.sessions) < self._room.sessions
+            and starting < MAX_STARTING
+        )
+        self._acceptor.enable(room)
+
+    def on_handshake_finished(self) -> None:
+        """Called when a handshake has ended, or an application has been started."""
+        super().on_handshake_finished()
+        if not self._acceptor.open:
+            self._update_accepting()
+
+    def admit(self, peer: Peer, app: Application) -> str | None:
+        """Count one session, or return the name of the limit that forbids it."""
+        if not self._room.has_session(len(self.sessions), len(self.gateways)):
+            return "max-sessions"
+        return super().admit(peer, app)
+
+    def on_session_admitted(self, session: SessionEntry) -> None:
+        """Called when a handshake has become a session."""
+        super().on_session_admitted(session)
+        self._update_accepting()
+
+    def has_gateway_room(self) -> bool:
+        """Return True if the descriptors allow one more control connection."""
+        return self._room.has_control(len(self.sessions), len(self.gateways))
+
+    def on_accept_failed(self, error: Exception, shortage: bool) -> None:
+        """Called when accepting pauses. Writes a warning.
+
+        Neither an internal error nor a broken listener ends the accept loop.
+        """
+        self.event_log.message(4, f"cannot accept connections just now: {error}")
+
+    # Draining
+
+    def set_draining(self, draining: bool) -> bool:
+        """Reject new sessions of all workers, or admit them again.
+
+        The listeners stay open. Workers that are forked later do the same.
+
+        Returns:
+            True if new sessions are rejected now: a server that stops admits none.
+        """
+        if self._worker_admission.set_draining(draining):
+            text = "no new sessions until chimirror-ctl undrain"
+            self.event_log.message(5, text if draining else "new sessions again")
+        return draining or self._draining
+
+    def drain_and_reject(self) -> None:
+        """Drain, and reject new clients with a 503 meanwhile.
+
+        Called when no other process will accept from the listeners later. When they
+        are closed, the kernel resets the connections in their queues.
+        """
+        if not self._draining:
+            self._rejecting = True
+            self.admission = DrainingAdmission(self.admission)
+            self.drain()
+
+    def drain(self) -> None:
+        """Stop accepting and let sessions end.
+
+        Sessions that outlast the drain timeout are closed with 1001.
+        """
+        if self._draining:
+            return
+        self._draining = True
+        if self._rejecting:
+            self._update_accepting()
+        else:
+            self._close_acceptors()
+        self.loop.set_timer(self, self.loop.now + self.config.drain_timeout)
+        self._stop_if_idle()
+
+    def _close_acceptors(self) -> None:
+        """Close the listeners in this process. New clients are not even rejected."""
+        self._rejecting = False
+        self._update_accepting()
+        self._acceptor.close()
+        for listener in self._listeners:
+            listener.close()
+
+    def abort(self) -> None:
+        """End all sessions at once."""
+        self.drain()
+        self._close_acceptors()
+        self._aborting = True
+        for entry in self.all_connections():
+            entry.abort(DRAIN)
+        self.loop.set_timer(self, self.loop.now + CLOSE_TIMEOUT)
+
+    def on_timer(self, now: float) -> None:
+        """Called when a timeout of the drain is over."""
+        if self._aborting:
+            for entry in self.all_connections():
+                entry.connection.abort()
+            self.loop.running = False
+        elif self._expired:
+            self.abort()
+        else:
+            self._expire()
+
+    def _expire(self) -> None:
+        """Close the sessions that have outlasted the drain timeout."""
+        self._expired = True
+        self._close_acceptors()
+        for entry in self.all_connections():
+            entry.close(DRAIN)
+        configs = [
+            self.config,
+            *(session.application.config for session in self.sessions.values()),
+        ]
+        timeout = max(config.stop_grace + config.kill_grace for config in configs)
+        deadline = self.loop.now + timeout + STOP_MARGIN
+        self._set_stop_deadline(deadline + CLOSE_TIMEOUT)
+        self.loop.set_timer(self, deadline)
+
+    def on_capacity_freed(self) -> None:
+        """Called at the end of a connection. Accepts again if accepting had stopped."""
+        if not self._acceptor.open:
+            self._update_accepting()
+        self._stop_if_idle()
+
+    def _stop_if_idle(self) -> None:
+        if self._draining and self.is_idle:
+            self.loop.running = False
+
+
+def run(
+    config: Config,
+    listeners: list[Listener],
+    event_log: EventLog,
+    worker_admission: WorkerAdmission,
+    number: int,
+    room: Room,
+    link: socket.socket,
+    control_directory: str | None,
+    heartbeat: HeartbeatTable | None,
+    marks: StartMarks,
+    stop_deadlines: StopDeadlines,
+) -> None:
+    """Be worker `number` until drained.
+
+    The zygote holds the other end of this worker's link and ends all processes that
+    the worker leaves behind.
+
+    Args:
+        config: the command line.
+        listeners: the listeners, shared with the other workers.
+        event_log: records of this worker.
+        worker_admission: the limits of the whole server.
+        number: number of this worker.
+        room: numbers of connections that the descriptors of this process allow.
+        link: socket to the supervisor. When the supervisor is gone the worker drains,
+            because no process could replace or stop it.
+        control_directory: directory for the control socket of this worker, or None.
+        heartbeat: gets the heartbeats of this event loop, or None.
+        marks: names the start that a dead zygote was performing.
+        stop_deadlines: gets the time by which this worker will have ended.
+    """
+    loop = EventLoop()
+    event_log.attach(loop)
+    spawner = ZygoteClient(loop, link, marks, number)
+    worker = Worker(
+        config,
+        loop,
+        spawner,
+        event_log,
+        worker_admission,
+        number,
+        room,
+        control_directory,
+        lambda deadline: stop_deadlines.set(number, deadline),
+    )
+    spawner.on_supervisor_lost = worker.drain
+    spawner.on_faulty_packet = lambda reason: event_log.message(
+        3, f"dropped a faulty packet: {reason}"
+    )
+    if heartbeat is not None:
+        heartbeat.start_timer(loop, number)
+    try:
+        worker.serve(listeners)
+    finally:
+        event_log.finish(config.linger_timeout)

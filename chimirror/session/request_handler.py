@@ -1,0 +1,226 @@
+"""Handles one request: checks it, then admits, serves or rejects it.
+
+The order is PROXY header, request head, policy, limits. Then the session begins. No
+process is started for a request that could still be rejected. The rules of a request
+are in protocol/, the limits are in the context's admission. The handler is released
+once the response has been sent.
+"""
+
+from __future__ import annotations
+
+from chimirror.protocol import http
+from chimirror.protocol.handshake import CONTROL
+from chimirror.protocol.request_cache import SessionRequest
+from chimirror.session import Peer
+from chimirror.session.connection import CONNECTING
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    from chimirror.apps import Application
+    from chimirror.protocol.routes import ResourceRequest
+    from chimirror.resources.console import StaticResponse
+    from chimirror.resources.json_response import JSONResponse
+    from chimirror.resources.text_page import TextPage
+    from chimirror.session import SessionContext
+    from chimirror.session.connection import Connection
+
+    class RequestOwner(Protocol):
+        """Session that received the request."""
+
+        peer: Peer
+
+        @property
+        def connection(self) -> Connection: ...
+
+        def on_peer_named(self) -> None: ...
+
+        def on_admitted(self, app: Application, request: SessionRequest) -> None: ...
+
+        def on_response(self) -> None: ...
+
+        def on_control(self, request: SessionRequest, early: bytes) -> None: ...
+
+        def on_error(self, error: Exception) -> None: ...
+
+
+class RequestHandler:
+    """One request, from its first byte to its response.
+
+    Args:
+        context: shared by all sessions of this process.
+        owner: holds peer and connection, and is called once the request is admitted.
+    """
+
+    __slots__ = (
+        "_context",
+        "_counted",
+        "_has_peer",
+        "_head",
+        "_next_size",
+        "_owner",
+    )
+
+    def __init__(self, context: SessionContext, owner: RequestOwner) -> None:
+        self._context = context
+        self._owner = owner
+        self._head: bytes | bytearray = b""
+        self._next_size = 0  # bytes of the head at which it is parsed again
+        self._has_peer = not context.config.proxy_protocol
+        self._counted = True  # in context.connecting, by the owner
+
+    def on_data(self, data: bytes) -> None:
+        """Called with more of the request head, or of the PROXY header before it."""
+        self._append(data)
+        try:
+            if self._has_peer:
+                if self._is_worth_parsing(data):
+                    self._read_request()
+            elif self._read_proxy_header():
+                self._read_request()
+        except http.HTTPError as error:
+            self.reject(error)
+
+    def _append(self, data: bytes) -> None:
+        head = self._head
+        if isinstance(head, bytes):
+            self._head = bytearray(head + data) if head else data
+        else:
+            head += data
+
+    def _is_worth_parsing(self, data: bytes) -> bool:
+        """Return True at each line end, and when the head has doubled.
+
+        Parsing at each read would take quadratic time. The number of lines is bounded.
+        """
+        size = len(self._head)
+        if b"\n" not in data and size < self._next_size:
+            return False
+        self._next_size = min(2 * size, http.MAX_HEAD)
+        return True
+
+    def _read_proxy_header(self) -> bool:
+        """Set the peer from the PROXY header. Returns True if it is complete."""
+        from chimirror.protocol import proxy_protocol
+
+        parsed = proxy_protocol.parse(self._head)
+        if parsed is None:
+            return False
+        source, length = parsed
+        if source is not None:
+            self._owner.peer = self._context.peer_at(*source)
+            self._owner.on_peer_named()
+        self._head = bytes(self._head[length:])
+        self._has_peer = True
+        return True
+
+    def _read_request(self) -> None:
+        head = self._head = bytes(self._head)
+        peer, app = self._owner.peer, self._context.catalog.find_for_request(head)
+        request = app.request_cache.read(head, peer.address, peer.port)
+        if isinstance(request, SessionRequest) and request.framing == CONTROL:
+            self._open_control(request)
+        elif isinstance(request, SessionRequest):
+            self._admit(app, request)
+        elif request is not None:
+            self._serve_resource(request, app)
+
+    def _serve_resource(self, request: ResourceRequest, app: Application) -> None:
+        """Respond to a plain GET request."""
+        from chimirror.protocol.routes import CATALOG
+        from chimirror.resources import responder
+
+        context = self._context
+        if request.route == CATALOG:
+            self._owner.connection.pause_until_response()
+            if context.catalog_builder is None:
+                context.catalog_builder = responder.CatalogBuilder(
+                    context.loop, context.catalog
+                )
+            context.catalog_builder.add(request, self)
+            return
+        self._send_response(
+            responder.respond(request, app, controllable=context.supports_control())
+        )
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the connection still waits for a response."""
+        return self._owner.connection.state == CONNECTING
+
+    def on_catalog(self, catalog: JSONResponse) -> None:
+        """Called when the catalog has been built."""
+        self._send_response(catalog)
+
+    def on_catalog_failed(self, error: Exception) -> None:
+        """Called with an internal error, or if the directory has disappeared."""
+        self._owner.on_error(error)
+
+    def on_timeout(self) -> None:
+        """Called when the request head has not arrived in time."""
+        text = "the request did not arrive in time"
+        self.reject(http.HTTPError(408, text, cause="slow-head"))
+
+    def _set_peer(self, request: SessionRequest) -> None:
+        """Take the address that a trusted proxy named in the head."""
+        owner = self._owner
+        if (request.peer_address, request.peer_port) != owner.peer.endpoint:
+            owner.peer = Peer(request.peer_address, request.peer_port)
+
+    def _admit(self, app: Application, request: SessionRequest) -> None:
+        """Check the limits of a valid request, then begin the session."""
+        context, owner = self._context, self._owner
+        self._set_peer(request)
+        cause = context.admit(owner.peer, app)
+        if cause is not None:
+            raise context.capacity_error(cause)
+        self._head = self._head[request.size :]
+        owner.on_admitted(app, request)
+
+    def _open_control(self, request: SessionRequest) -> None:
+        """Open a control connection to another session, where control is supported.
+
+        The connection counts as a handshake in flight until the client is authorized.
+        """
+        self._set_peer(request)
+        if not self._context.supports_control():
+            text = "sessions of this endpoint cannot be controlled"
+            raise http.HTTPError(503, text, cause="no-control")
+        early, self._head = bytes(self._head[request.size :]), b""
+        self._owner.on_control(request, early)
+
+    def on_start_failed(self, reason: str, shortage: bool) -> None:
+        """Called when no process was started. Only the log gets the reason."""
+        if shortage:
+            self.reject(self._context.capacity_error("start-shortage"), reason)
+        else:
+            self._context.event_log.message(
+                3, f"cannot start the application: {reason}"
+            )
+            text = "the application could not be started"
+            self.reject(http.HTTPError(500, text, cause="start"))
+
+    def reject(self, error: http.HTTPError, detail: str = "") -> None:
+        """Send an error response and record it. Only the record gets `detail`."""
+        detail = detail or error.detail or error.text
+        self._context.event_log.request_rejected(
+            self._owner.peer.text, error.status, error.cause, detail
+        )
+        self._send_response(error)
+
+    def _send_response(
+        self, answer: http.HTTPError | TextPage | JSONResponse | StaticResponse
+    ) -> None:
+        response = answer.response(head=self._head.startswith(b"HEAD "))
+        self.finish()
+        self._owner.on_response()
+        self._owner.connection.send_response(response)
+
+    def finish(self) -> bytes:
+        """End the handshake. Returns the bytes that followed the request."""
+        early, self._head = bytes(self._head), b""
+        if self._counted:
+            self._counted = False
+            self._context.on_handshake_finished()
+        return early

@@ -1,0 +1,197 @@
+"""Starts of a worker that its zygote has not answered: waiting, or in flight.
+
+A start that has killed a zygote is never sent again. Others that were in flight then
+are sent to the next zygote. A program whose starts kill zygotes again and again is not
+started for a while, so that those of others can be. Knows messages, no processes.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from chimirror.io.loop import NEVER, FatalErrorHandler
+from chimirror.spawn import messages
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from chimirror.io.loop import EventLoop
+    from chimirror.io.packet_socket import PacketSocket
+    from chimirror.process.spawner import Program, SpawnClient
+    from chimirror.spawn.start_marks import StartMarks
+
+MAX_IN_FLIGHT = 8  # starts: with more in flight, every answer comes late
+MAX_DEATHS = 3  # zygotes that may die while one start is in flight
+ZYGOTE_TIMEOUT = 5.0  # seconds without any zygote after which starts fail
+# A program that has killed MAX_KILLS zygotes within BAR_TIME is not started before
+# BAR_TIME is over.
+MAX_KILLS = 2
+BAR_TIME = 30.0  # seconds
+
+
+class PendingStart:
+    """A start without an answer."""
+
+    __slots__ = ("client", "deaths", "environment", "keep_stderr", "link", "program")
+
+    def __init__(
+        self,
+        client: SpawnClient,
+        program: Program,
+        environment: Mapping[str, str],
+        keep_stderr: bool,
+    ) -> None:
+        self.client = client
+        self.program = program
+        self.environment = environment
+        self.keep_stderr = keep_stderr
+        self.link: PacketSocket | None = None  # of the zygote that was asked
+        self.deaths = 0  # of zygotes, while this start was in flight
+
+
+class StartQueue(FatalErrorHandler):
+    """The unanswered starts of one worker. Sends them to the zygote.
+
+    Args:
+        loop: event loop of this worker.
+        marks: names the start that a dead zygote was performing.
+        worker: the number of this worker.
+    """
+
+    def __init__(self, loop: EventLoop, marks: StartMarks, worker: int) -> None:
+        self._loop = loop
+        self._marks = marks
+        self._worker = worker
+        marks.take(worker)  # of an earlier worker with this number
+        self.zygote: PacketSocket | None = None
+        self._is_final = False  # there will be no other zygote
+        self._is_late = False  # ZYGOTE_TIMEOUT has passed without a zygote
+        self._waiting: deque[PendingStart] = deque()
+        self._in_flight: dict[int, PendingStart] = {}
+        self._sequence = 0
+        # times at which a start of the program has killed a zygote
+        self._kills: dict[Program, list[float]] = {}
+        self.armed = 0
+        self.deadline = NEVER
+
+    def add(self, request: PendingStart) -> None:
+        """Send a start, now or later."""
+        if self._is_barred(request.program):
+            reason = f"it has killed {MAX_KILLS} zygotes; see the log"
+            fail(request, reason, shortage=True)
+        elif self._is_late:
+            fail(request, "no zygote runs", shortage=True)
+        else:
+            self._waiting.append(request)
+            self.send_waiting()
+
+    def take(self, number: int) -> PendingStart | None:
+        """Return the start that an answer belongs to, or None if there is none."""
+        return self._in_flight.pop(number, None)
+
+    def send_waiting(self) -> None:
+        """Send waiting starts, up to the limit in flight."""
+        while self._waiting and len(self._in_flight) < MAX_IN_FLIGHT:
+            if self.zygote is None:
+                if self._is_final:
+                    self.fail_waiting("the supervisor is gone", shortage=False)
+                elif not self.armed:
+                    self._loop.set_timer(self, self._loop.now + ZYGOTE_TIMEOUT)
+                return
+            self._send(self._waiting.popleft(), self.zygote)
+
+    def _send(self, request: PendingStart, zygote: PacketSocket) -> None:
+        self._sequence = number = self._sequence + 1
+        request.link = zygote
+        program = request.program
+        found = program.argv, program.directory or "", program.user_ids
+        command, directory, user = found if program.from_file else ((), "", ())
+        options = program.pty, program.control
+        environment, stderr = dict(request.environment), request.keep_stderr
+        start = messages.StartRequest(
+            number, environment, stderr, command, directory, *options, user
+        )
+        packet = messages.encode(start)
+        try:
+            zygote.send(packet)
+        except OSError:  # EMSGSIZE
+            text = f"its command and environment are too large: {len(packet)} bytes"
+            fail(request, text, shortage=False)
+            return
+        self._in_flight[number] = request
+
+    # Start and loss of zygotes
+
+    def on_zygote(self, zygote: PacketSocket) -> None:
+        """Called when there is a zygote. Sends it the waiting starts."""
+        self.zygote = zygote
+        self._is_late = False
+        self._loop.cancel_timer(self)
+        self.send_waiting()
+
+    def on_zygote_lost(self, link: PacketSocket) -> None:
+        """Called when a zygote has died. Sends its starts to the next one, but one."""
+        if self.zygote is link:
+            self.zygote = None
+        killer = self._marks.take(self._worker)
+        lost = [
+            number
+            for number, request in self._in_flight.items()
+            if request.link is link
+        ]
+        for number in reversed(lost):
+            request = self._in_flight.pop(number)
+            request.deaths += 1
+            if number == killer:
+                self._note_kill(request.program)
+                reason = f"{request.program.argv[0]}: the zygote died of this start"
+                fail(request, reason, shortage=False)
+            elif request.deaths >= MAX_DEATHS:
+                fail(request, "zygotes die again and again", shortage=True)
+            else:
+                self._waiting.appendleft(request)
+        self.send_waiting()
+
+    def on_supervisor_lost(self) -> None:
+        """Called when the supervisor, which forks zygotes, is gone."""
+        self._is_final = True
+        self.send_waiting()
+
+    def on_timer(self, now: float) -> None:
+        """Called when there has been no zygote for too long. Fails all starts."""
+        self._is_late = True
+        self.fail_waiting("no zygote runs", shortage=True)
+
+    def fail_waiting(self, reason: str, *, shortage: bool) -> None:
+        """Fail all waiting starts."""
+        waiting, self._waiting = self._waiting, deque()
+        for request in waiting:
+            fail(request, reason, shortage=shortage)
+
+    # Programs that kill zygotes
+
+    def _note_kill(self, program: Program) -> None:
+        since = self._loop.now - BAR_TIME
+        self._kills = {
+            known: times for known, times in self._kills.items() if times[-1] > since
+        }
+        times = self._kills.get(program, [])
+        self._kills[program] = [*times[1 - MAX_KILLS :], self._loop.now]
+
+    def _is_barred(self, program: Program) -> bool:
+        times = self._kills.get(program, [])
+        return len(times) >= MAX_KILLS and times[-1] > self._loop.now - BAR_TIME
+
+
+def fail(request: PendingStart, reason: str, *, shortage: bool) -> None:
+    """Report that a start has failed."""
+    call(request.client, request.client.on_start_failed, reason, shortage)
+
+
+def call(client: SpawnClient, method: Callable[..., None], *arguments: object) -> None:
+    """Call a method of a client, which answers for its own errors."""
+    try:
+        method(*arguments)
+    except Exception as error:  # noqa: BLE001 (its own client answers)
+        client.on_error(error)

@@ -1,1 +1,0 @@
-"""The operating system: descriptors, processes, time; knows no WebSocket."""

@@ -1,0 +1,117 @@
+"""chimirror.js in a page: policies, origins, and reasons for a refusal.
+
+A browser gives no reason for a refused WebSocket. A page of the server's own origin
+therefore requests the same address with a plain GET and reports its response.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, Route
+
+from js_runners import LONG, Chromium, Heap, pages
+from page_server import CASES, MODULE
+from processes import until
+from serve import reserved, server
+
+
+@pytest.fixture(scope="module")
+def runner(browser: Browser) -> Iterator[Chromium]:
+    with pages(browser) as found:
+        yield found
+
+
+def message(result: Any) -> str:
+    assert (result["name"], result["kind"]) == ("ChimirrorError", "refused")
+    text: str = result["message"]
+    return text
+
+
+def test_a_policy_that_forbids(runner: Chromium, tmp_path: Path) -> None:
+    origin = ("--origin", runner.origin)
+    with (
+        server(tmp_path, ["cat"], *origin) as service,
+        runner.page("ws://127.0.0.1:1") as page,
+    ):
+        running_case = runner.perform(
+            page, "refused", f"ws://127.0.0.1:{service.port}/"
+        )
+        policy = "the page's Content-Security-Policy has no connect-src for"
+        assert message(running_case.result()) == f"{policy} 127.0.0.1:{service.port}"
+
+
+def provide(route: Route) -> None:
+    """Serve the files of the package from the server's own origin."""
+    name = route.request.url.rpartition("/")[2]
+    route.fulfill(path=MODULE if name == MODULE.name else CASES / name)
+
+
+@pytest.fixture
+def own(browser: Browser) -> Iterator[Page]:
+    """A page without a fixed origin."""
+    with browser.new_context() as context:
+        for name in ("page.html", "page.js", "cases.js", "chimirror.js"):
+            context.route(f"**/{name}", provide)
+        yield context.new_page()
+
+
+def refusal(runner: Chromium, page: Page, port: int, path: str = "") -> str:
+    page.goto(f"http://127.0.0.1:{port}/page.html")
+    page.wait_for_function("() => globalThis.ready")
+    return message(runner.perform(page, "refused", f"/{path}").result())
+
+
+def test_an_origin_of_the_server_itself(
+    runner: Chromium, own: Page, tmp_path: Path
+) -> None:
+    with server(tmp_path, ["cat"], "--framing", "json") as service:
+        said = refusal(runner, own, service.port)
+    assert said.startswith(f"127.0.0.1:{service.port} answers, but starts no session")
+
+
+def test_a_reason_that_the_server_gives(
+    runner: Chromium, own: Page, tmp_path: Path
+) -> None:
+    (tmp_path / "cat.toml").write_text('command = ["cat"]\n')
+    with server(tmp_path, [], "--apps", str(tmp_path)) as service:
+        said = refusal(runner, own, service.port, "dog")
+    assert said.startswith(
+        f"127.0.0.1:{service.port} answers: there is no application of this name"
+    )
+
+
+def test_nothing_answers(runner: Chromium, own: Page) -> None:
+    with reserved() as port:
+        said = refusal(runner, own, port)
+    assert said == f"no reachable server answers at 127.0.0.1:{port}"
+
+
+@pytest.mark.full
+@pytest.mark.timeout(180)
+def test_the_heap_of_a_page_is_flat(
+    runner: Chromium, tmp_path: Path, full: bool
+) -> None:
+    much = 200_000_000 if full else 80_000_000
+    script = ["sh", "-c", f"read go; head -c {much} /dev/zero"]
+    with (
+        server(tmp_path, script, "--origin", runner.origin) as service,
+        runner.run_case("flood", f"ws://127.0.0.1:{service.port}/") as running_case,
+    ):
+        running_case.wait_for_messages(1)
+        heap = Heap(running_case.page)
+        running_case.cue()
+
+        def ended() -> bool:
+            heap.sample()
+            return len(running_case.messages()) > 1
+
+        until(ended, f"the end of {much} bytes", LONG)
+        heap.collect()
+        assert heap.total() < 32 << 20
+        running_case.cue()
+        running_case.result()
+    assert 0 < heap.largest < 32 << 20

@@ -1,0 +1,166 @@
+"""Tests pause, resume and call of chimirror-ctl, with real bridges and servers.
+
+The same with units is in tests/systemd/test_control.py.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from chimirror.ctl import control_client, session_info
+from chimirror.ctl.commands import control
+from chimirror.ctl.main import run
+from chimirror.ctl.messages import CommandError
+from chimirror.ctl.paths import HostPaths
+from chimirror.host import runtime_dir
+from ctl_process import only_this_server
+from fake_host import Screen, ctl
+from processes import until
+from serve import Bridge, server
+from websocket_peer import Closed, Peer, stdin
+
+CAT = ["sh", "-c", "echo up; exec cat"]
+
+
+class Steered:
+    """A session, and host paths on which it is found."""
+
+    def __init__(self, host: HostPaths, peer: Peer) -> None:
+        self.host = host
+        self.peer = peer
+        assert peer.open(framing="stdio").status == 101
+        self.id: str = peer.message()["id"]
+        assert peer.output(3) == b"up\n"
+
+    def ask(self, *argv: str) -> str:
+        verb, *words = argv
+        return ctl(self.host, verb, self.id[:16], *words).text
+
+    def fail(self, *argv: str) -> tuple[int, str]:
+        verb, *words = argv
+        with pytest.raises(CommandError) as caught:
+            run([verb, self.id, *words], self.host, Screen())
+        return caught.value.status, str(caught.value)
+
+
+@contextmanager
+def of_a_server(path: Path, place: Path) -> Iterator[Steered]:
+    del place
+    with server(path, CAT, "--workers=2") as service, Peer(service.connect()) as peer:
+        yield Steered(only_this_server(path, service), peer)
+
+
+@contextmanager
+def of_a_bridge(path: Path, place: Path) -> Iterator[Steered]:
+    host = HostPaths((str(place.parent),), run=str(path / "run"))
+    with Bridge(CAT) as bridge, Peer(bridge.socket) as peer:
+        steered = Steered(host, peer)
+        socket = place / runtime_dir.control(steered.id)
+        until(socket.exists, "its control socket")
+        until((place / steered.id).read_text, "its status")
+        yield steered
+        peer.close()
+        bridge.finish()
+
+
+@pytest.fixture(params=[of_a_server, of_a_bridge])
+def steered(
+    request: pytest.FixtureRequest, tmp_path: Path, sessions_directory: Path
+) -> Iterator[Steered]:
+    with request.param(tmp_path, sessions_directory) as found:
+        yield found
+
+
+def test_pause_and_resume(steered: Steered) -> None:
+    assert steered.ask("pause", "stdout") == "paused: stdout\n"
+    assert steered.ask("pause") == "paused: stdin, stdout, stderr\n"
+    steered.peer.send(stdin(b"later"))
+    assert steered.ask("resume", "stderr", "stdin") == "paused: stdout\n"
+    assert steered.ask("resume") == "paused: nothing\n"
+    assert steered.peer.output(5) == b"later"
+
+
+def test_call(steered: Steered) -> None:
+    status = json.loads(steered.ask("call", "status"))
+    assert (status["id"], status["paused"]) == (steered.id, [])
+    params = '{"streams":["stdin"]}'
+    assert steered.ask("call", "pause", params) == '{"paused":["stdin"]}\n'
+    odd = f'[{"[" * 600}"\\ud800",18446744073709551616{"]" * 600}]'
+    params = f'{{"streams":[],\n"x":{odd}}}'
+    assert steered.ask("call", "resume", params) == '{"paused":["stdin"]}\n'
+    assert json.loads(steered.ask("call", "manifest"))["asyncapi"] == "3.0.0"
+    assert steered.ask("call", "close") == "{}\n"
+    assert steered.peer.transcript(wait=False).closed == Closed(1000, "closed")
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "text"),
+    [
+        (("call", "dance"), os.EX_UNAVAILABLE, "no method 'dance'"),
+        (("call", "signal", '{"name":"X"}'), os.EX_UNAVAILABLE, "is none of HUP"),
+        (("call", "pause", "[]"), os.EX_UNAVAILABLE, "params go by name"),
+        (("call", "pause", "stdout"), os.EX_USAGE, "PARAMS: not JSON"),
+        (("call", "pause", "7"), os.EX_USAGE, "neither an object nor an array"),
+        (
+            ("pause", "stdlog"),
+            os.EX_USAGE,
+            '"stdlog" is not a stream; write stdin, stdout',
+        ),
+    ],
+)
+def test_mistakes(
+    steered: Steered, words: tuple[str, ...], status: int, text: str
+) -> None:
+    found = steered.fail(*words)
+    assert found[0] == status
+    assert text in found[1]
+
+
+def test_a_session_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(CommandError) as caught:
+        run(["pause", "abc"], HostPaths((str(tmp_path),)), Screen())
+    assert caught.value.status == os.EX_NOINPUT
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (FileNotFoundError(), os.EX_NOINPUT),
+        (control_client.ConnectionClosed("x"), os.EX_NOINPUT),
+        (PermissionError(), os.EX_NOPERM),
+        (control_client.NoAnswer("x"), os.EX_TEMPFAIL),
+        (TimeoutError(), os.EX_TEMPFAIL),
+    ],
+)
+def test_no_answer(
+    error: Exception, status: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(_path: str) -> None:
+        raise error
+
+    one = session_info.SessionInfo("a" * 32, 1, 0, socket=str(tmp_path / "x"))
+    monkeypatch.setattr(
+        "chimirror.ctl.discovery.Discovered.select", lambda _found, _texts: [one]
+    )
+    monkeypatch.setattr(control_client, "ControlClient", fail)
+    with pytest.raises(CommandError) as caught:
+        run(["call", "a", "status"], HostPaths((str(tmp_path),)), Screen())
+    assert caught.value.status == status
+
+
+def test_what_an_application_says_cannot_move_a_cursor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        control,
+        "_call_session",
+        lambda *_arguments: '{"\x9b2J\x7f\u202e\U0001f600":\r 1}',
+    )
+    expected = '{"\\u009b2J\\u007f\\u202e\\ud83d\\ude00":  1}\n'
+    assert ctl(HostPaths(()), "call", "a", "x").text == expected

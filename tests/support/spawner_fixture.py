@@ -1,0 +1,139 @@
+"""Real applications for tests: a loop, a spawner, and clients that read output.
+
+All started processes have ended when the context is left.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from chimirror.io.loop import EventLoop
+from chimirror.process import children
+from chimirror.process.reaper import StraySweeper
+from chimirror.process.spawner import Program, Spawner
+from loops import Timer, event_loop, subreaper, turn_until
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from chimirror.process.spawner import Pipes
+
+PATH = {"PATH": os.environ["PATH"]}
+
+
+class Client:
+    """Client of a start: reads the output and ends the session."""
+
+    def __init__(self, loop: EventLoop, spawner: Spawner, session: str) -> None:
+        self.loop, self.spawner, self.session = loop, spawner, session
+        self.pid = 0
+        self.pipes: Pipes = (-1, -1, -1, -1)
+        self.failed = ""
+        self.shortage = False
+        self.status: int | None = None
+        self.survivors = False
+        self.output = b""
+        self.errors: list[Exception] = []
+
+    def on_started(self, pid: int, pipes: Pipes) -> None:
+        self.pid, self.pipes = pid, pipes
+        self.loop.watch(pipes[1], self, 1)
+
+    def on_start_failed(self, reason: str, shortage: bool) -> None:
+        self.failed, self.shortage = reason, shortage
+
+    def on_signals_taken(self) -> None:
+        raise AssertionError("signals are sent at once")
+
+    def on_exit(self, status: int, survivors: bool) -> None:
+        self.status, self.survivors = status, survivors
+        self.finish()
+
+    def finish(self) -> None:
+        self.spawner.end_session(self.pid, self.session, self.survivors)
+
+    def on_event(self, fd: int, events: int) -> None:
+        chunk = os.read(fd, 65536)
+        self.output += chunk
+        if not chunk:
+            self.loop.watch(fd, self, 0)
+            self.close()
+
+    def on_error(self, error: Exception) -> None:
+        self.errors.append(error)
+
+    def close(self) -> None:
+        for fd in self.pipes:
+            if fd >= 0:
+                self.loop.close(fd)
+        self.pipes = (-1, -1, -1, -1)
+
+
+def program(*argv: str) -> Program:
+    return Program(argv)
+
+
+SHELL = program("sh", "-c", 'eval "$SCRIPT"')
+
+
+class SpawnerHarness:
+    """A loop and its spawner."""
+
+    def __init__(self, loop: EventLoop) -> None:
+        self.loop = loop
+        self.clients: list[Client] = []
+        self.spawner = Spawner(loop)
+
+    def start(
+        self,
+        program: Program,
+        session: str = "session-1",
+        environment: dict[str, str] | None = None,
+        *,
+        keep_stderr: bool = True,
+    ) -> Client:
+        client = Client(self.loop, self.spawner, session)
+        self.clients.append(client)
+        variables = {**PATH, "CHIMIRROR_SESSION": session, **(environment or {})}
+        self.spawner.start(client, program, variables, keep_stderr)
+        return client
+
+    def sh(self, script: str, session: str = "session-1") -> Client:
+        return self.start(SHELL, session, {"SCRIPT": script})
+
+    def output_of(self, client: Client) -> bytes:
+        """Return the output of an application up to its end."""
+        turn_until(
+            self.loop, lambda: client.status is not None and not self.is_open(client)
+        )
+        return client.output
+
+    def sweeper(self) -> StraySweeper:
+        found = self.spawner._sweeper
+        assert isinstance(found, StraySweeper)
+        return found
+
+    def is_open(self, client: Client) -> bool:
+        return client.pipes[1] >= 0
+
+    def wait_for_all(self) -> None:
+        """Wait until no started process is left."""
+        turn_until(self.loop, lambda: not children.list_children())
+
+    def pass_time(self, seconds: float) -> None:
+        timer = Timer(self.loop)
+        self.loop.set_timer(timer, self.loop.now + seconds)
+        turn_until(self.loop, lambda: timer.calls)
+
+
+@contextmanager
+def spawner_harness() -> Iterator[SpawnerHarness]:
+    with subreaper(), event_loop() as loop:
+        made = SpawnerHarness(loop)
+        try:
+            yield made
+        finally:
+            for client in made.clients:
+                client.close()
+            children.end_all()

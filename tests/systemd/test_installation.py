@@ -1,0 +1,115 @@
+"""Tests that `make install` installs everything and `make uninstall` removes all of it.
+
+Runs in a new machine (systemd_machine) and compares its files before and after.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+import systemd_machine as machines
+from systemd_machine import ROOT, Machine
+from websocket_peer import Closed, Peer
+
+pytestmark = pytest.mark.timeout(240)
+
+WRITTEN = "/run/with-systemd.written"
+# Files that a running system writes by itself.
+THEIRS = ("/run", "/tmp", "/var/log", "/var/tmp")
+UNITS = (
+    "chimirror.socket",
+    "chimirror@.service",
+    "chimirror-server.socket",
+    "chimirror-server.service",
+    "chimirror-zygote.socket",
+    "chimirror-zygote.service",
+    "chimirror.slice",
+    "run-chimirror.mount",
+)
+
+
+def files(machine: Machine) -> set[str]:
+    """Return the files inside that do not exist on the host, its lower layer."""
+    pruned = [word for path in THEIRS for word in ("-path", f".{path}", "-prune", "-o")]
+    find = ("find", ".", "-mindepth", "1", *pruned)
+    said = machine.do("env", "-C", WRITTEN, *find, "-print").splitlines()
+    gone = machine.do("env", "-C", WRITTEN, *find, "-type", "c", "-print").splitlines()
+    return {
+        name
+        for name in (line.removeprefix(".") for line in {*said} - {*gone})
+        if "__pycache__" not in name and not name.startswith("/etc/.pwd")
+        if not os.path.lexists(name)
+    }
+
+
+def removed(machine: Machine) -> str:
+    """Return the files of the host that are no longer visible inside."""
+    find = ("find", WRITTEN, "-type", "c", "-printf", "%P\\n")
+    return "\n".join(sorted(machine.do(*find).splitlines()))
+
+
+def make(machine: Machine, target: str) -> str:
+    return machine.do("make", "--no-print-directory", "-C", str(ROOT), target)
+
+
+def test_install_and_uninstall(tmp_path: Path) -> None:
+    if lacking := machines.missing():
+        pytest.skip(lacking)
+    machines.pack(tmp_path)
+    with machines.boot(tmp_path) as machine:
+        before, lacking = files(machine), removed(machine)
+        accounts = machine.do("getent", "passwd")
+        machine.install(tmp_path)
+        installed = files(machine) - before
+        everything_is_there(machine, installed)
+        machine.install(tmp_path)  # a second installation is an upgrade
+        assert files(machine) - before == installed
+        machine.do("systemctl", "enable", "--now", "chimirror.socket")
+        machine.configure("/usr/bin/cat")
+        with Peer(machine.connect()) as peer:
+            assert peer.open().status == 101
+            limits = ("--sessions=50", "--session-timeout=1h", "--memory-max=1G")
+            machine.do("chimirror-ctl", "limit", *limits)
+            machine.do("chimirror-ctl", "limit", "--runtime", *limits)
+            own = ("--own-socket", "127.0.0.1:4000", "--", "/usr/bin/cat")
+            machine.do("chimirror-ctl", "add", "game", *own)
+            machine.do("systemctl", "enable", "--now", "chimirror-game.socket")
+            make(machine, "uninstall")
+            assert peer.receive() == Closed(1001, "drain")
+        # Files of the operator stay.
+        left = files(machine) - before
+        assert left == {"/etc/chimirror", "/etc/chimirror/chimirror.conf"}
+        assert not before - files(machine)
+        assert removed(machine) == lacking
+        assert machine.do("getent", "passwd") == accounts
+        assert not machine.path("/run/chimirror").exists()
+        listed = machine.do("systemctl", "list-units", "--all", "chimirror*")
+        assert "\n0 loaded units" in listed
+
+
+def everything_is_there(machine: Machine, installed: set[str]) -> None:
+    for program in ("bridge", "server", "connect", "ctl", "zygote"):
+        assert f"/usr/local/bin/chimirror-{program}" in installed
+        machine.do(f"chimirror-{program}", "--version")
+    for page in (ROOT / "man").iterdir():
+        target = f"/usr/local/share/man/man{page.suffix[1:]}/{page.name}"
+        assert machine.path(target).is_symlink()
+    for place in ("bash-completion/completions/", "zsh/site-functions/_"):
+        assert machine.path(f"/usr/local/share/{place}chimirror-ctl").is_symlink()
+    said = machine.do("chimirror-ctl", "history")  # may read the journal
+    assert "systemd-python" not in said
+    machine.do("systemd-analyze", "verify", "--man=no", "--recursive-errors=no", *UNITS)
+    # At each boot it is mounted before files are created below it.
+    mount = machine.do("systemctl", "show", "run-chimirror.mount", "-P", "Before")
+    tmpfiles = "systemd-tmpfiles-setup.service"
+    made = machine.do("systemctl", "show", tmpfiles, "-P", "After")
+    wanted = machine.do("systemctl", "show", "local-fs.target", "-P", "Wants")
+    assert "local-fs.target" in mount.split()
+    assert "local-fs.target" in made.split()
+    assert "run-chimirror.mount" in wanted.split()
+    listed = machine.do("journalctl", "--dump-catalog")
+    assert "Subject: A session has started" in listed
+    assert "Subject: A request was refused" in listed

@@ -1,0 +1,180 @@
+"""Tests chimirror-server and chimirror-zygote as units, under a real systemd."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from machine_sessions import (
+    SERVER,
+    SERVER_PORT,
+    echo,
+    main_process,
+    named,
+    open_session,
+    serve_many,
+    systemctl_show,
+    zygote_application,
+)
+from processes import until
+from systemd_machine import Machine
+from websocket_peer import Closed, Peer, upgrade
+
+pytestmark = pytest.mark.timeout(240)
+
+SOCKET = "chimirror-server.socket"
+CLIENTS = 100
+FILLED = "/run/chimirror/servers/full"
+# Fills all writable file systems, for every line that it reads.
+FILLER = f"""
+import sys
+for line in sys.stdin:
+    try:
+        with open("{FILLED}", "wb") as file:
+            while file.write(bytes(1 << 20)):
+                pass
+    except OSError as error:
+        print(error.strerror, flush=True)
+"""
+
+
+@pytest.fixture
+def server(machine: Machine) -> Machine:
+    serve_many(machine)
+    return machine
+
+
+def test_sessions_in_one_service(server: Machine) -> None:
+    with ExitStack() as stack:
+        peers = [open_session(server, stack, SERVER_PORT) for _ in range(20)]
+        for peer in peers:
+            echo(peer)
+        assert len(named(server, SERVER, "cat")) == 20
+        (pid, *_) = named(server, SERVER, "cat")
+        status = Path(f"/proc/{pid}/status").read_text()
+        assert "\nNoNewPrivs:\t1\n" in status
+        assert "\nSeccomp:\t2\n" in status
+        assert Path(f"/proc/{pid}/oom_score_adj").read_text().strip() == "1000"
+        supervisor = main_process(server, SERVER)
+        assert Path(f"/proc/{supervisor}/oom_score_adj").read_text().strip() == "0"
+
+
+def test_an_application_cannot_fill_run(server: Machine) -> None:
+    server.write("/opt/filler.py", FILLER)
+    server.configure("/usr/bin/python3", "/opt/filler.py")
+    before = free(server, "/run")
+    with ExitStack() as stack:
+        peer = open_session(server, stack, SERVER_PORT)
+        peer.send(1)
+        assert peer.output(24) == b"No space left on device\n"
+        assert free(server, "/run/chimirror") == 0
+        assert free(server, "/run") > before / 2
+        open_session(server, stack, SERVER_PORT)
+        listed = server.do("chimirror-ctl", "sessions").splitlines()
+        assert len(listed) == 3
+    server.path(FILLED).unlink()
+
+
+def free(machine: Machine, place: str) -> int:
+    return int(machine.do("stat", "--file-system", "--format=%f", place))
+
+
+def test_restart_loses_no_waiting_connection(server: Machine) -> None:
+    with ExitStack() as stack:
+        peer = open_session(server, stack, SERVER_PORT)
+        echo(peer)
+        server.do("systemctl", "restart", SERVER)
+        assert peer.receive() == Closed(1001, "drain")
+        echo(open_session(server, stack, SERVER_PORT))
+        server.do("systemctl", "stop", SERVER)
+        waiting = stack.enter_context(Peer(server.connect(SERVER_PORT)))
+        assert waiting.open().status == 101
+        echo(waiting)
+
+
+def test_many_clients_connect_during_a_restart(machine: Machine) -> None:
+    """The unit may stop for as long as it drains, and drains within its timeout."""
+    serve_many(machine, "--drain-timeout 20")
+    with ExitStack() as stack:
+        peers = [
+            stack.enter_context(Peer(machine.connect(SERVER_PORT)))
+            for _ in range(CLIENTS)
+        ]
+        for peer in peers:
+            peer.send_raw(upgrade("/", "json", ()))
+        machine.do("systemctl", "restart", "--no-block", SERVER)
+        for peer in peers:
+            assert peer.head().status == 101
+            peer.send_close()
+        echo(open_session(machine, stack, SERVER_PORT))
+
+
+@pytest.mark.parametrize("verb", ["restart", "stop"])
+def test_clients_are_rejected_while_the_socket_stops(
+    machine: Machine, verb: str
+) -> None:
+    """No client is left in an accept queue that is closed with its socket.
+
+    A client tries the same address again and finds the new socket.
+    """
+    serve_many(machine, "--drain-timeout 60")
+    with ExitStack() as stack:
+        peer = open_session(machine, stack, SERVER_PORT)
+        before = systemctl_show(machine, SOCKET, "InvocationID")
+        machine.do("systemctl", verb, "--no-block", SOCKET)
+        until(lambda: is_draining(machine), "it drains")
+        for _ in range(CLIENTS):
+            late = stack.enter_context(Peer(machine.connect(SERVER_PORT)))
+            reply = late.open()
+            assert (reply.status, "retry-after" in reply.fields) == (503, True)
+        echo(peer)
+        peer.send_close()
+    if verb == "stop":
+        until(lambda: machine.state(SOCKET) == "inactive", "its end")
+        return
+
+    def is_new() -> bool:
+        again = systemctl_show(machine, SOCKET, "InvocationID")
+        return again not in ("", before) and machine.state(SOCKET) == "active"
+
+    until(is_new, "the new socket")
+    with ExitStack() as stack:
+        echo(open_session(machine, stack, SERVER_PORT))
+
+
+def is_draining(machine: Machine) -> bool:
+    return systemctl_show(machine, SERVER, "StatusText").startswith("draining")
+
+
+def test_waiting_clients_are_served_after_a_correction(machine: Machine) -> None:
+    serve_many(machine, "--no-such-option")
+    with ExitStack() as stack:
+        waiting = stack.enter_context(Peer(machine.connect(SERVER_PORT)))
+
+        def failures() -> int:
+            return int(systemctl_show(machine, SERVER, "NRestarts"))
+
+        until(lambda: failures() > 1, "it has been tried again")
+        serve_many(machine)  # after a daemon-reload
+        assert waiting.open().status == 101
+        echo(waiting)
+
+
+def test_stopping_the_slice_ends_it_and_not_its_socket(server: Machine) -> None:
+    with ExitStack() as stack:
+        peer = open_session(server, stack, SERVER_PORT)
+        server.do("systemctl", "stop", "--no-block", "chimirror.slice")
+        assert peer.receive() == Closed(1001, "drain")
+        assert server.state(SOCKET) == "active"
+        echo(open_session(server, stack, SERVER_PORT))
+
+
+def test_the_zygote(machine: Machine) -> None:
+    machine.configure(CHIMIRROR_ZYGOTE="-- /usr/bin/cat")
+    machine.do("systemctl", "start", "chimirror-zygote.socket")
+    with zygote_application(machine) as pipes:
+        os.write(pipes[0], b"hello")
+        assert os.read(pipes[1], 5) == b"hello"

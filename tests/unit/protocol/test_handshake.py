@@ -1,0 +1,608 @@
+"""The decision about handshakes: tables of requests and the answers to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chimirror.protocol import http, proxy_protocol
+from chimirror.protocol.handshake import AcceptedHandshake
+from chimirror.protocol.http import HTTPError
+from chimirror.protocol.policy import HandshakePolicy
+from chimirror.protocol.routes import ResourceRequest
+from handshake_requests import KEY, PLAIN, ROUTABLE, UPGRADE, decide, request
+
+VERSION_13 = (("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13"))
+
+
+def accepted(
+    sent: http.HTTPRequest,
+    policy: HandshakePolicy = PLAIN,
+    peer_address: str = ROUTABLE,
+    peer_port: int = 4711,
+) -> AcceptedHandshake:
+    accepted_handshake = decide(sent, policy, peer_address, peer_port)
+    assert isinstance(accepted_handshake, AcceptedHandshake)
+    return accepted_handshake
+
+
+def refused(
+    sent: http.HTTPRequest,
+    policy: HandshakePolicy = PLAIN,
+    peer_address: str = ROUTABLE,
+) -> HTTPError:
+    with pytest.raises(HTTPError) as caught:
+        decide(sent, policy, peer_address)
+    return caught.value
+
+
+def check(error: HTTPError, status: int, cause: str, text: str) -> None:
+    assert (error.status, error.cause, error.text) == (status, cause, text)
+
+
+# The handshake itself
+
+
+def test_an_opening_handshake() -> None:
+    sent = request(host="LOCALHOST:30747", target="/a?b")
+    accepted_handshake = accepted(sent)
+    assert accepted_handshake.request is sent
+    assert accepted_handshake.framing == "json"
+    assert accepted_handshake.subprotocol is None
+    assert accepted_handshake.scheme == "http"
+    assert (accepted_handshake.host, accepted_handshake.port) == ("localhost", 30747)
+    assert (accepted_handshake.peer_address, accepted_handshake.peer_port) == (
+        ROUTABLE,
+        4711,
+    )
+
+
+def test_a_peer_on_a_unix_socket() -> None:
+    accepted_handshake = accepted(request(), PLAIN, "", 0)
+    assert (accepted_handshake.peer_address, accepted_handshake.peer_port) == ("", 0)
+    assert (accepted_handshake.host, accepted_handshake.port) == ("localhost", 80)
+
+
+@pytest.mark.parametrize("method", ["POST", "OPTIONS", "PUT", "get", "CONNECT", "A'B"])
+@pytest.mark.parametrize("target", ["/", "/ws"])
+def test_methods_that_are_not_served(method: str, target: str) -> None:
+    error = refused(request(method=method, target=target, host="evil.example"))
+    check(error, 405, "method", f"{method} is not served here; use GET")
+    assert error.headers == (("Allow", "GET, HEAD"),)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"upgrade": "WebSocket"},
+        {"upgrade": "h2c, websocket"},
+        {"connection": "keep-alive, UPGRADE"},
+        {"connection": ",upgrade,,"},
+    ],
+)
+def test_handshakes_in_other_spelling(changes: dict[str, str]) -> None:
+    fields = [
+        (name, changes.get(name.lower(), value)) for name, value in UPGRADE.items()
+    ]
+    assert accepted(request(*fields, upgrade=False)).framing == "json"
+
+
+NO_UPGRADE = "only WebSocket is served here; connect with a WebSocket client"
+DROPPED = (
+    "a WebSocket handshake without Upgrade: websocket and Connection: Upgrade; "
+    "a proxy in between has to pass them on"
+)
+ONLY_13 = "only WebSocket version 13 is served here"
+ONE_KEY = "exactly one Sec-WebSocket-Key is needed, of 16 bytes in base64"
+
+
+@pytest.mark.parametrize(
+    ("without", "target", "cause", "text"),
+    [
+        ({"Upgrade", "Connection"}, "/", "no-upgrade", DROPPED),
+        ({"Upgrade"}, "/ws", "no-upgrade", DROPPED),
+        ({"Connection"}, "/ws", "no-upgrade", DROPPED),
+        ({"Connection"}, "/", "no-upgrade", DROPPED),
+        ({"Connection", "Sec-WebSocket-Key"}, "/", "no-upgrade", NO_UPGRADE),
+        (set(UPGRADE), "/ws", "no-upgrade", NO_UPGRADE),
+        (set(UPGRADE), "//", "no-upgrade", NO_UPGRADE),
+        ({"Sec-WebSocket-Version"}, "/ws", "version", ONLY_13),
+        ({"Sec-WebSocket-Version", "Sec-WebSocket-Key"}, "/ws", "version", ONLY_13),
+    ],
+)
+def test_incomplete_handshakes(
+    without: set[str], target: str, cause: str, text: str
+) -> None:
+    fields = [(name, UPGRADE[name]) for name in UPGRADE if name not in without]
+    sent = request(*fields, upgrade=False, target=target, host="evil.example")
+    error = refused(sent)
+    check(error, 426, cause, text)
+    assert error.headers == VERSION_13
+    assert b"\r\nSec-WebSocket-Version: 13\r\n" in error.response()
+    assert b"\r\nUpgrade: websocket\r\n" in error.response()
+
+
+def test_a_handshake_by_head() -> None:
+    check(refused(request(method="HEAD")), 426, "no-upgrade", NO_UPGRADE)
+
+
+@pytest.mark.parametrize("version", ["", "8", "14", "013", "13, 8", "13,13"])
+def test_other_versions(version: str) -> None:
+    error = refused(request(secwebsocketversion=version))
+    check(error, 426, "version", ONLY_13)
+    assert error.headers == VERSION_13
+
+
+def test_a_version_twice() -> None:
+    error = refused(request(("Sec-WebSocket-Version", "13")))
+    check(error, 426, "version", ONLY_13)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        None,
+        "",
+        "AAAA",
+        "dGhlIHNhbXBsZSBub25jZQ",
+        "dGhlIHNhbXBsZSBub25jZQ=",
+        "dGhlIHNhbXBsZSBub25jZQ===",
+        "dGhlIHNhbXBsZSBub25jZ===",
+        "dGhlIHNhbXBs ZSBub25jZQ==",
+        "dGhlIHNhbXBsZSBub25jZQ==AAAA",
+        "dGhlIHNhbXBsZSBub25jZSE=",
+        "dGhlIHNhbXBsZSBub25_ZQ==",
+        f"{KEY},{KEY}",
+        "\xfc",
+    ],
+)
+def test_bad_keys(key: str | None) -> None:
+    sent = request(secwebsocketkey=key, host="evil.example")
+    check(refused(sent), 400, "malformed", ONE_KEY)
+
+
+def test_two_keys() -> None:
+    sent = request(("Sec-WebSocket-Key", KEY))
+    check(refused(sent), 400, "malformed", ONE_KEY)
+
+
+# Host
+
+HOSTS = HandshakePolicy(("json",), hosts=("App.example.org", "absolute.example."))
+
+
+@pytest.mark.parametrize(
+    ("host", "name", "port"),
+    [
+        ("localhost", "localhost", 80),
+        ("LocalHost:1", "localhost", 1),
+        ("127.0.0.1:30747", "127.0.0.1", 30747),
+        ("192.0.2.1", "192.0.2.1", 80),
+        ("[::1]:30747", "[::1]", 30747),
+        ("[0:0::1]", "[::1]", 80),
+        ("[2001:DB8::1]:443", "[2001:db8::1]", 443),
+        ("app.example.org", "app.example.org", 80),
+        ("APP.EXAMPLE.ORG:8080", "app.example.org", 8080),
+        ("absolute.example.", "absolute.example.", 80),
+    ],
+)
+def test_served_hosts(host: str, name: str, port: int) -> None:
+    accepted_handshake = accepted(request(host=host), HOSTS)
+    assert (accepted_handshake.host, accepted_handshake.port) == (name, port)
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"),
+    [
+        ("evil.example", "evil.example"),
+        ("EVIL.example:30747", "evil.example"),
+        ("localhost.", "localhost."),
+        ("localhost.evil.example", "localhost.evil.example"),
+        ("sub.localhost", "sub.localhost"),
+        ("app.example.org.", "app.example.org."),
+        ("sub.app.example.org", "sub.app.example.org"),
+        ("example.org", "example.org"),
+        ("absolute.example", "absolute.example"),
+        ("127.0.0.1.evil.example", "127.0.0.1.evil.example"),
+        ("127.0.0.1.", "127.0.0.1."),
+        ("127.1", "127.1"),
+        ("127.0.0.01", "127.0.0.01"),
+        ("0x7f000001", "0x7f000001"),
+        ("2130706433", "2130706433"),
+        ("a" * 300, "a" * 253 + "..."),
+    ],
+)
+@pytest.mark.parametrize("target", ["/", "/ws"])
+def test_foreign_hosts(host: str, shown: str, target: str) -> None:
+    sent = request(host=host, target=target, upgrade=target != "/")
+    text = f'Host "{shown}" is not served here; start with --host {shown} to allow it'
+    check(refused(sent, HOSTS), 403, "host", text)
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"),
+    [
+        ("", ""),
+        ("localhost:", "localhost:"),
+        ("localhost:0", "localhost:0"),
+        ("localhost:x", "localhost:x"),
+        ("localhost:65536", "localhost:65536"),
+        ("user@localhost", "user@localhost"),
+        ("localhost, evil.example", "localhost, evil.example"),
+        ("localhost/", "localhost/"),
+        ("::1", "::1"),
+        ("[::1", "[::1"),
+        ("[::1]x", "[::1]x"),
+        ("[fe80::1%25lo]", "[fe80::1%25lo]"),
+        ('"\xfc"', "\\x22\\xfc\\x22"),
+    ],
+)
+def test_malformed_hosts(host: str, shown: str) -> None:
+    check(refused(request(host=host)), 400, "malformed", f'malformed Host "{shown}"')
+
+
+# Origin
+
+
+@pytest.mark.parametrize(
+    ("host", "origin"),
+    [
+        ("localhost", "http://localhost"),
+        ("localhost", "http://localhost:80"),
+        ("localhost:80", "http://localhost"),
+        ("LOCALHOST:8080", "HTTP://LocalHost:8080"),
+        # A proxy ends TLS and does not say so: the Origin's scheme counts.
+        ("localhost", "https://localhost"),
+        ("localhost:443", "https://localhost"),
+        ("localhost", "https://localhost:443"),
+        ("localhost:8443", "https://localhost:8443"),
+        ("127.0.0.1:1", "http://127.0.0.1:1"),
+        ("[::1]", "http://[::1]"),
+        ("[::1]:30747", "http://[0:0:0:0:0:0:0:1]:30747"),
+        ("app.example.org", "https://app.example.org"),
+        ("absolute.example.", "http://absolute.example."),
+    ],
+)
+def test_origins_of_the_host(host: str, origin: str) -> None:
+    accepted_handshake = accepted(request(("Origin", origin), host=host), HOSTS)
+    assert accepted_handshake.scheme == "http"
+
+
+@pytest.mark.parametrize(
+    ("host", "origin"),
+    [
+        ("localhost", "http://evil.example"),
+        ("localhost:30747", "http://localhost"),
+        ("localhost:30747", "http://localhost:30748"),
+        ("localhost:80", "https://localhost"),
+        ("localhost", "http://localhost:443"),
+        ("localhost", "https://localhost:80"),
+        ("localhost", "http://127.0.0.1"),
+        ("127.0.0.1", "http://localhost"),
+        ("[::1]", "http://[::2]"),
+        ("localhost", "http://localhost."),
+        ("localhost", "http://localhost.evil.example"),
+        ("app.example.org", "http://example.org"),
+        ("app.example.org", "http://sub.app.example.org"),
+        ("absolute.example.", "http://absolute.example"),
+    ],
+)
+@pytest.mark.parametrize("target", ["/", "/ws"])
+def test_foreign_origins(host: str, origin: str, target: str) -> None:
+    sent = request(("Origin", origin), host=host, target=target, upgrade=target != "/")
+    text = (
+        f'Origin "{origin}" is not allowed here; '
+        f"start with --origin {origin} to allow it"
+    )
+    check(refused(sent, HOSTS), 403, "origin", text)
+
+
+@pytest.mark.parametrize(
+    ("origin", "shown"),
+    [
+        ("", ""),
+        ("localhost", "localhost"),
+        ("//localhost", "//localhost"),
+        ("http:localhost", "http:localhost"),
+        ("http://", "http://"),
+        ("http://localhost/", "http://localhost/"),
+        ("http://localhost:", "http://localhost:"),
+        ("http://user@localhost", "http://user@localhost"),
+        ("http://localhost@evil.example", "http://localhost@evil.example"),
+        (
+            "http://localhost http://evil.example",
+            "http://localhost http://evil.example",
+        ),
+        ("ws://localhost", "ws://localhost"),
+        ("file://", "file://"),
+        ("chrome-extension://localhost", "chrome-extension://localhost"),
+        ("NULL", "NULL"),
+        ('http://"\xfc', "http://\\x22\\xfc"),
+    ],
+)
+def test_malformed_origins(origin: str, shown: str) -> None:
+    error = refused(request(("Origin", origin)))
+    check(error, 403, "origin", f'Origin "{shown}" is not allowed here')
+
+
+def test_the_null_origin_is_refused_even_when_listed() -> None:
+    text = 'Origin "null" is refused: sandboxed pages and files open no session here'
+    policy = HandshakePolicy(("json",), origins=("null",))
+    check(refused(request(("Origin", "null")), policy), 403, "origin", text)
+
+
+ORIGINS = HandshakePolicy(
+    ("json",), origins=("HTTPS://Page.example", "http://[::1]:08", "app://x")
+)
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["https://page.example", "https://PAGE.example:443", "app://X", "http://[::1]:08"],
+)
+def test_origins_that_are_listed(origin: str) -> None:
+    assert accepted(request(("Origin", origin)), ORIGINS).host == "localhost"
+
+
+@pytest.mark.parametrize(
+    "origin", ["http://page.example", "https://page.example:444", "https://example"]
+)
+def test_origins_that_are_not_listed(origin: str) -> None:
+    assert refused(request(("Origin", origin)), ORIGINS).cause == "origin"
+
+
+# Subprotocols
+
+FRAMINGS = HandshakePolicy(("stdio", "json"), {"mcp": "lines", "V2+json": "json"})
+
+
+@pytest.mark.parametrize(
+    ("offers", "subprotocol", "framing"),
+    [
+        ([], None, "stdio"),
+        (["chimirror.json.v1"], b"chimirror.json.v1", "json"),
+        (["chimirror.json.v1, chimirror.stdio.v1"], b"chimirror.json.v1", "json"),
+        (["x", "chimirror.stdio.v1,mcp"], b"chimirror.stdio.v1", "stdio"),
+        (["chimirror.lines.v1 , mcp"], b"mcp", "lines"),
+        (["MCP, v2+json, V2+json"], b"V2+json", "json"),
+    ],
+)
+def test_the_first_subprotocol_that_is_served(
+    offers: list[str], subprotocol: bytes | None, framing: str
+) -> None:
+    fields = [("Sec-WebSocket-Protocol", offer) for offer in offers]
+    accepted_handshake = accepted(request(*fields), FRAMINGS)
+    assert (accepted_handshake.subprotocol, accepted_handshake.framing) == (
+        subprotocol,
+        framing,
+    )
+
+
+@pytest.mark.parametrize(
+    "offer",
+    ["", ",", "chimirror.lines.v1", "Chimirror.json.v1", "json", "mcp;q=1", "\xfc"],
+)
+def test_subprotocols_that_are_not_served(offer: str) -> None:
+    text = (
+        "no subprotocol that is served here was offered; "
+        "ours: chimirror.stdio.v1, chimirror.json.v1, mcp, V2+json"
+    )
+    error = refused(request(("Sec-WebSocket-Protocol", offer)), FRAMINGS)
+    check(error, 400, "subprotocol", text)
+
+
+def test_the_order_of_the_checks() -> None:
+    """A later error never hides an earlier one."""
+    wrong = {"method": "POST", "secwebsocketversion": "8", "host": "evil.example"}
+    fields = [("Origin", "null"), ("Sec-WebSocket-Protocol", "x")]
+    causes = []
+    for _ in range(3):
+        causes.append(refused(request(*fields, **wrong)).cause)  # type: ignore[arg-type]  # one mapping for arguments of several kinds
+        wrong.pop(next(iter(wrong)))
+    for _ in range(2):
+        causes.append(refused(request(*fields)).cause)
+        fields.pop(0)
+    assert causes == ["method", "version", "host", "origin", "subprotocol"]
+
+
+# Behind proxies
+
+BEHIND = HandshakePolicy(
+    ("json",),
+    hosts=("app.example.org",),
+    trusted=proxy_protocol.trusted_networks(
+        [f"{ROUTABLE}/32", "10.0.0.0/8", "2001:db8::/32", "unix"]
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("values", "address", "port"),
+    [
+        ([], ROUTABLE, 4711),
+        ([""], ROUTABLE, 4711),
+        (["192.0.2.1"], "192.0.2.1", 0),
+        (["192.0.2.1:55"], "192.0.2.1", 55),
+        (["2001:DB9::1"], "2001:db9::1", 0),
+        (["[2001:db9::1]"], "2001:db9::1", 0),
+        (["[2001:db9:0::1]:55"], "2001:db9::1", 55),
+        (["192.0.2.1, 192.0.2.2"], "192.0.2.2", 0),
+        (["192.0.2.1", "192.0.2.2, 10.0.0.1"], "192.0.2.2", 0),
+        (["192.0.2.1", "10.0.0.1", "2001:db8::7"], "192.0.2.1", 0),
+        (["rubbish, 192.0.2.1"], "192.0.2.1", 0),
+        (["unknown", "192.0.2.1,, 10.0.0.1 "], "192.0.2.1", 0),
+        # All addresses are trusted: the farthest one counts.
+        (["10.0.0.2, 10.0.0.1"], "10.0.0.2", 0),
+    ],
+)
+@pytest.mark.parametrize("peer", [ROUTABLE, "10.1.2.3", "::ffff:10.1.2.3", ""])
+def test_the_right_most_hop_that_is_not_trusted(
+    values: list[str], address: str, port: int, peer: str
+) -> None:
+    fields = [("X-Forwarded-For", value) for value in values]
+    accepted_handshake = accepted(request(*fields), BEHIND, peer)
+    expected = (peer, 4711) if address == ROUTABLE else (address, port)
+    assert (accepted_handshake.peer_address, accepted_handshake.peer_port) == expected
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "unknown",
+        "_hidden",
+        "localhost",
+        "192.0.2.1:",
+        "192.0.2.1:99999",
+        "192.0.2.256",
+        "[192.0.2.1]",
+        "2001:db9::1:",
+        "[2001:db9::1",
+        "fe80::1%lo",
+        "192.0.2.1 192.0.2.2",
+        "192.0.2.1, rubbish, 10.0.0.1",
+        "\xfc",
+    ],
+)
+def test_a_hop_that_cannot_be_read(value: str) -> None:
+    error = refused(request(("X-Forwarded-For", value)), BEHIND)
+    assert (error.status, error.cause) == (400, "forwarded")
+    assert error.text.startswith('the proxy sent an unusable X-Forwarded-For "')
+
+
+@pytest.mark.parametrize(
+    ("fields", "origin", "scheme", "host", "port"),
+    [
+        ([("Proto", "https")], "https://localhost", "https", "localhost", 443),
+        ([("Proto", "WSS")], "https://localhost:443", "https", "localhost", 443),
+        ([("Proto", "ws")], "http://localhost", "http", "localhost", 80),
+        ([("Proto", "http, https")], None, "https", "localhost", 443),
+        ([("Proto", "http"), ("Proto", "https")], None, "https", "localhost", 443),
+        (
+            [("Host", "app.example.org"), ("Proto", "https")],
+            "https://app.example.org",
+            "https",
+            "app.example.org",
+            443,
+        ),
+        (
+            [("Host", "evil.example, APP.example.org:8443")],
+            "https://app.example.org:8443",
+            "http",
+            "app.example.org",
+            8443,
+        ),
+    ],
+)
+def test_scheme_and_host_of_a_trusted_proxy(
+    fields: list[tuple[str, str]], origin: str | None, scheme: str, host: str, port: int
+) -> None:
+    lines = [(f"X-Forwarded-{name}", value) for name, value in fields]
+    if origin:
+        lines.append(("Origin", origin))
+    accepted_handshake = accepted(request(*lines), BEHIND)
+    assert (
+        accepted_handshake.scheme,
+        accepted_handshake.host,
+        accepted_handshake.port,
+    ) == (scheme, host, port)
+
+
+@pytest.mark.parametrize(
+    ("fields", "cause"),
+    [
+        ([("Origin", "http://localhost"), ("X-Forwarded-Proto", "https")], "origin"),
+        ([("Origin", "https://localhost"), ("X-Forwarded-Proto", "http")], "origin"),
+        ([("X-Forwarded-Host", "evil.example")], "host"),
+        ([("X-Forwarded-Host", "app.example.org:x")], "malformed"),
+        ([("X-Forwarded-Proto", "gopher")], "forwarded"),
+        ([("X-Forwarded-Proto", "\xfc")], "forwarded"),
+    ],
+)
+def test_fields_of_a_trusted_proxy_are_checked(
+    fields: list[tuple[str, str]], cause: str
+) -> None:
+    assert refused(request(*fields), BEHIND).cause == cause
+
+
+def test_a_forwarded_host_counts_instead_of_the_other() -> None:
+    sent = request(("X-Forwarded-Host", "localhost"), host="backend.internal")
+    assert accepted(sent, BEHIND).host == "localhost"
+
+
+@pytest.mark.parametrize("policy", [PLAIN, BEHIND])
+def test_fields_of_untrusted_peers_are_ignored(policy: HandshakePolicy) -> None:
+    sent = request(
+        ("X-Forwarded-For", "rubbish"),
+        ("X-Forwarded-Proto", "gopher"),
+        ("X-Forwarded-Host", "evil.example"),
+    )
+    accepted_handshake = accepted(sent, policy, "192.0.2.77")
+    assert (accepted_handshake.peer_address, accepted_handshake.peer_port) == (
+        "192.0.2.77",
+        4711,
+    )
+    assert (accepted_handshake.scheme, accepted_handshake.host) == ("http", "localhost")
+
+
+# Arbitrary requests
+
+
+VALUES = st.text(st.characters(min_codepoint=0x20, max_codepoint=0xFF), max_size=20)
+ODD = VALUES.map(lambda text: text.replace("\x7f", "")) | st.sampled_from(
+    ["null", "http://localhost", "localhost", "::", "[", "]:", "a,b", "http://[::1]"]
+)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(
+                [
+                    "X-Forwarded-For",
+                    "X-Forwarded-Proto",
+                    "X-Forwarded-Host",
+                    "Sec-WebSocket-Protocol",
+                    "Sec-WebSocket-Key",
+                    "Upgrade",
+                ]
+            ),
+            ODD,
+        ),
+        max_size=4,
+    ),
+    ODD,
+    ODD,
+    st.sampled_from([PLAIN, HOSTS, FRAMINGS, BEHIND]),
+)
+def test_every_request_gets_an_answer(
+    fields: list[tuple[str, str]], host: str, origin: str, policy: HandshakePolicy
+) -> None:
+    sent = request(*fields, ("Origin", origin), host=host)
+    accepted_handshake: AcceptedHandshake | ResourceRequest | HTTPError
+    try:
+        accepted_handshake = decide(sent, policy)
+    except HTTPError as error:
+        accepted_handshake = error
+    if isinstance(accepted_handshake, HTTPError):
+        assert accepted_handshake.status in (400, 403, 426)
+        assert accepted_handshake.text.isprintable()
+        assert accepted_handshake.text.isascii()
+    else:
+        assert isinstance(accepted_handshake, AcceptedHandshake)
+
+
+def test_the_predicate_is_called_for_each_hop() -> None:
+    asked_for: list[str] = []
+
+    def trusted(address: str) -> bool:
+        asked_for.append(address)
+        return address in ("", "10.0.0.1")
+
+    predicate: Callable[[str], bool] = trusted
+    policy = HandshakePolicy(("json",), trusted=predicate)
+    sent = request(("X-Forwarded-For", "192.0.2.1, 192.0.2.2, 10.0.0.1"))
+    assert accepted(sent, policy, "").peer_address == "192.0.2.2"
+    assert asked_for == ["", "10.0.0.1", "192.0.2.2"]
