@@ -1,7 +1,7 @@
 """The configuration of the programs: option table, value readers, frozen Config.
 
-A bottom layer: imports only the table of framings (framing.registry), which is pure.
-The files:
+A bottom layer: imports only pure modules, the table of framings (framing.registry) and
+the form of origins (protocol.policy). The files:
 
 - options: the option table, and which program takes which option.
 - parser: reads a command line into a Config.

@@ -16,7 +16,6 @@ _DIRECTIONS = ("send", "receive", "both")
 _BUILT_IN = "chimirror."  # prefix of the project's own subprotocol names
 # RFC 9110, section 5.6.2, besides letters and digits
 _TOKEN = frozenset("!#$%&'*+-.^_`|~")
-_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 # Each session sets this variable. It identifies stray processes of an application.
 _SESSION = "CHIMIRROR_SESSION"
 
@@ -95,25 +94,36 @@ def _host(text: str) -> str:
 
 
 def origins(texts: list[str]) -> tuple[str, ...]:
-    """Read origins. Returns them as browsers send them: lower case, no default port."""
+    """Read origins. Returns them as browsers send them: lower case, no default port.
+
+    `SCHEME://*` stands for all origins of a scheme, unless it is one of the web.
+    """
     return tuple([_origin(text) for text in texts])
 
 
 def _origin(text: str) -> str:
-    scheme, separator, authority = text.lower().partition("://")
-    shaped = separator and scheme[:1].isalpha() and _is_token(scheme)
-    if not shaped or not _is_authority(authority):
-        raise ValueError(
-            f'"{text}" is not an origin; write scheme, name and port alone, '
-            "such as https://app.example.org:8443"
+    from chimirror.protocol.policy import origin_text, parse_origin
+
+    origin = parse_origin(text, any_host=True)
+    if origin is not None:
+        return origin_text(origin)
+    example = "such as https://app.example.org:8443"
+    if text == "null":
+        fault = (
+            "cannot be allowed, because all sandboxed pages and files have it; serve "
+            f"the page and name its origin, {example}"
         )
-    return f"{scheme}://{authority.removesuffix(_DEFAULT_PORTS.get(scheme, ' '))}"
-
-
-def _is_authority(text: str) -> bool:
-    return bool(text) and all(
-        c.isascii() and (c.isalnum() or c in "-._:[]") for c in text
-    )
+    elif "*" in text:
+        fault = (
+            "has a * that is not allowed; only a scheme that is not http, https, ws or "
+            "wss can have one, alone, as in vscode-webview://*; else name each origin, "
+            f"{example}"
+        )
+    elif not text.isascii():
+        fault = "is not ASCII; write the name in its xn-- form"
+    else:
+        fault = f"is not an origin; write scheme, name and port alone, {example}"
+    raise ValueError(f'"{text}" {fault}')
 
 
 def networks(texts: list[str]) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from chimirror.protocol.http import HTTPError
 from chimirror.protocol.policy import (
     DEFAULT_PORTS,
     HandshakePolicy,
-    canonical_origin,
+    allowing_options,
     parse_origin,
 )
 
@@ -169,18 +169,22 @@ def _check_origin(
     origin = parse_origin(text)
     if origin is not None:
         host, port = place
-        if origin[1:] == (host, port or DEFAULT_PORTS[scheme or origin[0]]):
+        if origin[0] in DEFAULT_PORTS:
+            port = port or DEFAULT_PORTS[scheme or origin[0]]
+            if origin[1:] == (host, port):
+                return
+        if policy.allows_origin(origin):
             return
-    if text == "null":
-        reason = "is refused: sandboxed pages and files open no session here"
-    elif canonical_origin(text) in policy.origins:
-        return
+        reason = f"is not allowed here; {allowing_options(origin)}"
+    elif text == "null":
+        reason = (
+            "is refused, because all sandboxed pages and files have it; serve the "
+            "page from an origin of its own, and allow that"
+        )
     else:
-        reason = "is not allowed here"
-    shown = http.quote(value)
-    if origin is not None:
-        reason += f"; start with --origin {shown} to allow it"
-    raise HTTPError(403, f'Origin "{shown}" {reason}', cause="origin")
+        reason = "is malformed; a browser sends scheme, name and port alone"
+    text = f'Origin "{http.quote(value)}" {reason}'
+    raise HTTPError(403, text, cause="origin")
 
 
 def _choose(request: HTTPRequest, policy: HandshakePolicy) -> tuple[bytes | None, str]:

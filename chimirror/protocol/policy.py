@@ -13,23 +13,49 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import Any
 
-DEFAULT_PORTS = {"http": 80, "https": 443}
+DEFAULT_PORTS = {"http": 80, "https": 443}  # of pages
+ANY_HOST = "*"  # in --origin: all hosts of a scheme that is not in _WEB_PORTS
+_WEB_PORTS = {**DEFAULT_PORTS, "ws": 80, "wss": 443}
+_SCHEME = "abcdefghijklmnopqrstuvwxyz0123456789+-."  # RFC 3986, 3.1
+_MAX_ORIGIN = 256  # characters: a host name has at most 253
 
 
-def parse_origin(text: str) -> tuple[str, str, int] | None:
-    """Split a web origin into scheme, host and port. Return None for other texts."""
-    scheme, _, rest = text.partition("://")
-    scheme = scheme.lower()
-    place = addresses.authority(rest)
-    if scheme not in DEFAULT_PORTS or place is None:
+def parse_origin(text: str, *, any_host: bool = False) -> tuple[str, str, int] | None:
+    """Split an origin into scheme, host and port. Return None for other texts.
+
+    Equal origins have equal parts. Case, the default port of a scheme and a slash at
+    the end make no difference. The port is 0 if there is none. Only schemes of the web
+    require a host: a page from a file has the origin `file://`.
+
+    Args:
+        text: The origin, from a client or from an option.
+        any_host: Read `SCHEME://*` too, whose host is ANY_HOST.
+    """
+    scheme, separator, rest = text.lower().partition("://")
+    is_scheme = scheme[:1].isalpha() and not scheme.strip(_SCHEME)
+    if not (separator and text.isascii() and is_scheme) or len(text) > _MAX_ORIGIN:
         return None
-    return scheme, place[0], place[1] or DEFAULT_PORTS[scheme]
+    rest = rest.removesuffix("/")
+    if scheme not in _WEB_PORTS and (not rest or (any_host and rest == ANY_HOST)):
+        return scheme, rest, 0
+    place = addresses.authority(rest)
+    return place and (scheme, place[0], place[1] or _WEB_PORTS.get(scheme, 0))
 
 
-def canonical_origin(text: str) -> str:
-    """Return the canonical text of an origin, for comparison."""
-    origin = parse_origin(text)
-    return text.lower() if origin is None else "{}://{}:{}".format(*origin)
+def origin_text(origin: tuple[str, str, int]) -> str:
+    """Return an origin as browsers send it: without the default port of the scheme."""
+    scheme, host, port = origin
+    suffix = "" if port == _WEB_PORTS.get(scheme, 0) else f":{port}"
+    return f"{scheme}://{host}{suffix}"
+
+
+def allowing_options(origin: tuple[str, str, int]) -> str:
+    """Return what to start with to allow an origin, for error texts."""
+    text = f"start with --origin {origin_text(origin)} to allow it"
+    if origin[0] in _WEB_PORTS:
+        return text
+    every = origin_text((origin[0], ANY_HOST, 0))
+    return f"{text}, or with --origin '{every}' to allow all of this scheme"
 
 
 class HandshakePolicy:
@@ -39,7 +65,8 @@ class HandshakePolicy:
         framings: The framings that `chimirror.*` subprotocols may choose, in order.
         subprotocols: Every subprotocol that is served, with its framing.
         hosts: Names that Host may hold, beside addresses and `localhost`.
-        origins: Origins that are allowed beside the Host's own.
+        origins: Origins that are allowed beside the Host's own, in the form of
+            `parse_origin`.
         trusted: Tells whether a peer is a proxy with trusted X-Forwarded-* fields. The
             address "" is a peer on a Unix socket.
         root: The path of the application, if it has one of its own: `/NAME`.
@@ -77,11 +104,19 @@ class HandshakePolicy:
         for foreign, name in (subprotocols or {}).items():
             self.subprotocols[foreign.encode()] = name
         self.hosts = frozenset([host.lower() for host in hosts])
-        self.origins = frozenset([canonical_origin(origin) for origin in origins])
+        self.origins = frozenset([parse_origin(o, any_host=True) for o in origins])
         self.trusted = trusted
         self.root = root
         self.missing = missing
         self.console = console
+
+    def allows_origin(self, origin: tuple[str, str, int]) -> bool:
+        """Tell whether an origin of another host is allowed.
+
+        Args:
+            origin: From a client, so its host is never ANY_HOST.
+        """
+        return origin in self.origins or (origin[0], ANY_HOST, 0) in self.origins
 
     def offer(self) -> str:
         """Return the names of all subprotocols, for error texts."""

@@ -26,7 +26,7 @@ LAYERS: dict[str, set[str]] = {
     "protocol": {""},
     "framing": {"protocol", ""},
     "regular_file": {""},
-    "config": {"framing", "regular_file", ""},
+    "config": {"framing", "protocol", "regular_file", ""},
     "io": {"config", ""},
     "host": {""},
     "log": {""},

@@ -42,6 +42,7 @@ def test_subprotocols() -> None:
 
 HOST = "is not a host name; write it without scheme, port or path"
 ORIGIN = "is not an origin; write scheme, name and port alone"
+STAR = "as in vscode-webview://*; else name each origin, such as https://app.example"
 
 
 @pytest.mark.parametrize(
@@ -63,10 +64,20 @@ ORIGIN = "is not an origin; write scheme, name and port alone"
         (values.hosts, ["*"], HOST),
         (values.hosts, [""], HOST),
         (values.hosts, ["bücher.example"], "is not ASCII; write the name in its xn--"),
-        (values.origins, ["null"], ORIGIN),
-        (values.origins, ["*"], ORIGIN),
+        (values.origins, ["null"], '"null" cannot be allowed, because all sandboxed'),
+        (values.origins, ["*"], STAR),
+        (values.origins, ["https://*"], STAR),
+        (values.origins, ["WSS://*"], STAR),
+        (values.origins, ["https://*.x.example"], STAR),
+        (values.origins, ["app://*.x"], STAR),
+        (values.origins, ["app://*:80"], STAR),
+        (values.origins, ["app-*://x"], STAR),
+        (values.origins, ["https://bücher.example"], "write the name in its xn-- form"),
         (values.origins, ["x.example"], ORIGIN),
-        (values.origins, ["https://x.example/"], ORIGIN),
+        (values.origins, ["https://x.example/a"], ORIGIN),
+        (values.origins, ["https://x.example:65536"], ORIGIN),
+        (values.origins, ["https://[::1"], ORIGIN),
+        (values.origins, ["https://[fe80::1%25lo]"], ORIGIN),
         (values.origins, ["https://u@x.example"], ORIGIN),
         (values.origins, ["://x"], ORIGIN),
         (values.networks, ["10.0.0.1/8"], "is not a network; write 10.0.0.0/8"),
@@ -90,11 +101,25 @@ def test_refusals(
     assert error in str(caught.value)
 
 
-def test_hosts_and_origins_are_compared_in_lower_case() -> None:
+def test_hosts_are_compared_in_lower_case() -> None:
     assert values.hosts(["App.Example.ORG", "a_b"]) == ("app.example.org", "a_b")
-    assert values.origins(
-        ["HTTPS://A.Example:443", "http://b:80", "http://[::1]:8080", "app://c:443"]
-    ) == ("https://a.example", "http://b", "http://[::1]:8080", "app://c:443")
+
+
+@pytest.mark.parametrize(
+    ("text", "origin"),
+    [
+        ("HTTPS://A.Example:443/", "https://a.example"),
+        ("http://b:80", "http://b"),
+        ("wss://b:443", "wss://b"),
+        ("http://[0::1]:8080", "http://[::1]:8080"),
+        ("app://C:443", "app://c:443"),
+        ("file:///", "file://"),
+        ("Tauri://*", "tauri://*"),
+        ("chrome-extension://*/", "chrome-extension://*"),
+    ],
+)
+def test_equal_origins_have_one_text(text: str, origin: str) -> None:
+    assert values.origins([text]) == values.origins([origin]) == (origin,)
 
 
 def test_networks() -> None:
