@@ -48,6 +48,8 @@ class DropIn:
     def write(self) -> None:
         """Write both files. A file without content is removed.
 
+        Without content at all, the directory is removed too if nothing else is in it.
+
         Raises:
             CommandError: A file cannot be written.
         """
@@ -57,6 +59,8 @@ class DropIn:
         try:
             self._replace(self._env, "", self.variables)
             self._replace(self._conf, f"[{self._section}]\n", settings)
+            if not settings:
+                self._remove_directory()
         except PermissionError as error:
             text = f"{error.filename}: permission denied; set limits as root"
             raise CommandError(os.EX_NOPERM, text) from None
@@ -69,6 +73,8 @@ class DropIn:
         self.settings.clear()
         self.variables.clear()
         self.write()
+
+    def _remove_directory(self) -> None:
         try:
             os.rmdir(self._directory)
         except OSError:

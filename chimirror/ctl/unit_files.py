@@ -182,6 +182,8 @@ def remove(host: HostPaths, name: str) -> list[str]:
         systemd.run("systemctl", "disable", "--now", units.socket)
         systemd.run("systemctl", *systemd.CLOSE, "--", units.instances)
         systemd.run("systemctl", "stop", units.slice)
+    else:
+        _unlink(f"{directory}/sockets.target.wants/{units.socket}")
     messages = []
     for unit in units:
         for runtime in (True, False):

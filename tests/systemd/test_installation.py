@@ -19,6 +19,8 @@ pytestmark = pytest.mark.timeout(240)
 WRITTEN = "/run/with-systemd.written"
 # Files that a running system writes by itself.
 THEIRS = ("/run", "/tmp", "/var/log", "/var/tmp")
+CONFIGURATION = "/etc/chimirror/chimirror.conf"
+DROP_IN = "/etc/systemd/system/chimirror@.service.d/override.conf"
 UNITS = (
     "chimirror.socket",
     "chimirror@.service",
@@ -68,20 +70,28 @@ def test_install_and_uninstall(tmp_path: Path) -> None:
         machine.install(tmp_path)  # a second installation is an upgrade
         assert files(machine) - before == installed
         machine.do("systemctl", "enable", "--now", "chimirror.socket")
-        machine.configure("/usr/bin/cat")
+        edit = ("sed", "-i", "/^#CHIMIRROR_COMMAND=/c CHIMIRROR_COMMAND=/usr/bin/cat")
+        machine.do(*edit, CONFIGURATION)
         with Peer(machine.connect()) as peer:
             assert peer.open().status == 101
             limits = ("--sessions=50", "--session-timeout=1h", "--memory-max=1G")
             machine.do("chimirror-ctl", "limit", *limits)
             machine.do("chimirror-ctl", "limit", "--runtime", *limits)
+            machine.do("chimirror-ctl", "limit", "--cpu-quota=50%")
+            no_limits = ("--session-timeout=default", "--memory-max=default")
+            machine.do("chimirror-ctl", "limit", *no_limits, "--cpu-quota=default")
             own = ("--own-socket", "127.0.0.1:4000", "--", "/usr/bin/cat")
             machine.do("chimirror-ctl", "add", "game", *own)
             machine.do("systemctl", "enable", "--now", "chimirror-game.socket")
-            make(machine, "uninstall")
+            machine.do("mkdir", "/etc/systemd/system/chimirror-zygote.service.d")
+            machine.write(DROP_IN, "[Service]\nNice=1\n")
+            said = make(machine, "uninstall")
             assert peer.receive() == Closed(1001, "drain")
-        # Files of the operator stay.
+        # Files of the operator stay, and are named.
         left = files(machine) - before
-        assert left == {"/etc/chimirror", "/etc/chimirror/chimirror.conf"}
+        kept = {CONFIGURATION, DROP_IN}
+        assert left == kept | {os.path.dirname(path) for path in kept}
+        assert {line for line in said.splitlines() if line.startswith("/")} == kept
         assert not before - files(machine)
         assert removed(machine) == lacking
         assert machine.do("getent", "passwd") == accounts

@@ -209,6 +209,8 @@ def test_default_removes_a_limit(machine: Machine) -> None:
         "etc/chimirror.slice.d/50-ctl.conf": ["[Slice]", "TasksMax=9"],
     }
     assert "chimirror.slice: MemoryMax removed\n" in screen.text
+    units = Path(unit_names.directory(machine.host))
+    assert os.listdir(units) == ["chimirror.slice.d"]  # no empty directory
 
 
 @pytest.mark.parametrize(
