@@ -13,6 +13,7 @@ from __future__ import annotations
 
 MAX_FIELD = 256  # bytes of UTF-8
 MAX_LINE = 1000  # characters
+SHORT_ID = 8  # characters of a session id that are shown at least
 
 
 class _EscapeTable(dict[int, str]):
@@ -65,6 +66,11 @@ def escape(value: str | bytes, cap: int = MAX_FIELD) -> str:
     if not text.isprintable() or "\\" in text:
         text = text.translate(_STRICT)
     return shorten(text, cap)
+
+
+def short_id(session: str) -> str:
+    """Return the form of a session id that messages and tables show."""
+    return session[:SHORT_ID]
 
 
 def shorten(text: str, cap: int = MAX_FIELD) -> str:

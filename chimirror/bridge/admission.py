@@ -128,7 +128,7 @@ class CrowdGuard:
 
     def on_error(self, error: Exception) -> None:
         """Called with an internal error. Writes it to the log."""
-        self._context.log_internal_error(error, "(admission)")
+        self._context.log_internal_error(error, part="the admission")
 
 
 def prepare_process(config: Config, session_id: str) -> TemplateAdmission | None:

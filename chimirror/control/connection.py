@@ -102,8 +102,9 @@ class ControlConnection(ControlPeer):
 
     def on_error(self, error: Exception) -> None:
         """Called with an internal error. Closes only this control connection."""
+        handler = self._owner if self.controller is None else self.controller
         self.disconnect()
-        self._owner.on_error(error)
+        handler.on_error(error)
 
     # Methods
 

@@ -70,6 +70,7 @@ class ControlGateway:
         "_limit",
         "_upstream",
         "_path",
+        "_request_path",
         "_credentials",
         "_finish_handshake",
         "_context",
@@ -91,6 +92,7 @@ class ControlGateway:
         self._finish_handshake: Callable[[], object] | None = finish_handshake
         self._upstream: UpstreamConnection | None = None
         self._path = ""
+        self._request_path = ""
         self._credentials = ("", "")  # session id and secret
         self._call: RPCRequest | None = None  # the first message
         # Error response to the first message, sent after AUTHORIZE_DELAY.
@@ -111,6 +113,7 @@ class ControlGateway:
 
     def start(self, request: SessionRequest, early: bytes) -> None:
         """Send the 101 response and serve the frames that followed the request."""
+        self._request_path = request.target.partition("?")[0]
         self.connection.set_handler(self)
         self.connection.open(request.response(), early, MAX_FIRST_MESSAGE)
 
@@ -189,10 +192,12 @@ class ControlGateway:
             if credentials is not None
             else None
         )
-        if credentials is None or path is None:
+        if credentials is not None:
+            self._credentials = credentials
+        if path is None:
             self._fail(jsonrpc.NOT_AUTHORIZED, UNKNOWN_SESSION)
             return
-        self._path, self._credentials = path, credentials
+        self._path = path
         self._connect()
 
     def _connect(self) -> None:
@@ -234,8 +239,17 @@ class ControlGateway:
             return
         call.respond_error(error)
         text = str(error)
-        self._context.event_log.request_rejected(self.peer.text, 403, "control", text)
+        self._context.event_log.request_rejected(
+            self.peer.text, self._request_path, 403, "control", self._describe(text)
+        )
         self.close(AUTHORIZE_FAILED.with_text(text), discard=False)
+
+    def _describe(self, text: str) -> str:
+        """Add the session that the client has named, which may not exist."""
+        from chimirror.text import short_id
+
+        session = self._credentials[0]
+        return f"session {short_id(session)}: {text}" if session else text
 
     # Control socket to client
 
@@ -348,7 +362,9 @@ class ControlGateway:
 
     def on_error(self, error: Exception) -> None:
         """Called with an internal error. Closes only this control connection."""
-        self._context.log_internal_error(error, "(control)")
+        session = self._credentials[0] if self._is_authorized else ""
+        part = "a control connection"
+        self._context.log_internal_error(error, session, part=part)
         self.connection.abort()
 
     def on_head(self, data: bytes) -> None:

@@ -83,7 +83,7 @@ class ControlServer:
 
     def on_error(self, error: Exception) -> None:
         """Called with an internal error. Writes it to the log."""
-        self.context.log_internal_error(error, "(control)")
+        self.context.log_internal_error(error, part="a control connection")
 
     def close(self) -> None:
         """Close the socket and disconnect all clients."""

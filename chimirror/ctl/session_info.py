@@ -14,7 +14,7 @@ from chimirror.ctl import json_fields
 from chimirror.ctl.cgroups import ResourceUsage
 from chimirror.ctl.messages import CommandError
 from chimirror.host import runtime_dir
-from chimirror.text import escape
+from chimirror.text import SHORT_ID, escape
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -113,15 +113,13 @@ def read(report: Object) -> SessionInfo:
     )
 
 
-MIN_ID_LENGTH = 8  # characters of an id that are shown at least
-
 _PREFIX = re.compile(r"[0-9a-f]{1,32}")
 
 
 def unique_prefix_length(ids: Sequence[str]) -> int:
     """Return the shortest prefix length that keeps all ids distinct."""
     ordered = sorted(ids)
-    length = MIN_ID_LENGTH
+    length = SHORT_ID
     for identity, other in pairwise(ordered):
         while identity != other and identity[:length] == other[:length]:
             length += 1

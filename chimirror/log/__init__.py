@@ -2,7 +2,8 @@
 
 Layer 1. `records` has one method per kind of record, `record_writer` queues records and
 lines until there is room for them, `sinks` writes them to the journal or to a
-descriptor, `output_logger` cuts application output into lines. `serving` names the
+descriptor, `output_logger` cuts application output into lines. `rate_limit` bounds the
+records of one kind. `serving` names the
 processes whose records count. The package knows no WebSocket and no session object. May
 import only builtin_modules and text.
 """

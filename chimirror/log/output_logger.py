@@ -9,6 +9,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Protocol
 
     class OutputSource(Protocol):
@@ -34,7 +35,7 @@ class LineBuffer:
     Attributes:
         has_ended: whether an unterminated rest is a line, too.
         is_paused: whether the stream waits for the log.
-        constant: encoded fields that all records of the stream share. Belongs to the
+        constant: encoded parts that all records of the stream share. Belongs to the
             writer of the records.
     """
 
@@ -51,7 +52,7 @@ class LineBuffer:
     def __init__(self, stream: str) -> None:
         self.stream = stream
         self.has_ended = self.is_paused = False
-        self.constant = b""
+        self.constant: tuple[bytes, bytes] | None = None
         self._data = b""
         self._start = 0  # of the first line that is not written
         self._ends: list[int] = []  # of the lines that peek has returned
@@ -136,7 +137,7 @@ class OutputLogger:
     Attributes:
         has_ended: whether the application has ended.
         is_queued: whether the log has it in its queue.
-        final_record: a record that follows the last line, or empty.
+        encode_final: returns the record that follows the last line, if there is one.
         dropped: number of lines that could not be written.
         unreported: number of those that no record has reported yet.
     """
@@ -146,7 +147,7 @@ class OutputLogger:
         "_log",
         "_source",
         "dropped",
-        "final_record",
+        "encode_final",
         "has_ended",
         "is_queued",
         "session_id",
@@ -159,7 +160,7 @@ class OutputLogger:
         self._source: OutputSource | None = source
         self._buffers: list[LineBuffer] = []
         self.has_ended = self.is_queued = False
-        self.final_record = b""
+        self.encode_final: Callable[[int], bytes] | None = None
         self.dropped = self.unreported = 0
 
     def write(self, stream: str, chunk: bytes) -> None:

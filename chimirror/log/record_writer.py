@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from chimirror.log.output_logger import OutputLogger
+    from chimirror.log.rate_limit import RateLimit
     from chimirror.log.sinks import JournalSink, StreamSink
 
     class Loop(Protocol):
@@ -35,9 +36,11 @@ if TYPE_CHECKING:
 
         def watch(self, fd: int, handler: RecordWriter, mask: int) -> None: ...
 
-        def set_timer(self, handler: RecordWriter, deadline: float) -> None: ...
+        def set_timer(
+            self, handler: RecordWriter | RateLimit, deadline: float
+        ) -> None: ...
 
-        def cancel_timer(self, handler: RecordWriter) -> None: ...
+        def cancel_timer(self, handler: RecordWriter | RateLimit) -> None: ...
 
         def call_after_turn(self, callback: Callable[[], None]) -> None: ...
 
@@ -126,8 +129,8 @@ class RecordWriter:
         self._loop = loop
         self._clock = loop.clock
 
-    def _encode_constant(self, session: str, stream: str) -> bytes:
-        """Encode the fields that all lines of a stream share. For the subclass."""
+    def _encode_constant(self, session: str, stream: str) -> tuple[bytes, bytes]:
+        """Encode the parts that all lines of a stream share. For the subclass."""
         raise NotImplementedError
 
     def _encode_dropped(self, count: int, session: str) -> bytes:
@@ -149,23 +152,29 @@ class RecordWriter:
         else:
             self._count_dropped(1)
 
-    def append_after_output(self, output: OutputLogger | None, record: bytes) -> None:
-        """Queue the last record of a session, behind its lines of output."""
-        if output is None:
-            self.append(record)
-        elif output.is_queued:
-            output.final_record = record
-        else:
-            self._append_final(output, record)
+    def append_after_output(
+        self, output: OutputLogger | None, encode: Callable[[int], bytes]
+    ) -> None:
+        """Queue the last record of a session, behind its lines of output.
 
-    def _append_final(self, output: OutputLogger, record: bytes) -> None:
+        Args:
+            output: the lines, if there were any.
+            encode: returns the record, given the number of lines that were dropped.
+        """
+        if output is None:
+            self.append(encode(0))
+        elif output.is_queued:
+            output.encode_final = encode
+        else:
+            self._append_final(output, encode)
+
+    def _append_final(
+        self, output: OutputLogger, encode: Callable[[int], bytes]
+    ) -> None:
         """Queue the last record of a session, with the number of dropped lines."""
         if output.unreported:
             self.append(self._encode_dropped(output.unreported, output.session_id))
-        if output.dropped:
-            count = str(output.dropped)
-            record = self._sink.add_field(record, "CHIMIRROR_DROPPED", count)
-        self.append(record)
+        self.append(encode(output.dropped))
 
     def _count_dropped(self, count: int, output: OutputLogger | None = None) -> None:
         """Count dropped lines of an output, or other dropped records."""
@@ -268,7 +277,7 @@ class RecordWriter:
             return True
         lines = buffer.peek(SHARE, sink.max_output)
         constant = buffer.constant
-        if not constant:
+        if constant is None:
             constant = self._encode_constant(output.session_id, buffer.stream)
             buffer.constant = constant
         encode = sink.encode_line
@@ -283,8 +292,8 @@ class RecordWriter:
 
     def _on_output_written(self, output: OutputLogger) -> None:
         output.is_queued = False
-        if output.final_record:
-            self._append_final(output, output.final_record)
+        if output.encode_final is not None:
+            self._append_final(output, output.encode_final)
 
     def _write(self, records: list[bytes], output: OutputLogger | None = None) -> int:
         """Write records, or drop them. Returns the number of those.

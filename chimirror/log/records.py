@@ -17,15 +17,17 @@ import time
 
 from chimirror.builtin_modules import environ_dict, os
 from chimirror.log import sinks
-from chimirror.log.record_writer import RecordWriter
+from chimirror.log.record_writer import FINAL_TIMEOUT, RecordWriter
 from chimirror.log.serving import DEBUG, SERVING
-from chimirror.text import escape, printable, shorten
+from chimirror.text import escape, printable, short_id, shorten
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from chimirror.log.output_logger import OutputLogger
+    from chimirror.log.rate_limit import RateLimit
+    from chimirror.log.record_writer import Loop
     from chimirror.log.sinks import Fields
 
 # Fixed forever: catalogs and `chimirror-ctl history` search for them.
@@ -52,7 +54,7 @@ class EventLog(RecordWriter):
         clock: monotonic time in seconds.
     """
 
-    __slots__ = ("_names_processes", "_period_start", "_rejections", "_suppressed")
+    __slots__ = ("_limits", "_names_processes", "_rejections")
 
     def __init__(
         self,
@@ -67,8 +69,19 @@ class EventLog(RecordWriter):
         super().__init__(sinks.open_sink(journal=journal), clock)
         is_unit = environ.get("SYSTEMD_EXEC_PID") == str(os.getpid())
         self._names_processes = is_unit and isinstance(self._sink, sinks.JournalSink)
-        self._period_start = clock() - REJECTION_PERIOD
-        self._rejections = self._suppressed = 0
+        self._limits: list[RateLimit] = []
+        self._rejections: RateLimit | None = None
+
+    def attach(self, loop: Loop) -> None:
+        """Write from this loop. What the parent has counted stays with the parent."""
+        super().attach(loop)
+        self._limits, self._rejections = [], None
+
+    def finish(self, timeout: float = FINAL_TIMEOUT) -> None:
+        """Report what was suppressed, and write everything before the exit."""
+        for limit in self._limits:
+            limit.finish()
+        super().finish(timeout)
 
     def session_started(
         self,
@@ -85,7 +98,7 @@ class EventLog(RecordWriter):
         self._append(
             SESSION_STARTED,
             INFO,
-            f"session for {peer} started: {command}",
+            f"session {short_id(session)} for {peer} started: {command}",
             [
                 ("CHIMIRROR_SESSION", session),
                 ("CHIMIRROR_PEER", peer),
@@ -96,6 +109,11 @@ class EventLog(RecordWriter):
                 ("CHIMIRROR_FRAMING", escape(framing)),
             ],
         )
+
+    def start_failed(self, session: str, reason: str) -> None:
+        """Record why the application of a session could not be started."""
+        text = f"session {short_id(session)}: cannot start the application: {reason}"
+        self.message(3, text, session=session)
 
     def session_ended(
         self,
@@ -128,49 +146,87 @@ class EventLog(RecordWriter):
         """
         # An escaped part of the reason is not escaped again.
         peer, reason = escape(peer), shorten(printable(reason))
-        record = self._encode(
-            SESSION_ENDED,
-            INFO,
-            f"session for {peer} ended after {duration_usec / 1e6:.1f} s: {reason}",
-            [
-                ("CHIMIRROR_SESSION", session),
-                ("CHIMIRROR_PEER", peer),
-                ("CHIMIRROR_COMMAND", escape(command)),
-                ("CHIMIRROR_APPLICATION", application),
-                ("CHIMIRROR_BYTES_IN", str(bytes_in)),
-                ("CHIMIRROR_BYTES_OUT", str(bytes_out)),
-                ("CHIMIRROR_MESSAGES_IN", str(messages_in)),
-                ("CHIMIRROR_MESSAGES_OUT", str(messages_out)),
-                ("CHIMIRROR_EXIT", escape(exit)),
-                ("CHIMIRROR_REASON", reason),
-                ("CHIMIRROR_DURATION_USEC", str(duration_usec)),
-            ],
-        )
-        self.append_after_output(output, record)
+        text = f"session {short_id(session)} for {peer} ended after "
+        text += f"{duration_usec / 1e6:.1f} s: {reason}"
+        fields = [
+            ("CHIMIRROR_SESSION", session),
+            ("CHIMIRROR_PEER", peer),
+            ("CHIMIRROR_COMMAND", escape(command)),
+            ("CHIMIRROR_APPLICATION", application),
+            ("CHIMIRROR_BYTES_IN", str(bytes_in)),
+            ("CHIMIRROR_BYTES_OUT", str(bytes_out)),
+            ("CHIMIRROR_MESSAGES_IN", str(messages_in)),
+            ("CHIMIRROR_MESSAGES_OUT", str(messages_out)),
+            ("CHIMIRROR_EXIT", escape(exit)),
+            ("CHIMIRROR_REASON", reason),
+            ("CHIMIRROR_DURATION_USEC", str(duration_usec)),
+        ]
 
-    def request_rejected(self, peer: str, status: int, cause: str, detail: str) -> None:
-        """Record a rejected request. In a flood, only the first few and a count."""
-        now = self._clock()
-        if now - self._period_start >= REJECTION_PERIOD:
-            self._period_start, self._rejections = now, 0
-        self._rejections += 1
-        if self._rejections > MAX_REJECTIONS:
-            self._suppressed += 1
+        def encode(dropped: int) -> bytes:
+            if not dropped:
+                return self._encode(SESSION_ENDED, INFO, text, fields)
+            counted = [*fields, ("CHIMIRROR_DROPPED", str(dropped))]
+            message = f"{text} ({_plural(dropped, 'line')} dropped)"
+            return self._encode(SESSION_ENDED, INFO, message, counted)
+
+        self.append_after_output(output, encode)
+
+    def request_rejected(
+        self, peer: str, path: str | bytes, status: int, cause: str, detail: str
+    ) -> None:
+        """Record a rejected request. In a flood, only the first few and a count.
+
+        Args:
+            peer: address of the client.
+            path: path of the request, without its query. Empty if none was read.
+            status: HTTP status of the response.
+            cause: short fixed word.
+            detail: the reason, one line.
+        """
+        if self._rejections is None:
+            report = self._report_rejections
+            self._rejections = self.limit(MAX_REJECTIONS, REJECTION_PERIOD, report)
+        if not self._rejections.allows(cause):
             return
-        suppressed, self._suppressed = self._suppressed, 0
-        peer, cause, detail = escape(peer), escape(cause), escape(detail)
+        peer, shown_path = escape(peer), escape(path)
+        cause, detail = escape(cause), escape(detail)
+        place = f" {shown_path}" if shown_path else ""
         self._append(
             REFUSED,
             NOTICE,
-            f"refused {peer}: {status} {cause}: {detail}",
+            f"refused {peer}{place}: {status} {cause}: {detail}",
             [
                 ("CHIMIRROR_PEER", peer),
+                ("CHIMIRROR_PATH", shown_path),
                 ("CHIMIRROR_STATUS", str(status)),
                 ("CHIMIRROR_CAUSE", cause),
                 ("CHIMIRROR_DETAIL", detail),
-                ("CHIMIRROR_SUPPRESSED", str(suppressed or "")),
             ],
         )
+
+    def _report_rejections(self, cause: str, count: int) -> None:
+        """Record how many more requests were rejected in the period that has ended."""
+        requests = _plural(count, "more request")
+        cause = escape(cause)
+        self._append(
+            REFUSED,
+            NOTICE,
+            f"refused {requests} within {REJECTION_PERIOD:g} s: {cause}",
+            [("CHIMIRROR_CAUSE", cause), ("CHIMIRROR_SUPPRESSED", str(count))],
+        )
+
+    def limit(
+        self, limit: int, period: float, report: Callable[[str, int], None]
+    ) -> RateLimit:
+        """Return a limit on records of one kind, as RateLimit describes.
+
+        Its last counts are reported before the process exits.
+        """
+        from chimirror.log.rate_limit import RateLimit
+
+        made = RateLimit(limit, period, report, self._clock, self._loop)
+        self._limits.append(made)
+        return made
 
     def server_started(self) -> None:
         """Record that this process is a supervisor, before any application exists.
@@ -214,17 +270,16 @@ class EventLog(RecordWriter):
         record = [("MESSAGE", text), *_common_fields(message_id, priority)]
         return self._sink.encode([*record, *[field for field in fields if field[1]]])
 
-    def _encode_constant(self, session: str, stream: str) -> bytes:
-        """Encode the fields that all lines of a stream share."""
+    def _encode_constant(self, session: str, stream: str) -> tuple[bytes, bytes]:
+        """Encode the parts that all lines of a stream share."""
         fields = [("CHIMIRROR_SESSION", session), ("CHIMIRROR_STREAM", stream)]
         common = _common_fields(APPLICATION_OUTPUT, INFO)
-        return self._sink.encode_constant([*common, *fields])
+        return self._sink.encode_constant([*common, *fields], short_id(session) + ": ")
 
     def _encode_dropped(self, count: int, session: str) -> bytes:
         """Encode a record that reports dropped lines of a session, or other records."""
-        noun = "line" if session else "record"
-        text = f"dropped {count} {noun}{'s' * (count != 1)}"
-        text += f" of session {session}" if session else ""
+        text = f"dropped {_plural(count, 'line' if session else 'record')}"
+        text += f" of session {short_id(session)}" if session else ""
         text += ": the log did not take them"
         fields = [("CHIMIRROR_SESSION", session), ("CHIMIRROR_DROPPED", str(count))]
         return self._encode(MESSAGE, WARNING, text, fields)
@@ -236,6 +291,10 @@ def _common_fields(message_id: str, priority: int) -> Fields:
         ("PRIORITY", str(priority)),
         ("SYSLOG_IDENTIFIER", "chimirror"),
     ]
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}{'s' * (count != 1)}"
 
 
 def _printable_lines(text: str) -> str:

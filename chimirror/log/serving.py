@@ -13,6 +13,7 @@ JOURNAL = "/run/systemd/journal/socket"
 # Fixed forever, like the ids in `records`.
 SERVING = "8993cfffaf3b4b96a6479bb333a21345"
 DEBUG = 7  # syslog(3)
+SHORT_ID = 8  # as in `text`, which is not loaded yet
 
 
 def announce_bridge(session: str) -> None:
@@ -22,7 +23,7 @@ def announce_bridge(session: str) -> None:
     session is believed.
     """
     fields = [
-        f"MESSAGE=bridge (pid {os.getpid()}) serves session {session}",
+        f"MESSAGE=bridge (pid {os.getpid()}) serves session {session[:SHORT_ID]}",
         f"MESSAGE_ID={SERVING}",
         f"PRIORITY={DEBUG}",
         "SYSLOG_IDENTIFIER=chimirror",

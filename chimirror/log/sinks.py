@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 # A write of at most this size enters a pipe whole or not at all.
 PIPE_BUF = 4096
-MAX_JSON = PIPE_BUF - 48  # leaves room for CHIMIRROR_DROPPED
 # JSON takes up to five times as many bytes: `\\xff` for a byte that is not printable.
 MAX_JSON_OUTPUT = 750
 MAX_TERMINAL_TEXT = 1200  # characters
@@ -55,20 +54,23 @@ class JournalSink:
         """Encode a record."""
         return journal_datagram(fields)
 
-    encode_constant = encode
+    def encode_constant(self, fields: Fields, prefix: str) -> tuple[bytes, bytes]:
+        """Encode what the lines of a stream share: what precedes and follows each.
 
-    def encode_line(self, text: str, constant: bytes) -> bytes:
+        Args:
+            fields: the other fields of the records.
+            prefix: the beginning of each message, which names the source.
+        """
+        return f"MESSAGE={prefix}".encode(), b"\n" + journal_datagram(fields)
+
+    def encode_line(self, text: str, constant: tuple[bytes, bytes]) -> bytes:
         """Encode a line of an application.
 
         Args:
             text: the line.
-            constant: the other fields of the record, by `encode_constant`.
+            constant: the other parts of the record, by `encode_constant`.
         """
-        return b"MESSAGE=%b\n%b" % (text.encode(), constant)
-
-    def add_field(self, record: bytes, name: str, value: str) -> bytes:
-        """Add a field to an encoded record."""
-        return record + f"{name}={value}\n".encode()
+        return b"%b%b%b" % (constant[0], text.encode(), constant[1])
 
     def write(self, records: Sequence[bytes]) -> int:
         """Write records while the journal takes them. Returns their number."""
@@ -142,27 +144,30 @@ class StreamSink:
             return terminal_line(dict(fields).get("MESSAGE", ""))
         return json_line([("__REALTIME_TIMESTAMP", _now()), *fields])
 
-    def encode_constant(self, fields: Fields) -> bytes:
-        """Encode the fields that all lines of a stream share."""
-        return b"," + json_line(fields)[1:]
+    def encode_constant(self, fields: Fields, prefix: str) -> tuple[bytes, bytes]:
+        """Encode what the lines of a stream share: what precedes and follows each.
 
-    def encode_line(self, text: str, constant: bytes) -> bytes:
+        In JSON a field names the source, and the message is the line alone.
+
+        Args:
+            fields: the other fields of the records.
+            prefix: the beginning of each line of text, which names the source.
+        """
+        if self._is_terminal:
+            return prefix.encode(), b""
+        return b"", b"," + json_line(fields)[1:]
+
+    def encode_line(self, text: str, constant: tuple[bytes, bytes]) -> bytes:
         """Encode a line of an application.
 
         Args:
             text: the line.
-            constant: the other fields of the record, by `encode_constant`.
+            constant: the other parts of the record, by `encode_constant`.
         """
         if self._is_terminal:
-            return terminal_line(text)
+            return terminal_line(constant[0].decode() + text)
         head = f'{{"__REALTIME_TIMESTAMP":"{_now()}","MESSAGE":'
-        return f"{head}{encode_basestring_ascii(text)}".encode("ascii") + constant
-
-    def add_field(self, record: bytes, name: str, value: str) -> bytes:
-        """Add a field to an encoded record. A terminal does not show it."""
-        if self._is_terminal:
-            return record
-        return record[:-2] + f',"{name}":"{value}"}}\n'.encode()
+        return f"{head}{encode_basestring_ascii(text)}".encode("ascii") + constant[1]
 
     def write(self, records: Sequence[bytes]) -> int:
         """Write records while there is room. Returns their number.
@@ -257,7 +262,7 @@ def json_line(fields: Fields) -> bytes:
         encoded = _dumps(dict(fields))
         # DEL is the only ASCII character that orjson leaves as it is and that must be
         # escaped.
-        if encoded.isascii() and b"\x7f" not in encoded and len(encoded) < MAX_JSON:
+        if encoded.isascii() and b"\x7f" not in encoded and len(encoded) < PIPE_BUF:
             return encoded + b"\n"
     line = ""
     for limit in (PIPE_BUF, 2400, 1200, 600, 128, 48, 16):
@@ -266,7 +271,7 @@ def json_line(fields: Fields) -> bytes:
             for name, value in fields
         ]
         line = "{" + ",".join(members) + "}\n"
-        if len(line) <= MAX_JSON:
+        if len(line) <= PIPE_BUF:
             break
     return line.encode("ascii")
 

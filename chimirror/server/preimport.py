@@ -24,6 +24,7 @@ LAZY_MODULES = (
     "chimirror.apps.directory",
     "chimirror.session.keepalive",
     "chimirror.log.output_logger",
+    "chimirror.log.rate_limit",
     "chimirror.session.summary",
     "chimirror.io.tcp_info",
     "chimirror.framing.json_batch",

@@ -91,7 +91,7 @@ class Worker(SessionContext, FatalErrorHandler):
         "_rejecting",
         "_room",
         "_trusted",
-        "_warned_at",
+        "_eviction_warnings",
         "_set_stop_deadline",
         "armed",
         "deadline",
@@ -128,7 +128,9 @@ class Worker(SessionContext, FatalErrorHandler):
         limit, share = room.pending, room.pending_per_source
         self.handshakes = PendingConnections(limit, share, self._on_handshake_evicted)
         self.responses = PendingConnections(limit, share, self._on_response_evicted)
-        self._warned_at = 0.0
+        self._eviction_warnings = event_log.limit(
+            1, WARNING_INTERVAL, self._report_evictions
+        )
         self._control_directory = control_directory
         self._control_socket: WorkerControlSocket | None = None
         if control_directory is not None:
@@ -239,17 +241,26 @@ class Worker(SessionContext, FatalErrorHandler):
         try:
             entry.give_way()
         except Exception as error:  # noqa: BLE001 (the newer one does not pay for it)
-            self.log_internal_error(error, "(handshake)")
+            self.log_internal_error(error, part="a handshake")
         if entry.connection.state != CLOSED:
             return  # its request has arrived
-        if self.loop.now < self._warned_at + WARNING_INTERVAL and self._warned_at:
-            return
-        self._warned_at = self.loop.now
         source = entry.peer.address or entry.peer.text
+        if not self._eviction_warnings.allows(source):
+            return
         self.event_log.message(
             4,
             f"too many connections without a request, the most from {source}; "
             "their oldest are closed: see --max-handshakes",
+        )
+
+    def _report_evictions(self, source: str, count: int) -> None:
+        """Called at the end of a WARNING_INTERVAL with the closes not warned about."""
+        connections = f"{count} more connection{'s' * (count != 1)}"
+        self.event_log.message(
+            4,
+            f"closed {connections} without a request from {source} within "
+            f"{WARNING_INTERVAL:g} s",
+            suppressed=count,
         )
 
     def _on_response_evicted(self, entry: ServedConnection) -> None:
@@ -257,7 +268,7 @@ class Worker(SessionContext, FatalErrorHandler):
         try:
             entry.connection.abort()
         except Exception as error:  # noqa: BLE001 (the newer one does not pay for it)
-            self.log_internal_error(error, "(response)")
+            self.log_internal_error(error, part="a response")
 
     # Room
 

@@ -407,16 +407,26 @@ class SessionContext:
         """Return the path of the control socket of a session, if there is one."""
         return None
 
-    def log_internal_error(self, error: Exception, session: str) -> None:
+    def log_internal_error(
+        self, error: Exception, session: str = "", *, part: str = ""
+    ) -> None:
         """Log the traceback of an internal error.
 
         Args:
+            error: the error.
             session: id of the session that met the error.
+            part: the part of the program, for an error outside of a session.
         """
         import traceback
 
-        text = "".join(traceback.format_exception(error))
-        self.event_log.message(3, f"internal error in session {session}", detail=text)
+        from chimirror.text import short_id
+
+        place = f"session {short_id(session)}" if session else part
+        summary = traceback.format_exception_only(error)[-1].strip()
+        fields = {"session": session} if session else {}
+        detail = "".join(traceback.format_exception(error))
+        text = f"internal error in {place}: {summary}"
+        self.event_log.message(3, text, **fields, detail=detail)
 
 
 def new_session_id() -> str:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         """Session that received the request."""
 
         peer: Peer
+        session_id: str
 
         @property
         def connection(self) -> Connection: ...
@@ -195,17 +196,16 @@ class RequestHandler:
         if shortage:
             self.reject(self._context.capacity_error("start-shortage"), reason)
         else:
-            self._context.event_log.message(
-                3, f"cannot start the application: {reason}"
-            )
+            self._context.event_log.start_failed(self._owner.session_id, reason)
             text = "the application could not be started"
             self.reject(http.HTTPError(500, text, cause="start"))
 
     def reject(self, error: http.HTTPError, detail: str = "") -> None:
         """Send an error response and record it. Only the record gets `detail`."""
         detail = detail or error.detail or error.text
+        path = path_of(self._head)
         self._context.event_log.request_rejected(
-            self._owner.peer.text, error.status, error.cause, detail
+            self._owner.peer.text, path, error.status, error.cause, detail
         )
         self._send_response(error)
 
@@ -224,3 +224,18 @@ class RequestHandler:
             self._counted = False
             self._context.on_handshake_finished()
         return early
+
+
+def path_of(head: bytes | bytearray) -> bytes:
+    """Return the path that a request names, for the log.
+
+    Without user, host and query, which may hold a secret. Empty if the head, which may
+    be incomplete or malformed, has no path.
+    """
+    line = bytes(head[: http.MAX_HEAD]).partition(b"\n")[0]
+    target = line.partition(b" ")[2].partition(b" ")[0]
+    scheme, _, rest = target.partition(b"://")
+    if rest and scheme.isalpha():
+        target = b"/" + rest.partition(b"?")[0].partition(b"/")[2]
+    path = target.partition(b"?")[0].partition(b"#")[0].rstrip(b"\r")
+    return path if path.startswith(b"/") else b""

@@ -360,7 +360,7 @@ class Session(Relay):
             peer=self.peer.text,
             command=self.application.command,
             application=self.application.name,
-            path=request.target,
+            path=request.target.partition("?")[0],  # a query may hold a secret
             origin=request.origin.decode("latin-1"),
             framing=request.framing,
         )

@@ -495,7 +495,7 @@ def test_a_second_term_ends_at_once(tmp_path: Path) -> None:
             peer.close()
         assert service.process.wait(10) == 0
         assert marked(service.mark) == []
-        assert service.log.read_text().count('"session for ') == 8
+        assert service.log.read_text().count('"session ') == 8
         assert notes(service, 5) == [
             "draining: 4 sessions, at most 3600 s; again to end them now",
             "ending 4 sessions now",

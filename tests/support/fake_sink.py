@@ -32,13 +32,13 @@ class FakeSink:
     def encode(self, fields: list[tuple[str, str]]) -> bytes:
         return b" ".join(value.encode() for _, value in fields)
 
-    encode_constant = encode
+    def encode_constant(
+        self, fields: list[tuple[str, str]], prefix: str
+    ) -> tuple[bytes, bytes]:
+        return prefix.encode(), self.encode(fields)
 
-    def encode_line(self, text: str, constant: bytes) -> bytes:
+    def encode_line(self, text: str, constant: tuple[bytes, bytes]) -> bytes:
         return text.encode()
-
-    def add_field(self, record: bytes, name: str, value: str) -> bytes:
-        return b"%b %b=%b" % (record, name.encode(), value.encode())
 
     def write(self, records: list[bytes]) -> int:
         self.attempts += 1

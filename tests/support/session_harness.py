@@ -17,6 +17,7 @@ from chimirror import program
 from chimirror.config import parser
 from chimirror.control import ControlRegistry
 from chimirror.io.loop import EventLoop
+from chimirror.log.rate_limit import RateLimit
 from chimirror.session import Peer as Address
 from chimirror.session import SessionContext
 from chimirror.session.session import Session
@@ -155,9 +156,19 @@ class RecordingEventLog:
     def session_ended(self, **fields: object) -> None:
         self.records.append(("end", fields))
 
-    def request_rejected(self, peer: str, status: int, cause: str, detail: str) -> None:
+    def request_rejected(
+        self, peer: str, path: str | bytes, status: int, cause: str, detail: str
+    ) -> None:
         fields = {"peer": peer, "status": status, "cause": cause, "detail": detail}
-        self.records.append(("refused", fields))
+        self.records.append(("refused", {**fields, "path": path}))
+
+    def start_failed(self, session: str, reason: str) -> None:
+        self.records.append(("start failed", {"session": session, "reason": reason}))
+
+    def limit(
+        self, limit: int, period: float, report: Callable[[str, int], None]
+    ) -> RateLimit:
+        return RateLimit(limit, period, report, lambda: 0.0, None)
 
     def attach(self, loop: object) -> None:
         """Keep records without a loop."""

@@ -129,7 +129,7 @@ def test_the_log_of_a_session(machine: Machine) -> None:
         with following(machine, one["id"][:10]) as process:
             assert process.stdout is not None
             seen = ""
-            while f"session for {one['peer']} started" not in seen:
+            while f" for {one['peer']} started" not in seen:
                 seen = process.stdout.readline()
                 assert seen
             ctl(machine, "close", one["id"])

@@ -21,6 +21,7 @@ from chimirror.ctl.messages import CommandError
 from chimirror.ctl.output import Column
 from chimirror.ctl.record_verifier import RecordVerifier
 from chimirror.log.records import REFUSED, SESSION_ENDED, SESSION_STARTED
+from chimirror.text import short_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def history(given: CommandLine, host: HostPaths, output: OutputWriter) -> int:
         return os.EX_OK
     if output.width:
         for row in rows:
-            row["id"] = str(row["id"])[:8]
+            row["id"] = short_id(str(row["id"]))
     output.table(COLUMNS, rows)
     return os.EX_OK
 
@@ -228,12 +229,10 @@ def _add_refusal(
     record: Record, totals: dict[str, float], causes: Counter[tuple[str, str]]
 ) -> None:
     suppressed = record.get("CHIMIRROR_SUPPRESSED", "")
-    causes["refused", record.get("CHIMIRROR_CAUSE", "")] += 1
-    totals["refused"] += 1
-    if suppressed.isdigit():
-        # Suppressed records have no cause.
-        causes["refused", "not recorded one by one"] += int(suppressed)
-        totals["refused"] += int(suppressed)
+    # A record of suppressed refusals stands for that many, of one cause.
+    number = int(suppressed) if suppressed.isdigit() else 1
+    causes["refused", record.get("CHIMIRROR_CAUSE", "")] += number
+    totals["refused"] += number
 
 
 def _add_end(

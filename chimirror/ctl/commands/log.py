@@ -18,8 +18,8 @@ from chimirror.ctl.journal import (
 )
 from chimirror.ctl.messages import CommandError
 from chimirror.ctl.record_verifier import RecordVerifier
-from chimirror.log.records import SESSION_ENDED
-from chimirror.text import printable
+from chimirror.log.records import APPLICATION_OUTPUT, SESSION_ENDED
+from chimirror.text import printable, short_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -111,5 +111,8 @@ def line(record: Record) -> str:
     sender = record.get("SYSLOG_IDENTIFIER") or record.get("_COMM", "unknown")
     pid = record.get("_PID", "")
     # Further lines of a message are indented, so that none looks like a record.
-    text = printable(record.get("MESSAGE", "").rstrip(), "\n").replace("\n", "\n    ")
+    message = record.get("MESSAGE", "")
+    if record.get("MESSAGE_ID") == APPLICATION_OUTPUT:
+        message = message.removeprefix(short_id(record.get(SESSION, "")) + ": ")
+    text = printable(message.rstrip(), "\n").replace("\n", "\n    ")
     return f"{stamp} {printable(sender)}{f'[{pid}]' if pid else ''}: {text}\n"

@@ -508,6 +508,6 @@ def test_internal_error_closes_one_control_connection(
     client.say(request("pause"))
     assert client.read() == [None]
     (note,) = controlled.harness.event_log.of("note")
-    assert note["text"] == "internal error in session (control)"
+    assert note["text"] == "internal error in session 01234567: RuntimeError: bug"
     controlled.harness.say(text(stdin(b"a")))
     assert controlled.harness.application.read_stdin() == b"a"

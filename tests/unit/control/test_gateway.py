@@ -248,6 +248,9 @@ def test_wrong_credentials(
     assert peer.receive() == Closed(1008, WRONG)
     (refused,) = controlled.harness.event_log.of("refused")
     assert (refused["peer"], refused["cause"]) == ("192.0.2.9:1", "control")
+    assert refused["path"].startswith("/")
+    is_named = isinstance(session, str) and isinstance(secret, str)
+    assert refused["detail"] == (f"session {str(session)[:8]}: " * is_named) + WRONG
 
 
 @pytest.mark.parametrize("first", ["status", "close", "sessions", "kill"])

@@ -112,7 +112,7 @@ def end(told: EventLog, value: str = "v") -> None:
 def test_start(told: EventLog, journal: FakeJournal) -> None:
     told.session_started("1d" * 16, "[::1]:4711", "cat -u", "/ws?x=1", "", "json")
     assert journal.read() == {
-        "MESSAGE": "session for [::1]:4711 started: cat -u",
+        "MESSAGE": "session 1d1d1d1d for [::1]:4711 started: cat -u",
         "MESSAGE_ID": "f9a6ed4ca8e248cebd8a0c71c9f97faa",
         "PRIORITY": "6",
         "SYSLOG_IDENTIFIER": "chimirror",
@@ -129,7 +129,7 @@ def test_end(told: EventLog, journal: FakeJournal) -> None:
         "1d" * 16, "unix:0", "cat", 1, 22, 0, 4, "exit 3", "time", 1_260_000
     )
     assert journal.read() == {
-        "MESSAGE": "session for unix:0 ended after 1.3 s: time",
+        "MESSAGE": "session 1d1d1d1d for unix:0 ended after 1.3 s: time",
         "MESSAGE_ID": "064a48bb2f274460b689d473bc586ced",
         "PRIORITY": "6",
         "SYSLOG_IDENTIFIER": "chimirror",
@@ -147,13 +147,15 @@ def test_end(told: EventLog, journal: FakeJournal) -> None:
 
 
 def test_rejected(told: EventLog, journal: FakeJournal) -> None:
-    told.request_rejected("127.0.0.1:4", 403, "host", 'Host "evil" is not served here')
+    detail = 'Host "evil" is not served here'
+    told.request_rejected("127.0.0.1:4", "/a", 403, "host", detail)
     assert journal.read() == {
-        "MESSAGE": 'refused 127.0.0.1:4: 403 host: Host "evil" is not served here',
+        "MESSAGE": 'refused 127.0.0.1:4 /a: 403 host: Host "evil" is not served here',
         "MESSAGE_ID": "95f8fe4526c74907bbb885f7ec4eb1be",
         "PRIORITY": "5",
         "SYSLOG_IDENTIFIER": "chimirror",
         "CHIMIRROR_PEER": "127.0.0.1:4",
+        "CHIMIRROR_PATH": "/a",
         "CHIMIRROR_STATUS": "403",
         "CHIMIRROR_CAUSE": "host",
         "CHIMIRROR_DETAIL": 'Host "evil" is not served here',
@@ -164,17 +166,29 @@ def test_a_flood_of_rejections_is_limited(
     told: EventLog, journal: FakeJournal, clock: Clock
 ) -> None:
     heard = 0
-    for _ in range(70):
-        told.request_rejected("p", 403, "host", "d")
+    for number in range(70):
+        cause = "origin" if number > 60 else "host"
+        told.request_rejected("p", "/", 403, cause, "d")
         heard += len(journal.rest())
     assert heard == 20
     clock.now += 10
-    for _ in range(2):
-        told.request_rejected("p", 403, "host", "d")
-    first, second = journal.rest()
-    assert first["CHIMIRROR_SUPPRESSED"] == "50"
-    assert "CHIMIRROR_SUPPRESSED" not in second
+    told.request_rejected("p", "/", 403, "host", "d")
+    first, second, third = journal.rest()
+    assert first["MESSAGE"] == "refused 41 more requests within 10 s: host"
+    assert (first["CHIMIRROR_CAUSE"], first["CHIMIRROR_SUPPRESSED"]) == ("host", "41")
+    assert second["MESSAGE"] == "refused 9 more requests within 10 s: origin"
+    assert "CHIMIRROR_SUPPRESSED" not in third
     assert told.dropped == 0
+
+
+def test_suppressed_rejections_are_reported_at_the_exit(
+    told: EventLog, journal: FakeJournal
+) -> None:
+    for _ in range(21):
+        told.request_rejected("p", b"/", 403, "host", "d")
+    assert len(journal.rest()) == 20
+    told.finish()
+    assert journal.read()["MESSAGE"] == "refused 1 more request within 10 s: host"
 
 
 def test_message(told: EventLog, journal: FakeJournal) -> None:
@@ -198,7 +212,7 @@ def test_message(told: EventLog, journal: FakeJournal) -> None:
 def test_stderr(told: EventLog, journal: FakeJournal) -> None:
     output(told, b"Traceback\tof \xff\x1b[31m\xc3\xa9\r\n")
     found = journal.read()
-    assert found["MESSAGE"] == "Traceback\tof \\xff\\x1b[31mé"
+    assert found["MESSAGE"] == "1d1d1d1d: Traceback\tof \\xff\\x1b[31mé"
     assert found["MESSAGE_ID"] == "dfc571fafe9b434381fa99fd41446661"
     assert found["CHIMIRROR_SESSION"] == "1d" * 16
 
@@ -218,7 +232,7 @@ def test_a_long_line_is_cut_between_characters(
 ) -> None:
     line = (unit * size).encode()[: size - 1].decode(errors="ignore") + "z"
     output(told, line.encode())
-    pieces = [found["MESSAGE"] for found in journal.rest()]
+    pieces = [found["MESSAGE"].removeprefix("1d1d1d1d: ") for found in journal.rest()]
     assert "".join(pieces) == line
     assert len(pieces) <= len(line.encode()) // 4093 + 1
     assert all(len(max_output.encode()) <= 4096 for max_output in pieces)
@@ -242,7 +256,7 @@ def test_a_peer_cannot_forge_fields(
 ) -> None:
     start(told, value)
     end(told, value)
-    told.request_rejected(value, 400, value, value)
+    told.request_rejected(value, value, 400, value, value)
     every = journal.rest()
     assert len(every) == 3
     for found in every:
@@ -251,7 +265,7 @@ def test_a_peer_cannot_forge_fields(
         for name, text in found.items():
             assert re.fullmatch("[A-Z_]+", name)
             assert text.isprintable()
-            assert len(text.encode()) <= (1000 if name == "MESSAGE" else 256)
+            assert len(text.encode()) <= (1100 if name == "MESSAGE" else 256)
 
 
 @pytest.mark.parametrize("value", HOSTILE)
@@ -260,7 +274,7 @@ def test_a_peer_cannot_forge_lines_on_stderr(clock: Clock, value: str) -> None:
     with stderr_is_a_pipe() as lines:
         start(told, value)
         end(told, value)
-        told.request_rejected(value, 400, value, value)
+        told.request_rejected(value, value, 400, value, value)
         told.message(4, value, detail=value)
         every = lines()
         told.finish()

@@ -174,17 +174,15 @@ def test_a_line(pipe: tuple[int, int], lines: Callable[[int], StreamSink]) -> No
 def test_lines_of_applications_are_records(
     lines: Callable[[int], StreamSink], pipe: tuple[int, int], where: str
 ) -> None:
-    """They are encoded by a shorter way. A field can be added to each record."""
+    """A shorter way of encoding. Text names its source, JSON has a field."""
     sink = JournalSink("/nowhere") if where == "journal" else lines(pipe[1])
-    constant = sink.encode_constant([("PRIORITY", "6"), ("A", "b")])
+    constant = sink.encode_constant([("PRIORITY", "6"), ("A", "b")], "1d1d1d1d: ")
     record = sink.encode_line('h\u00e9llo "x"', constant)
-    for added in ({}, {"DROPPED": "7"}):
-        for name, value in added.items():
-            record = sink.add_field(record, name, value)
-        found = parse(record) if where == "journal" else json.loads(record)
-        found.pop("__REALTIME_TIMESTAMP", None)
-        wanted = {"MESSAGE": 'h\u00e9llo "x"', "PRIORITY": "6", "A": "b"}
-        assert found == wanted | added
+    found = parse(record) if where == "journal" else json.loads(record)
+    found.pop("__REALTIME_TIMESTAMP", None)
+    prefix = "1d1d1d1d: " if where == "journal" else ""
+    wanted = {"MESSAGE": f'{prefix}h\u00e9llo "x"', "PRIORITY": "6", "A": "b"}
+    assert found == wanted
 
 
 @pytest.mark.parametrize("unit", ["a", "\xe9", "\u65e5", "\U0001f600", "\x1b", "\\\\"])
@@ -194,11 +192,12 @@ def test_the_longest_line_fits_into_a_pipe(
     """No text of max_output bytes has to be cut, not printable text either."""
     sink = lines(pipe[1])
     constant = sink.encode_constant(
-        [("MESSAGE_ID", "1d" * 16), ("CHIMIRROR_SESSION", "1d" * 16), ("A", "b" * 80)]
+        [("MESSAGE_ID", "1d" * 16), ("CHIMIRROR_SESSION", "1d" * 16), ("A", "b" * 80)],
+        "1d1d1d1d: ",
     )
     raw = unit.encode() * (sink.max_output // len(unit.encode()))
     record = sink.encode_line(printable(raw), constant)
-    assert len(sink.add_field(record, "CHIMIRROR_DROPPED", "9" * 9)) <= 4096
+    assert len(record) <= 4096
     assert json.loads(record)["MESSAGE"] == printable(raw)
 
 
@@ -329,8 +328,9 @@ def test_a_terminal_shows_the_message(lines: Callable[[int], StreamSink]) -> Non
     one = [("MESSAGE", "héllo\x1b[2J"), ("CHIMIRROR_PEER", "somebody")]
     sink = lines(terminal)
     assert send(sink, one, [("MESSAGE", "first\nlast")]) == 2
-    line = sink.encode_line("of an application", sink.encode_constant(FIELDS))
-    assert sink.write([sink.add_field(line, "CHIMIRROR_DROPPED", "1")]) == 1
+    constant = sink.encode_constant(FIELDS, "1d1d1d1d: ")
+    line = sink.encode_line("of an application", constant)
+    assert sink.write([line]) == 1
     written = b""
     while written.count(b"\n") < 4:  # may arrive in pieces
         written += os.read(master, 9999)
@@ -340,7 +340,7 @@ def test_a_terminal_shows_the_message(lines: Callable[[int], StreamSink]) -> Non
         "TIME héllo\\x1b[2J",
         "TIME first",
         "last",
-        "TIME of an application",
+        "TIME 1d1d1d1d: of an application",
     ]
     os.close(master)
     os.close(terminal)

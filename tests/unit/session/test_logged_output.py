@@ -60,7 +60,7 @@ def test_the_start_is_recorded_before_the_first_line() -> None:
         os.write(harness.application.stderr, b"line\n")
         harness.settle()
         start, line = harness.sink.records
-        assert start.startswith(b"session for ")
+        assert start.startswith(b"session 01234567 for ")
         assert line == b"line"
 
 

@@ -29,6 +29,7 @@ from chimirror.protocol.frame_reader import Close
 from chimirror.session import Peer as Address
 from chimirror.session import session
 from chimirror.session.connection import CLOSED, CONNECTING, OPEN
+from chimirror.session.request_handler import path_of
 from session_harness import SESSION_ID, SessionHarness
 from websocket_peer import CLOSE, PING, PONG, Closed, frame, stdin, text, upgrade
 
@@ -75,7 +76,7 @@ def test_session_from_request_to_record() -> None:
             "peer": "192.0.2.7:4711",
             "command": "program argument",
             "application": "",
-            "path": "/a?b",
+            "path": "/a",
             "origin": "http://localhost",
             "framing": "json",
         },
@@ -174,17 +175,39 @@ def test_head_is_answered_without_a_body(request_line: bytes, status: int) -> No
 
 def test_rejection_is_recorded_and_starts_no_process() -> None:
     with SessionHarness() as harness:
-        harness.ask(upgrade("/", "json", ("Host: evil.example",)))
+        harness.ask(upgrade("/a?token=secret", "json", ("Host: evil.example",)))
         status, body = rejection(harness)
         assert status == 403
     (refused,) = harness.event_log.of("refused")
     assert refused == {
         "peer": "192.0.2.7:4711",
+        "path": b"/a",
         "status": 403,
         "cause": "host",
         "detail": body.rstrip("\n"),
     }
     assert not harness.event_log.of("end")
+
+
+@pytest.mark.parametrize(
+    ("head", "path"),
+    [
+        (b"GET /a/b%20c HTTP/1.1\r\nHost: h\r\n", b"/a/b%20c"),
+        (b"GET /a?token=secret HTTP/1.1\r\n", b"/a"),
+        (b"GET /a#secret HTTP/1.1\r\n", b"/a"),
+        (b"GET http://user:secret@h/a?secret HTTP/1.1\r\n", b"/a"),
+        (b"GET ws://h?secret HTTP/1.1\r\n", b"/"),
+        (b"GET /incomplete", b"/incomplete"),
+        (b"GET /a?x://secret/secret HTTP/1.1", b"/a"),
+        (b"GET /\xff\x1b\r\n", b"/\xff\x1b"),
+        (b"CONNECT h:443 HTTP/1.1\r\n", b""),
+        (b"\x16\x03\x01\x02\0", b""),
+        (b"", b""),
+    ],
+)
+def test_the_path_of_a_request_in_the_log(head: bytes, path: bytes) -> None:
+    assert path_of(head) == path
+    assert path_of(bytearray(head)) == path
 
 
 @pytest.mark.parametrize("part", [b"", b"GET / HT", upgrade("/", "", ())[:-2]])
@@ -222,8 +245,9 @@ def test_command_that_cannot_be_started() -> None:
         harness.application.failure = "program: no such file"
         harness.ask(upgrade("/", "json", ()))
         assert rejection(harness) == (500, "the application could not be started\n")
-    (note,) = harness.event_log.of("note")
-    assert note["text"] == "cannot start the application: program: no such file"
+    (failed,) = harness.event_log.of("start failed")
+    reason = "program: no such file"
+    assert failed == {"session": SESSION_ID, "reason": reason}
 
 
 def test_shortage_at_the_start() -> None:
@@ -1018,7 +1042,9 @@ def fail(*args: object, **options: object) -> None:
 def internal_errors(harness: SessionHarness) -> int:
     notes = harness.event_log.of("note")
     for note in notes:
-        assert note["text"] == f"internal error in session {SESSION_ID}"
+        text = "internal error in session 01234567: "
+        assert note["text"] == f"{text}{__name__}.InternalError: secret"
+        assert note["session"] == SESSION_ID
         assert "InternalError: secret" in note["detail"]
     return len(notes)
 
