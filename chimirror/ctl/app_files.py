@@ -6,6 +6,7 @@ The files are read as the bridge and the server read them. Nothing is written.
 from __future__ import annotations
 
 import os
+import re
 import stat
 from difflib import get_close_matches
 from typing import NamedTuple
@@ -57,6 +58,33 @@ class ServedConfiguration(NamedTuple):
         return None
 
 
+def line_of(path: str, pattern: str) -> int | None:
+    """Return the number of the last line of a file that begins with a pattern.
+
+    None if there is no such line, or if the file cannot be read.
+    """
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            lines = file.readlines()
+    except OSError:
+        return None
+    found = [number for number, line in enumerate(lines, 1) if re.match(pattern, line)]
+    return found[-1] if found else None
+
+
+def variable_line(path: str, name: str) -> int | None:
+    """Return the number of the line that sets a variable: systemd.exec(5)."""
+    return line_of(path, rf"\s*{re.escape(name)}\s*=")
+
+
+def split_place(text: str) -> tuple[str, int | None]:
+    """Split `FILE:LINE: text` or `FILE: text` into the text and the line."""
+    found = re.match(r"[^:/]+\.toml(?::(\d+))?: ", text)
+    if found is None:
+        return text, None
+    return text[found.end() :], int(found[1]) if found[1] else None
+
+
 def configuration_path(host: HostPaths) -> str:
     """Return the path of the file that the units read."""
     return f"{host.etc}/chimirror/chimirror.conf"
@@ -101,28 +129,24 @@ def review(path: str) -> Iterator[Finding]:
         mode = os.stat(path).st_mode
     except OSError as error:
         advice = f"mkdir {path}, or write another with --apps"
-        yield Finding(BAD, "applications", f"{path}: {error.strerror}", advice)
+        yield Finding(BAD, "applications", f"{error.strerror}", advice, path)
         return
     if mode & stat.S_IWOTH:
-        text = (
-            f"{path}: every user may write it, and so choose the programs that run here"
-        )
-        yield Finding(BAD, "applications", text, f"chmod o-w {path}")
+        text = "every user may write it, and so choose the programs that run here"
+        yield Finding(BAD, "applications", text, f"chmod o-w {path}", path)
     names = application_file.names(path)
     if not names:
         advice = "chimirror-ctl add NAME -- COMMAND makes one"
-        yield Finding(
-            WARNING, "applications", f"{path}: there are no applications", advice
-        )
+        text = "there are no applications"
+        yield Finding(WARNING, "applications", text, advice, path)
     for file in files:
         name = file.removesuffix(application_file.SUFFIX)
         if file.endswith(application_file.SUFFIX) and name not in names:
             advice = (
                 "write up to 64 letters, digits, -, _ and ., first a letter or digit"
             )
-            yield Finding(
-                BAD, "applications", f"{path}/{file}: this is not a name", advice
-            )
+            text = "this is not a name"
+            yield Finding(BAD, "applications", text, advice, f"{path}/{file}")
     directory = open_directory(path)
     for name in names:
         yield from _application(path, name, directory.get(name))
@@ -130,22 +154,30 @@ def review(path: str) -> Iterator[Finding]:
 
 def _application(path: str, name: str, app: Application) -> Iterator[Finding]:
     about = f"application {name}"
+    file = f"{path}/{name}{application_file.SUFFIX}"
     if app.unavailable is not None:
-        text = f"{path}/{app.unavailable.get('detail', 'the file has been removed')}"
-        yield Finding(BAD, about, text, f"edit {path}/{name}{application_file.SUFFIX}")
+        detail = app.unavailable.get("detail", "the file has been removed")
+        text, line = split_place(detail)
+        yield Finding(BAD, about, text, f"edit {file}", file, line)
         return
-    found = os.stat(f"{path}/{name}{application_file.SUFFIX}")
+    found = os.stat(file)
     if found.st_mode & stat.S_IWOTH:
-        text = "every user may write its file, and so choose the program that runs here"
-        yield Finding(
-            BAD, about, text, f"chmod o-w {path}/{name}{application_file.SUFFIX}"
-        )
+        text = "every user may write it, and so choose the program that runs here"
+        yield Finding(BAD, about, text, f"chmod o-w {file}", file)
     if found.st_uid == 0 and not found.st_mode & stat.S_IROTH:
-        text = "not every user can read its file, so services of other users cannot"
-        file = f"{path}/{name}{application_file.SUFFIX}"
+        text = "not every user can read it, so services of other users cannot"
         advice = f"chmod o+r {file}; move secrets into an env-file"
-        yield Finding(WARNING, about, text, advice)
+        yield Finding(WARNING, about, text, advice, file)
     fault = program_check.find_fault(app, PATH)
     if fault is not None:
-        yield Finding(BAD, about, fault.reason, fault.cure)
-    yield Finding(GOOD, about, app.interface.title or app.command)
+        line = fault_line(file, app, fault.reason)
+        yield Finding(BAD, about, fault.reason, fault.cure, file, line)
+    yield Finding(GOOD, about, app.interface.title or app.command, "", file)
+
+
+def fault_line(file: str, app: Application, reason: str) -> int | None:
+    """Return the line of an application file that causes a fault of its program."""
+    key = "command"
+    if app.program.directory and reason.startswith(f"{app.program.directory}: "):
+        key = "directory"
+    return line_of(file, rf"\s*{key}\s*=")

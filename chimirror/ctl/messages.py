@@ -50,16 +50,32 @@ class Finding(NamedTuple):
         about: The unit, file or part that was checked.
         text: The state that was found.
         advice: The command or change that corrects it. Empty if none is needed.
+        file: The file that causes the finding, or None.
+        line: The line in it, from 1 on, or None for all of the file.
     """
 
     verdict: str
     about: str
     text: str
     advice: str = ""
+    file: str | None = None
+    line: int | None = None
+
+    @property
+    def located_text(self) -> str:
+        """The text as `FILE:LINE: text`, unless the finding is about the file."""
+        if self.file is None or self.file == self.about:
+            return self.text
+        line = "" if self.line is None else f":{self.line}"
+        return f"{self.file}{line}: {self.text}"
 
 
 def merged(findings: Iterable[Finding]) -> list[Finding]:
-    """Give each item one verdict: the worst, with the texts of all faults."""
+    """Give each item one verdict: the worst, with the texts of all faults.
+
+    The text of a fault begins with its file and line. The fields of an item name those
+    of its first fault with that verdict.
+    """
     found: dict[str, list[Finding]] = {}
     for finding in findings:
         found.setdefault(finding.about, []).append(finding)
@@ -68,9 +84,9 @@ def merged(findings: Iterable[Finding]) -> list[Finding]:
 
 def _worst(found: list[Finding]) -> Finding:
     faults = [finding for finding in found if finding.verdict != GOOD] or found[:1]
-    verdict = (
-        BAD if any(fault.verdict == BAD for fault in faults) else faults[0].verdict
-    )
-    texts = dict.fromkeys(fault.text for fault in faults)
+    worst = next((fault for fault in faults if fault.verdict == BAD), faults[0])
+    if worst.verdict == GOOD:
+        return worst
+    texts = dict.fromkeys(fault.located_text for fault in faults)
     advice = dict.fromkeys(fault.advice for fault in faults)
-    return Finding(verdict, found[0].about, "; ".join(texts), "; ".join(advice))
+    return worst._replace(text="; ".join(texts), advice="; ".join(advice))

@@ -26,6 +26,7 @@ TEMPLATE = "chimirror@.service"
 SERVER = "chimirror-server.service"
 SERVER_SOCKET = "chimirror-server.socket"
 ZYGOTE = "chimirror-zygote.service"
+ZYGOTE_SOCKET = "chimirror-zygote.socket"
 INSTANCES = "chimirror@*.service"
 # A template cannot be queried, but any instance of it can.
 SAMPLE = "chimirror@chimirror-ctl.service"

@@ -13,7 +13,7 @@ import re
 import shlex
 import sys
 
-from chimirror.ctl import systemd
+from chimirror.ctl import app_files, systemd
 from chimirror.ctl.messages import BAD, GOOD, WARNING, CommandError, Finding
 from chimirror.text import escape
 
@@ -22,26 +22,34 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Any
 
+    Place = tuple[str | None, int | None]  # a file, and the number of a line
+
 TIMEOUT = 60  # seconds
 RUN = (
     *("systemd-run", "--quiet", "--pipe", "--wait", "--collect", "--no-ask-password"),
     "--description=chimirror-ctl: a command line is checked",
 )
 PROBE = ("-I", "-m", "chimirror.ctl.unit_probe")
-PROGRAMS = ("chimirror-bridge", "chimirror-server")
-VARIABLES = ("$CHIMIRROR_OPTIONS", "$CHIMIRROR_COMMAND")  # of ExecStart=
+PROGRAMS = ("chimirror-bridge", "chimirror-server", "chimirror-zygote")
+# Of ExecStart=. The last one holds the command.
+VARIABLES = ("$CHIMIRROR_OPTIONS", "$CHIMIRROR_ZYGOTE", "$CHIMIRROR_COMMAND")
 # Exit statuses of systemd for a process that it cannot set up: systemd.exec(5).
 SETUP_FAILED = range(200, 256)
+# Settings that cause some of these.
+CAUSES = {200: "WorkingDirectory", 216: "Group", 217: "User", 243: "LoadCredential"}
+# A line of `systemctl cat` that names the file which follows.
+HEADER = re.compile(r"# (/\S+(?:\.service|\.socket|\.slice|\.mount|\.d/\S+\.conf))")
+NOWHERE: Place = (None, None)
 SETTINGS = re.compile(
     r"(Dynamic)?User|(Supplementary)?Groups?|(Root|Working)Directory|RootImage"
     r"|(Pass|Unset)?Environment|EnvironmentFile|Protect\w+|Private\w+|\w+Paths"
     r"|TemporaryFileSystem|ProcSubset|CapabilityBoundingSet|AmbientCapabilities"
-    r"|NoNewPrivileges"
+    r"|NoNewPrivileges|(Load|Set)Credential(Encrypted)?"
 )
 
 
 class UnitSettings:
-    """The settings of a service and its drop-ins that a probe needs.
+    """The settings of a unit and its drop-ins that a probe needs, with their places.
 
     Args:
         text: The output of `systemctl cat`.
@@ -50,19 +58,60 @@ class UnitSettings:
         properties: Assignments, in order. An empty one resets the earlier ones.
         program: The name of the program of ExecStart=.
         words: The words after it.
+        places: The file and line of the last assignment of each setting.
     """
 
     def __init__(self, text: str) -> None:
         self.properties: list[str] = []
         self.program = ""
         self.words: list[str] = []
+        self.places: dict[str, Place] = {}
+        self._variables: dict[str, Place] = {}
+        self._files: list[str] = []
         section = ""
-        for line in re.sub(r"\\\n", " ", text).splitlines():
+        for place, line in _logical_lines(text):
             name, equals, value = line.strip().partition("=")
             if name.startswith("["):
                 section = name
-            elif equals and section == "[Service]" and name[0] not in "#;":
-                self._set(name.rstrip(), value.strip())
+            elif equals and name[0] not in "#;":
+                self.places[name.rstrip()] = place
+                if section == "[Service]":
+                    self._set(name.rstrip(), value.strip())
+                    self._set_variables(name.rstrip(), value.strip(), place)
+
+    def _set_variables(self, name: str, value: str, place: Place) -> None:
+        if name == "Environment":
+            for word in shlex.split(value):
+                self._variables[word.partition("=")[0]] = place
+        elif name == "EnvironmentFile":
+            self._files = [*self._files, value.removeprefix("-")] if value else []
+
+    def place_of_variable(self, name: str) -> Place:
+        """Return the place that sets a variable: a file of variables, or a unit."""
+        for path in reversed(self._files):
+            line = app_files.variable_line(path, name)
+            if line is not None:
+                return path, line
+        return self._variables.get(name, self.places.get("ExecStart", NOWHERE))
+
+    def place_of_fault(self, text: str) -> Place:
+        """Return the place of a fault in the command line, from the text about it.
+
+        A text about an option begins with the option. Other ones are about the command.
+        """
+        variables = [word for word in VARIABLES if word in self.words]
+        found = re.match(r"--[a-z-]+", text)
+        if found is None:
+            return self.place_of_variable(variables[-1][1:] if variables else "")
+        for variable in variables:
+            path, line = place = self.place_of_variable(variable[1:])
+            if path and line and found[0] in _line(path, line):
+                return place
+        words = [*self.words, ""]
+        if found[0] in words:
+            value = words[words.index(found[0]) + 1]
+            return self.place_of_variable(value.strip("${}"))
+        return self.places.get("ExecStart", NOWHERE)
 
     def _set(self, name: str, value: str) -> None:
         if SETTINGS.fullmatch(name):
@@ -72,6 +121,41 @@ class UnitSettings:
             self.program = os.path.basename(program.lstrip("@-:+!"))
 
 
+def _logical_lines(text: str) -> Iterator[tuple[Place, str]]:
+    """Yield the lines of `systemctl cat`, continued ones joined: systemd.syntax(7)."""
+    file: str | None = None
+    number = 0
+    joined: list[str] = []
+    place: Place = NOWHERE
+    for line in text.splitlines():
+        header = HEADER.fullmatch(line)
+        if header:
+            file, number = header[1], 0
+            continue
+        number += 1
+        if joined and line[:1] in ("#", ";"):
+            continue
+        if not joined:
+            place = (file, number) if file else NOWHERE
+        joined.append(line.removesuffix("\\"))
+        if not line.endswith("\\"):
+            yield place, " ".join(joined)
+            joined = []
+
+
+def _line(path: str, number: int) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.readlines()[number - 1]
+    except (OSError, IndexError):
+        return ""
+
+
+def find_settings(unit: str) -> UnitSettings:
+    """Read the settings of a unit and its drop-ins."""
+    return UnitSettings(systemd.systemctl("cat", "--", unit))
+
+
 def probe(unit: str, words: Sequence[str] | None = None) -> Iterator[Finding]:
     """Find whether the applications of a unit can be served.
 
@@ -79,12 +163,13 @@ def probe(unit: str, words: Sequence[str] | None = None) -> Iterator[Finding]:
         unit: The service, or an instance of a template.
         words: Options and command, in place of those of its variables.
     """
-    settings = UnitSettings(systemd.systemctl("cat", "--", unit))
+    settings = find_settings(unit)
     shown = unit.replace("@chimirror-ctl.", "@.")
     if settings.program not in PROGRAMS:
         text = f"{shown}: not tried: ExecStart= starts {settings.program or 'nothing'}"
         advice = f"systemctl cat {shown} shows it"
-        yield Finding(WARNING, "application", text, advice)
+        place = settings.places.get("ExecStart", NOWHERE)
+        yield Finding(WARNING, "application", text, advice, *place)
         return
     if words is not None:
         kept = [word for word in settings.words if word not in VARIABLES]
@@ -95,7 +180,8 @@ def probe(unit: str, words: Sequence[str] | None = None) -> Iterator[Finding]:
     if result.returncode in SETUP_FAILED:
         text = f"{shown}: no process starts with its settings"
         advice = f"systemd-run ended with {result.returncode}: systemd.exec(5)"
-        yield Finding(BAD, "application", text, advice)
+        place = settings.places.get(CAUSES.get(result.returncode, ""), NOWHERE)
+        yield Finding(BAD, "application", text, advice, *place)
     elif result.returncode != 0:
         lines = result.stderr.splitlines() or [f"status {result.returncode}"]
         advice = "run it as root; otherwise systemctl cat shows the settings"
@@ -105,11 +191,18 @@ def probe(unit: str, words: Sequence[str] | None = None) -> Iterator[Finding]:
     else:
         for line in result.stdout.splitlines():
             try:
-                yield _finding(shown, json.loads(line))
+                found = json.loads(line)
             except ValueError:  # --help or --version
                 text = f"{shown}: its command line prints a text: {escape(line)}"
-                yield Finding(BAD, "application", text, "leave --help out")
+                place = settings.place_of_fault("--help")
+                yield Finding(BAD, "application", text, "leave --help out", *place)
                 return
+            finding = _finding(shown, found)
+            place = found.get("file"), found.get("line")
+            if place[0] is None and words is None:
+                about_command = "cure" not in found or found["absent"]
+                place = settings.place_of_fault("" if about_command else found["text"])
+            yield finding._replace(file=place[0], line=place[1])
 
 
 def _finding(unit: str, found: dict[str, Any]) -> Finding:

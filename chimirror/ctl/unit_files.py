@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+from itertools import zip_longest
 
 from chimirror.ctl import systemd, transient_unit, unit_names
 from chimirror.ctl.commands import set_limits
@@ -215,15 +216,13 @@ def review(host: HostPaths) -> Iterator[Finding]:
     directory = unit_names.directory(host)
     for name in unit_names.names(host):
         about = f"application {name}"
-        stale = [
-            unit
-            for unit, text in _copies(name).items()
-            if _differs(f"{directory}/{unit}", text)
-        ]
-        for unit in stale:
-            text = f"{unit} differs from the unit that is installed now"
-            advice = f"chimirror-ctl remove {name}, then add it again"
-            yield Finding(WARNING, about, text, advice)
+        for unit, content in _copies(name).items():
+            path = f"{directory}/{unit}"
+            line = _first_difference(path, content)
+            if line is not None:
+                text = f"{unit} differs from the unit that is installed now"
+                advice = f"chimirror-ctl remove {name}, then add it again"
+                yield Finding(WARNING, about, text, advice, path, line or None)
         names = unit_names.units(name)
         yield _socket_state(about, names.socket)
         for found in transient_unit.probe(names.sample):
@@ -241,9 +240,16 @@ def _socket_state(about: str, socket: str) -> Finding:
     return Finding(GOOD, about, f"{socket} has its sessions")
 
 
-def _differs(path: str, text: str) -> bool:
+def _first_difference(path: str, text: str) -> int | None:
+    """Return the number of the first line of a file that differs from a text.
+
+    0 if the file cannot be read, None if nothing differs.
+    """
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read() != text
+            lines = file.readlines()
     except OSError:
-        return True
+        return 0
+    pairs = zip_longest(lines, text.splitlines(keepends=True))
+    differing = (number for number, (a, b) in enumerate(pairs, 1) if a != b)
+    return next(differing, None)

@@ -11,8 +11,9 @@ import os
 import sys
 
 from chimirror import apps
-from chimirror.apps import program_check
+from chimirror.apps import application_file, program_check
 from chimirror.config import parser
+from chimirror.ctl import app_files
 from chimirror.process.effective_user import EffectiveUser
 
 TYPE_CHECKING = False
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 PARSERS = {
     "chimirror-bridge": parser.parse_bridge,
     "chimirror-server": parser.parse_server,
+    "chimirror-zygote": parser.parse_zygote,
 }
 
 
@@ -45,7 +47,8 @@ def probe(program: str, words: Sequence[str]) -> Iterator[dict[str, object]]:
         `name`, empty for the application of a COMMAND. `text` is its command, or with
         `cure` the reason why it cannot be served. `absent`: its absolute paths that do
         not exist here, or that its user cannot read. `script`: its first argument if
-        it is one of them.
+        it is one of them. `file` and `line`: the place of a fault in an application
+        file.
     """
     try:
         config = PARSERS[program](words)
@@ -54,7 +57,7 @@ def probe(program: str, words: Sequence[str]) -> Iterator[dict[str, object]]:
         for app in _catalog(config).all():
             yield _describe(app, config)
     except parser.UsageError as error:
-        cure = "chimirror-bridge(1) and chimirror-server(1) list the options"
+        cure = f"{program}(1) lists the options"
         yield {"name": "", "text": error.text, "cure": cure, "absent": []}
     except OSError as error:
         path = error.filename or ""
@@ -74,9 +77,13 @@ def _catalog(config: Config) -> apps.Catalog:
 def _describe(app: Application, config: Config) -> dict[str, object]:
     found: dict[str, object] = {"name": app.name, "text": app.command}
     found |= {"absent": [], "script": ""}
+    path = f"{config.apps}/{app.name}{application_file.SUFFIX}"
+    if config.apps is not None:
+        found |= {"file": path, "line": None}
     if app.unavailable is not None:
-        text = app.unavailable.get("detail", "its file has been removed")
-        return found | {"text": text, "cure": "edit its file"}
+        detail = app.unavailable.get("detail", "its file has been removed")
+        text, line = app_files.split_place(detail)
+        return found | {"text": text, "cure": "edit its file", "line": line}
     if config.user_range is not None:
         app.program.user_ids = (config.user_range[0],) * 2
     with EffectiveUser(app.program.user_ids):
@@ -87,9 +94,11 @@ def _describe(app: Application, config: Config) -> dict[str, object]:
     found["absent"] = absent
     found["script"] = words[0] if words and words[0] in absent else ""
     fault = program_check.find_fault(app, os.environ.get("PATH"))
-    return (
-        found if fault is None else found | {"text": fault.reason, "cure": fault.cure}
-    )
+    if fault is None:
+        return found
+    if config.apps is not None:
+        found["line"] = app_files.fault_line(path, app, fault.reason)
+    return found | {"text": fault.reason, "cure": fault.cure}
 
 
 def _can_read(path: str) -> bool:

@@ -14,6 +14,8 @@ from systemd_machine import Machine
 
 pytestmark = pytest.mark.timeout(240)
 
+CONFIGURATION = "/etc/chimirror/chimirror.conf"  # 1: the options, 2: the command
+DROP_IN = "/run/systemd/system/chimirror@.service.d/test.conf"
 APPS = "/etc/chimirror/apps"
 HIDDEN = "/home/me/app.py"  # ProtectHome=yes
 
@@ -65,6 +67,11 @@ def test_commands_that_cannot_be_served(
     about = "applications" if "--apps" in command else "application"
     assert found[about]["verdict"] == "bad"
     assert text in found[about]["text"]
+    file, line = found[about]["file"], found[about]["line"]
+    if about == "applications":
+        assert (file, line) == ("/no/such", None)
+    else:
+        assert (file, line) == (CONFIGURATION, 1 if options else 2)
 
 
 @pytest.mark.parametrize("command", [HIDDEN, f"/bin/sh {HIDDEN}"])
@@ -72,6 +79,7 @@ def test_a_program_that_the_sandbox_hides(hidden: Machine, command: str) -> None
     hidden.configure(command)
     found = findings(hidden)["application"]
     text = f"chimirror@.service: its user cannot see or read {HIDDEN}"
+    text = f"{CONFIGURATION}:2: {text}"
     assert (found["verdict"], found["text"]) == ("bad", text)
     hidden.drop_in(
         "chimirror@.service", "Service", "ProtectHome=no", "ProtectSystem=no"
@@ -125,12 +133,16 @@ def test_units_of_an_application(machine: Machine) -> None:
         ctl(machine, "remove", "game")
 
 
-def test_a_service_that_cannot_be_set_up(machine: Machine) -> None:
+@pytest.mark.parametrize(
+    "setting", ["User=no-such-user", "LoadCredential=token:/no/such"]
+)
+def test_a_service_that_cannot_be_set_up(machine: Machine, setting: str) -> None:
     machine.configure("/bin/cat")
-    machine.drop_in("chimirror@.service", "Service", "User=no-such-user")
+    machine.drop_in("chimirror@.service", "Service", setting)
     found = findings(machine)["application"]
     assert found["verdict"] == "bad"
-    assert "no process starts with its settings" in found["text"]
+    text = "chimirror@.service: no process starts with its settings"
+    assert found["text"] == f"{DROP_IN}:2: {text}"
 
 
 def test_another_user_is_told_what_is_not_tried(machine: Machine) -> None:

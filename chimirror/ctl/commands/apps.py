@@ -177,7 +177,7 @@ def _refuse_faults(host: HostPaths, directory: str, app: Application) -> None:
         raise CommandError(os.EX_USAGE, f"{app.name}: {fault}")
     if _is_served(host, directory):
         words = ("--directory", where, "--", *app.program.argv)
-        for service in check.services_in_use():
+        for service in check.services_in_use(check.unit_properties()):
             transient_unit.refuse_bad(app.name, transient_unit.probe(service, words))
 
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import grp
 import os
+import re
 import stat
 from textwrap import wrap
 
+from chimirror.apps import application_file
 from chimirror.ctl import (
     app_files,
     journal,
@@ -24,6 +26,7 @@ from chimirror.ctl.commands import drain, set_limits, show_limits
 from chimirror.ctl.messages import BAD, GOOD, WARNING, CommandError, Finding, merged
 from chimirror.ctl.output import Column
 from chimirror.ctl.paths import SLICE
+from chimirror.ctl.transient_unit import NOWHERE
 from chimirror.host.runtime_dir import SESSIONS, SYSTEM
 from chimirror.text import printable
 
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
 
     from chimirror.ctl.output import OutputWriter
     from chimirror.ctl.paths import HostPaths
+    from chimirror.ctl.transient_unit import Place
     from chimirror.ctl.usage import CommandLine
 
 MIN_SYSTEMD = 252  # the units need at least this version
@@ -48,10 +52,10 @@ ROOT = ("", "root", "0")  # values of User=
 SOCKETS = (systemd.SOCKET, systemd.SERVER_SOCKET)
 SERVICES = {systemd.SOCKET: systemd.SAMPLE, systemd.SERVER_SOCKET: systemd.SERVER}
 UNITS = (*SOCKETS, systemd.SAMPLE, systemd.SERVER, SLICE)
-NAMES = (
-    *("LoadState", "ActiveState", "UnitFileState", "NAccepted", "NConnections"),
-    "User",
-)
+NAMES = ("LoadState", "ActiveState", "UnitFileState", "FragmentPath", "User")
+# A line of systemd-analyze(1), verify.
+PLACE = re.compile(r"(?P<file>[^\s:]+):(?P<line>[0-9]+): (?P<text>.*)")
+DEMONSTRATION = "/share/chimirror/examples/animals.py"
 
 
 def check(given: CommandLine, host: HostPaths, output: OutputWriter) -> int:
@@ -96,13 +100,13 @@ def findings(host: HostPaths) -> Iterator[Finding]:
         )
         return
     yield _version()
-    properties = {unit["Id"]: unit for unit in systemd.properties(UNITS, NAMES)}
+    properties = unit_properties()
     yield from _units(properties)
     yield from _verified(properties)
     yield from _sockets(properties, drain.stopped_units(host))
     yield from _failed()
     yield from _configuration(host, properties[systemd.SERVER].get("User", ""))
-    yield from _applications()
+    yield from _applications(host, properties)
     yield from unit_files.review(host)
     yield _controllers(host)
     if properties[systemd.SAMPLE]["LoadState"] == "loaded":
@@ -112,6 +116,12 @@ def findings(host: HostPaths) -> Iterator[Finding]:
 
 
 # Units
+
+
+def unit_properties() -> dict[str, dict[str, str]]:
+    """Query the state of the units once, by their names."""
+    units = (*UNITS, systemd.ZYGOTE_SOCKET, systemd.ZYGOTE)
+    return {unit["Id"]: unit for unit in systemd.properties(units, NAMES)}
 
 
 def _version() -> Finding:
@@ -134,7 +144,8 @@ def _units(properties: dict[str, dict[str, str]]) -> Iterator[Finding]:
             advice = "install the units, as the README says"
         elif state == "masked":
             advice = f"systemctl unmask {about}"
-        yield Finding(BAD, about, f"it is {state}", advice)
+        file = properties[name].get("FragmentPath") or None
+        yield Finding(BAD, about, f"it is {state}", advice, file)
 
 
 def _verified(properties: dict[str, dict[str, str]]) -> Iterator[Finding]:
@@ -146,9 +157,15 @@ def _verified(properties: dict[str, dict[str, str]]) -> Iterator[Finding]:
     relevant = [line for line in lines if "chimirror" in line]
     if result.returncode == 0 and not relevant:
         yield Finding(GOOD, "units", f"systemd-analyze verifies {len(loaded)} of them")
+    verdict = BAD if result.returncode else WARNING
+    advice = "systemctl cat UNIT shows all of a unit; systemctl edit changes it"
     for line in relevant or lines[: result.returncode]:
-        advice = "systemctl cat UNIT shows all of a unit; systemctl edit changes it"
-        yield Finding(BAD if result.returncode else WARNING, "units", line, advice)
+        found = PLACE.fullmatch(line)
+        if found:
+            place = found["file"], int(found["line"])
+            yield Finding(verdict, "units", found["text"], advice, *place)
+        else:
+            yield Finding(verdict, "units", line, advice)
 
 
 def _sockets(
@@ -184,29 +201,53 @@ def _unused_socket(name: str, state: str) -> Finding:
     return Finding(BAD, name, text, f"systemctl start {name}")
 
 
-def _applications() -> Iterator[Finding]:
+def _applications(
+    host: HostPaths, properties: dict[str, dict[str, str]]
+) -> Iterator[Finding]:
     """Try the command line in each service that is in use."""
-    for service in services_in_use():
-        yield from transient_unit.probe(service)
+    services = services_in_use(properties)
+    if _is_used(properties, systemd.ZYGOTE_SOCKET, systemd.ZYGOTE):
+        services.append(systemd.ZYGOTE)
+    for service in services:
+        for finding in transient_unit.probe(service):
+            yield _as_demonstration(host, service, finding)
 
 
-def services_in_use() -> list[str]:
-    """Return the services whose sockets are started or enabled. None: all."""
-    names = ("LoadState", "ActiveState", "UnitFileState")
-    units = systemd.properties([*SERVICES, *SERVICES.values()], names)
-    found = {unit["Id"]: unit for unit in units}
-    loaded = {
-        socket: service
-        for socket, service in SERVICES.items()
-        if found[service].get("LoadState") == "loaded"
-    }
+def _as_demonstration(host: HostPaths, service: str, finding: Finding) -> Finding:
+    """Turn the good finding for the default command of the units into a warning."""
+    if finding.verdict != GOOD or DEMONSTRATION not in finding.text:
+        return finding
+    name = "CHIMIRROR_ZYGOTE" if service == systemd.ZYGOTE else "CHIMIRROR_COMMAND"
+    text = "the demonstration is served"
+    advice = f"set {name}= in {app_files.configuration_path(host)}"
+    return finding._replace(verdict=WARNING, text=text, advice=advice)
+
+
+def services_in_use(properties: dict[str, dict[str, str]]) -> list[str]:
+    """Return the services whose sockets are started or enabled. None: all.
+
+    Args:
+        properties: The result of `unit_properties`.
+    """
     used = [
         service
-        for socket, service in loaded.items()
-        if found[socket].get("ActiveState") == "active"
-        or found[socket].get("UnitFileState") == "enabled"
+        for socket, service in SERVICES.items()
+        if _is_used(properties, socket, service)
     ]
-    return used or list(loaded.values())
+    return used or [
+        service for service in SERVICES.values() if _is_loaded(properties, service)
+    ]
+
+
+def _is_used(properties: dict[str, dict[str, str]], socket: str, service: str) -> bool:
+    found = properties.get(socket, {})
+    is_accepting = found.get("ActiveState") == "active"
+    is_enabled = found.get("UnitFileState") == "enabled"
+    return _is_loaded(properties, service) and (is_accepting or is_enabled)
+
+
+def _is_loaded(properties: dict[str, dict[str, str]], service: str) -> bool:
+    return properties.get(service, {}).get("LoadState") == "loaded"
 
 
 def _failed() -> Iterator[Finding]:
@@ -230,18 +271,23 @@ def _configuration(host: HostPaths, user: str) -> Iterator[Finding]:
     """
     path = app_files.configuration_path(host)
     if not os.path.exists(path):
-        advice = f"set CHIMIRROR_COMMAND= in {path}"
-        yield Finding(WARNING, "application", "the demonstration is served", advice)
         return
     try:
         given = app_files.read_configuration(host)
     except ValueError as error:
         advice = "systemd may read it differently: write NAME=VALUE lines"
-        yield Finding(WARNING, "application", str(error), advice)
+        found = PLACE.fullmatch(str(error))
+        text = found["text"] if found else str(error).removeprefix(f"{path}: ")
+        line = int(found["line"]) if found else None
+        yield Finding(WARNING, "application", text, advice, path, line)
         return
     for name in given.unknown:
-        text = f"{path}: {name} is no variable of the units"
-        yield Finding(BAD, "application", text, app_files.nearest_variable(name))
+        line = app_files.variable_line(path, name)
+        text, advice = (
+            f"{name} is no variable of the units",
+            app_files.nearest_variable(name),
+        )
+        yield Finding(BAD, "application", text, advice, path, line)
     directory = given.apps
     if directory is not None:
         yield from app_files.review(directory)
@@ -249,9 +295,10 @@ def _configuration(host: HostPaths, user: str) -> Iterator[Finding]:
             yield from _applications_of_users(directory)
     options = {word.partition("=")[0] for word in given.options}
     for option in sorted(options & set_limits.OPTIONS.keys()):
-        text = f"{path}: the units set {option} too, so no session can start"
+        text = f"the units set {option} too, so no session can start"
         advice = "remove it; chimirror-ctl limit sets it"
-        yield Finding(BAD, "application", text, advice)
+        line = app_files.variable_line(path, "CHIMIRROR_OPTIONS")
+        yield Finding(BAD, "application", text, advice, path, line)
 
 
 def _applications_of_users(directory: str) -> Iterator[Finding]:
@@ -265,7 +312,9 @@ def _applications_of_users(directory: str) -> Iterator[Finding]:
             name = app.config.user.variables["USER"]
             text = f"its user is {name}, and no unit runs as root: it is refused"
             advice = f"let {systemd.SERVER} run as root: chimirror-systemd(7), Users"
-            yield Finding(BAD, f"application {app.name}", text, advice)
+            file = f"{directory}/{app.name}{application_file.SUFFIX}"
+            line = app_files.line_of(file, r"\s*user\s*=")
+            yield Finding(BAD, f"application {app.name}", text, advice, file, line)
 
 
 # The machine
@@ -288,31 +337,41 @@ def _capacity(host: HostPaths) -> Iterator[Finding]:
     if sessions is None:
         text = f"{set_limits.MAX_SESSIONS} is not set"
         advice = "chimirror-ctl limit --sessions N sets it"
-        yield Finding(BAD, "sessions", text, advice)
+        place = _place_of_variable(set_limits.MAX_SESSIONS)
+        yield Finding(BAD, "sessions", text, advice, *place)
         return
     if connections is not None and connections <= sessions:
         text = f"{sessions:g} may be open, but systemd closes all after {connections:g}"
         advice = f"chimirror-ctl limit --sessions {sessions:g} sets both"
-        yield Finding(BAD, "sessions", text, advice)
+        place = _place_of_variable(set_limits.MAX_SESSIONS)
+        yield Finding(BAD, "sessions", text, advice, *place)
     # A session has a bridge and at least one process of the application.
     tasks = 2 * sessions + RESERVED_TASKS
     for name in ("pid_max", "threads-max"):
-        maximum = _number(f"{host.proc}/sys/kernel/{name}")
+        file = f"{host.proc}/sys/kernel/{name}"
+        maximum = _number(file)
         if maximum and maximum < tasks:
             text = f"{sessions:g} sessions need {tasks:g} processes, of {maximum}"
             advice = f"sysctl kernel.{name}={2 * tasks:g}, or fewer sessions"
-            yield Finding(BAD, f"kernel.{name}", text, advice)
+            yield Finding(BAD, f"kernel.{name}", text, advice, file)
     allowed, _ = current_limits["tasks-max"]
     if allowed is not None and allowed < 2 * sessions:
         text = f"{sessions:g} sessions need {2 * sessions:g} tasks, of {allowed:g}"
         advice = f"chimirror-ctl limit --tasks-max {4 * sessions:g}, or fewer sessions"
-        yield Finding(WARNING, SLICE, text, advice)
-    files = _number(f"{host.proc}/sys/fs/file-max")
+        place = transient_unit.find_settings(SLICE).places.get("TasksMax", NOWHERE)
+        yield Finding(WARNING, SLICE, text, advice, *place)
+    file = f"{host.proc}/sys/fs/file-max"
+    files = _number(file)
     if files and files < 50 * sessions:
         text = f"{sessions:g} sessions may need {50 * sessions:g} files, of {files}"
         advice = f"sysctl fs.file-max={100 * sessions:g}"
-        yield Finding(WARNING, "fs.file-max", text, advice)
+        yield Finding(WARNING, "fs.file-max", text, advice, file)
     yield Finding(GOOD, "sessions", f"{sessions:g} may be open at once")
+
+
+def _place_of_variable(name: str) -> Place:
+    """Return the file and line that set a variable of the bridge."""
+    return transient_unit.find_settings(systemd.SAMPLE).place_of_variable(name)
 
 
 def _number(path: str) -> int | None:
@@ -331,12 +390,12 @@ def _runtime(host: HostPaths) -> Finding:
         found = os.stat(path)
     except OSError as error:
         text = f"{error.strerror}: sessions show no peer and no figures"
-        return Finding(BAD, path, text, advice)
+        return Finding(BAD, path, text, advice, path)
     mode = stat.S_IMODE(found.st_mode)
     actual = f"{mode:04o} {found.st_uid}:{_group(found.st_gid)}"
     if actual != f"1730 0:{GROUP}":
         text = f"mode and owner are {actual}, should be 1730 0:{GROUP}"
-        return Finding(BAD, path, text, advice)
+        return Finding(BAD, path, text, advice, path)
     return Finding(GOOD, path, "sessions can report their status")
 
 

@@ -21,7 +21,15 @@ FAULT = '{"name":"","text":"no such thing","cure":"write another","absent":[]}'
 SYSTEMCTL = f"""\
 case $1 in
     show)
-        case $* in *FragmentPath*)
+        case $* in
+        *chimirror-server.socket*)
+            for name in chimirror.socket chimirror@chimirror-ctl.service \
+                chimirror-server.socket chimirror-server.service; do
+                echo "Id=$name"
+                echo LoadState=loaded
+                echo
+            done ;;
+        *FragmentPath*)
             case $* in
                 *chimirror.socket) name=chimirror.socket ;;
                 *chimirror.slice) name=chimirror.slice ;;
@@ -35,8 +43,7 @@ case $1 in
             echo "ActiveState=${{ACTIVE:-active}}"
             echo "UnitFileState=${{ENABLED:-enabled}}" ;;
         *)
-            for name in chimirror.socket chimirror@chimirror-ctl.service \
-                chimirror-server.socket chimirror-server.service; do
+            for name in chimirror.socket chimirror@chimirror-ctl.service; do
                 echo "Id=$name"
                 echo LoadState=loaded
                 echo
@@ -366,6 +373,9 @@ def test_outdated_copies(machine: Machine) -> None:
     assert finding.verdict == "doubtful"
     for unit in ("chimirror-game@.service", "chimirror-game.slice"):
         assert f"{unit} differs from the unit that is installed now" in finding.text
+    copy = unit_directory(machine) / "chimirror-game@.service"
+    assert finding.file == str(copy)
+    assert finding.line == len(copy.read_text().splitlines())
     assert finding.advice == "chimirror-ctl remove game, then add it again"
 
 

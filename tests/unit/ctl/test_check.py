@@ -181,7 +181,13 @@ def without(name: str) -> Callable[[Machine, pytest.MonkeyPatch], None]:
             ),
             *("application", "bad", "no session can start"),
         ),
-        (without("etc/chimirror"), "application", "doubtful", "the demonstration"),
+        (
+            variable(
+                "PROBED",
+                f'{{"name":"","text":"{check.DEMONSTRATION}","absent":[],"script":""}}',
+            ),
+            *("application", "doubtful", "the demonstration"),
+        ),
         (
             file("cgroup/cgroup.controllers", "cpu memory\n"),
             *("cgroups", "bad", "no controller for pids"),
@@ -211,6 +217,75 @@ def test_faults(
     assert message in findings[about]["text"]
     bad = any(finding["verdict"] == messages.BAD for finding in findings.values())
     assert status == (os.EX_CONFIG if bad else os.EX_OK)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "about", "file_name", "line"),
+    [
+        (
+            file("etc/chimirror/chimirror.conf", "# No\n\nCHIMIRROR_COMAND=cat\n"),
+            *("application", "etc/chimirror/chimirror.conf", 3),
+        ),
+        (
+            file("etc/chimirror/chimirror.conf", "# No\nCHIMIRROR_COMMAND\n"),
+            *("application", "etc/chimirror/chimirror.conf", 2),
+        ),
+        (
+            file(
+                "etc/chimirror/chimirror.conf",
+                "CHIMIRROR_COMMAND=cat\nCHIMIRROR_OPTIONS=--max-sessions 5\n",
+            ),
+            *("application", "etc/chimirror/chimirror.conf", 2),
+        ),
+        (
+            file("proc/sys/kernel/pid_max", "2999\n"),
+            *("kernel.pid_max", "proc/sys/kernel/pid_max", None),
+        ),
+    ],
+)
+def test_places_of_faults(
+    machine: Machine,
+    monkeypatch: pytest.MonkeyPatch,
+    spoil: Callable[[Machine, pytest.MonkeyPatch], None],
+    about: str,
+    file_name: str,
+    line: int | None,
+) -> None:
+    spoil(machine, monkeypatch)
+    found: dict[str, object] = {**run_check(machine)[1][about]}
+    path = str(machine.directory / file_name)
+    assert (found["file"], found["line"]) == (path, line)
+    place = path if line is None else f"{path}:{line}"
+    assert str(found["text"]).startswith(f"{place}: ")
+
+
+def test_places_of_systemd_analyze(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = "/etc/systemd/system/chimirror.socket:7: Unknown key"
+    monkeypatch.setenv("VERIFIED", f"{line}\\n")
+    found: dict[str, object] = {**run_check(machine)[1]["units"]}
+    assert (found["file"], found["line"]) == (line.partition(":")[0], 7)
+    assert found["text"] == line
+
+
+def test_the_state_of_units_is_asked_once(machine: Machine) -> None:
+    run_check(machine)
+    calls = (machine.directory / "systemctl.log").read_text().splitlines()
+    assert sum("UnitFileState" in call for call in calls) == 1
+
+
+def test_a_zygote_in_use_is_tried(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    units = "chimirror-zygote.socket chimirror-zygote.service"
+    script = SYSTEMCTL.replace(
+        "chimirror.slice' ;;\nesac", f"chimirror.slice {units}' ;;\nesac"
+    )
+    machine.program("systemctl", script)
+    run_check(machine)
+    calls = (machine.directory / "systemctl.log").read_text().splitlines()
+    assert "cat -- chimirror-zygote.service" in calls
 
 
 @only_root
@@ -359,12 +434,12 @@ def remove_apps(path: Path) -> None:
     [
         (set_directory_mode, "applications", "bad", "every user may write it"),
         (add_misnamed_file, "applications", "bad", "/my game.toml: this is not a name"),
-        (set_file_mode, "application one", "bad", "every user may write its file"),
+        (set_file_mode, "application one", "bad", "every user may write it"),
         pytest.param(
             hide_file,
             "application one",
             "doubtful",
-            "not every user can read its file",
+            "not every user can read it",
             marks=only_root,
         ),
         (

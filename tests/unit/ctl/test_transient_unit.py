@@ -30,6 +30,7 @@ EnvironmentFile=
 EnvironmentFile=/etc/a.env
 ExecStart=
 ExecStart=-/opt/chimirror-server --env 'A=b c' $CHIMIRROR_COMMAND
+LoadCredential=token:/etc/token
 [Install]
 User=root
 """
@@ -43,9 +44,65 @@ def test_settings() -> None:
         "--property=BindPaths=-/a%b      /c",
         "--property=EnvironmentFile=",
         "--property=EnvironmentFile=/etc/a.env",
+        "--property=LoadCredential=token:/etc/token",
     ]
     assert settings.program == "chimirror-server"
     assert settings.words == ["--env", "A=b c", "$CHIMIRROR_COMMAND"]
+
+
+PLACED = """\
+# /lib/systemd/system/a@.service
+# Variables are in
+# /etc/chimirror/chimirror.conf.
+[Service]
+Environment=CHIMIRROR_OPTIONS=
+Environment="CHIMIRROR_COMMAND=/usr/bin/python3 a.py" CHIMIRROR_MAX_SESSIONS=9
+EnvironmentFile=-{file}
+ExecStart=/opt/chimirror-bridge \\
+    --max-sessions ${CHIMIRROR_MAX_SESSIONS} \\
+    $CHIMIRROR_OPTIONS $CHIMIRROR_COMMAND
+User=chimirror
+
+# /etc/systemd/system/a@.service.d/override.conf
+[Service]
+
+Environment=CHIMIRROR_OPTIONS=--pty
+User=nobody
+LoadCredential=token:/etc/token
+"""
+UNIT_FILE = "/lib/systemd/system/a@.service"
+DROP_IN = "/etc/systemd/system/a@.service.d/override.conf"
+
+
+@pytest.mark.parametrize(
+    ("text", "variables", "place"),
+    [
+        ("there is no program", "", (UNIT_FILE, 5)),
+        ("there is no program", "#\nCHIMIRROR_COMMAND=a\n", ("FILE", 2)),
+        ("--framing: no", "A=\nCHIMIRROR_OPTIONS=--framing no\n", ("FILE", 2)),
+        ("--framing: no", "CHIMIRROR_COMMAND=--framing no x\n", ("FILE", 1)),
+        ("--max-sessions: no", "\nCHIMIRROR_MAX_SESSIONS=no", ("FILE", 2)),
+        ("--max-sessions: no", "", (UNIT_FILE, 5)),
+        ("--other: no", "", (UNIT_FILE, 7)),
+    ],
+)
+def test_places_of_faults_in_a_command_line(
+    tmp_path: Path, text: str, variables: str, place: tuple[str, int]
+) -> None:
+    path = tmp_path / "chimirror.conf"
+    path.write_text(variables)
+    settings = UnitSettings(PLACED.replace("{file}", str(path)))
+    file, line = settings.place_of_fault(text)
+    assert ("FILE" if file == str(path) else file, line) == place
+
+
+@pytest.mark.parametrize(("status", "line"), [(217, 4), (243, 5), (226, None)])
+def test_places_of_settings_that_keep_a_service_from_starting(
+    machine: Machine, status: int, line: int | None
+) -> None:
+    machine.write("unit", PLACED)
+    finding = probed(machine, f"exit {status}")
+    assert (finding.file, finding.line) == (line and DROP_IN, line)
 
 
 @pytest.fixture

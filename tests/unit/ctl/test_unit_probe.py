@@ -61,7 +61,24 @@ def test_applications(tmp_path: Path) -> None:
     assert bad["name"] == "bad"
     assert "no command" in str(bad["text"])
     assert bad["cure"] == "edit its file"
-    assert good == {**GOOD, "name": "good"}
+    path = str(tmp_path / "good.toml")
+    assert good == {**GOOD, "name": "good", "file": path, "line": None}
+
+
+def test_the_line_of_a_fault_in_an_application_file(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text('framing = "lines"\ncommand = ["nosuch"]\n')
+    (tmp_path / "b.toml").write_text('command = ["cat"]\ndirectory = "/no/such"\n')
+    (tmp_path / "c.toml").write_text('command = ["cat"]\n\nframing = "xml"\n')
+    found = probe("chimirror-server", "--apps", str(tmp_path))
+    assert [one["line"] for one in found] == [2, 2, 3]
+    assert [one["file"] for one in found] == [f"{tmp_path}/{x}.toml" for x in "abc"]
+    assert all(".toml" not in str(one["text"]) for one in found)
+
+
+def test_the_command_line_of_a_zygote() -> None:
+    assert probe("chimirror-zygote", "--kill-grace", "3", "--", "cat") == [GOOD]
+    (found,) = probe("chimirror-zygote", "--", "nosuch")
+    assert "there is no program" in str(found["text"])
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
