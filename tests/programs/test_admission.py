@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import select
 import socket
+import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 
 from chimirror.control.gateway import MAX_FIRST_MESSAGE
 from control_clients import ControlWebSocket, authorized
-from processes import Memory, descriptors, parent_of, until
+from processes import Memory, descriptors, until
 from serve import Service, argv_of, running, server
 from websocket_peer import Closed, Peer, frame, upgrade
 
@@ -35,12 +36,6 @@ STRANGERS = {
     "page": GET % b"/",
     "control": upgrade("/", "control", ()),
 }
-
-
-def worker_of(service: Service) -> int:
-    """Return the only worker."""
-    (pid,) = [pid for pid in service.serving() if parent_of(pid) == service.pid]
-    return pid
 
 
 def connect(service: Service, address: str) -> socket.socket:
@@ -92,7 +87,7 @@ def small(small_server: Service) -> Iterator[Service]:
 
 @pytest.mark.parametrize("kind", STRANGERS)
 def test_strangers_keep_out_nobody(small: Service, kind: str) -> None:
-    worker = worker_of(small)
+    (worker,) = small.workers()
     before = descriptors(worker)
     with strangers(small, STRANGERS[kind], MANY) as peers:
         assert ask(small, "127.0.0.2") in (101, 503)
@@ -139,7 +134,7 @@ def test_memory_of_control_connections_without_authorization(tmp_path: Path) -> 
     with server(tmp_path, ["cat"], *options) as service, ExitStack() as opened:
         warm = opened.enter_context(ControlWebSocket(service.connect()))
         warm.peer.send_raw(frame(1, b" " * MAX_FIRST_MESSAGE))
-        memory = Memory([worker_of(service)])
+        memory = Memory(service.workers())
         clients = [
             opened.enter_context(ControlWebSocket(service.connect()))
             for _ in range(100)
@@ -159,11 +154,10 @@ def test_few_descriptors_suffice_to_refuse(tmp_path: Path) -> None:
     wrapper.write_text('#!/bin/sh\nulimit -n 64\nexec "$@"\n')
     wrapper.chmod(0o755)
     options = ("--workers=1", "--listen=127.0.0.1:0")
-    argv = argv_of("server", ["cat"], options, tmp_path.name)
+    mark = uuid.uuid4().hex
+    argv = argv_of("server", ["cat"], options, mark)
     with ExitStack() as opened:
-        service = opened.enter_context(
-            running(tmp_path, [str(wrapper), *argv], tmp_path.name)
-        )
+        service = opened.enter_context(running(tmp_path, [str(wrapper), *argv], mark))
         port = service.find(r"listening on 127.0.0.1:(\d+)")
         service.address = ("127.0.0.1", int(port))
         statuses = []

@@ -160,7 +160,7 @@ def test_a_drain_is_1001_whatever_the_application_does(
         bridge.process.send_signal(number)
         story = peer.transcript()
         assert (story.stdout, story.closed) == (b"", Closed(1001, "drain"))
-        assert ended(bridge.pid, 10)
+        assert ended(bridge.pid, 30)
         assert marked(bridge.mark) == []
         assert bridge.finish()[0] == 0
 
@@ -193,7 +193,7 @@ def test_an_end_at_once_has_no_grace(
 
 def test_an_operator_closes_with_grace() -> None:
     program = ["sh", "-c", "trap 'exit 3' TERM; echo up; while :; do sleep 0.1; done"]
-    with Bridge(program, *GRACES) as bridge, opened(bridge) as peer:
+    with Bridge(program, "--stop-grace=0") as bridge, opened(bridge) as peer:
         assert peer.output(3) == b"up\n"
         bridge.process.send_signal(signal.SIGUSR2)
         assert peer.transcript().closed == Closed(1001, "closed by operator")
@@ -210,7 +210,7 @@ def test_a_drain_while_the_client_does_not_read() -> None:
         until(lambda: not marked(bridge.mark), "the application's end")
         assert not ended(bridge.pid, 0.2)
         bridge.process.send_signal(signal.SIGTERM)
-        assert ended(bridge.pid, 10)
+        assert ended(bridge.pid, 30)
         assert b'"CHIMIRROR_REASON":"drain"' in bridge.finish()[1]
 
 

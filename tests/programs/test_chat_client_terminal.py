@@ -175,7 +175,7 @@ def test_the_end(ada: Window, bob: ChatProcess, tmp_path: Path, end: str) -> Non
     ada.type(*ENDS[end])
     bob.expect("^ada has disconnected")
     assert status(tmp_path) == "0"
-    assert not rows(ada)[-1].startswith("ada")
+    ada.until(lambda: not rows(ada)[-1].startswith("ada"), "the prompt has gone")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
@@ -216,6 +216,7 @@ def test_ctrl_z(server: ChatServer, tmp_path: Path) -> None:
         found.shows("\nada> use")
         found.type("C-z")
         found.shows("Stopped")
+        found.until(lambda: rows(found)[-1] == "here:", "the shell reads keys")
         found.type("echo 12", "Left", "3", "Enter")
         found.shows("\n132")
         with chat_client(server.port, "bob") as bob:

@@ -230,7 +230,9 @@ def test_two_hundred_clients(tmp_path: Path) -> None:
 
 def test_stop(server: ChatServer, ada: ChatPeer, bob: ChatPeer) -> None:
     """All are told, also one that reads nothing, and the port is free at once."""
+    before = server.sockets()
     with server.connect() as silent:
+        until(lambda: server.sockets() > before, "the server has accepted")
         server.process.terminate()
         for peer in (ada, bob, silent):
             peer.expect_failure(pb.Failure.STOPPING)

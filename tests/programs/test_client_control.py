@@ -38,6 +38,7 @@ from processes import until
 from tls_servers import server_url
 
 CONTROL = "chimirror.control.v1"
+NOTE = json.dumps({"jsonrpc": "2.0", "method": "note"})
 HELLO = json.dumps({"type": "session", "id": "x", "secret": "0.s"})
 
 
@@ -304,12 +305,14 @@ def test_answers_may_come_in_any_order(connect: Connect) -> None:
 def test_an_answer_that_does_not_come(connect: Connect) -> None:
     def play(ws: Remote) -> None:
         requests = authorize(ws)
+        answer(ws, next(requests), result="open")
         late = next(requests)
         for request in requests:
             answer(ws, late, result="late")
             answer(ws, request, result="in time")
 
     with control_server(play) as url, connect(url) as session:
+        assert session.control.call("open") == "open"  # without a time limit
         with pytest.raises(TimeoutError):
             session.control.call("a", timeout=0.05)
         assert session.control.call("b", timeout=LONG) == "in time"
@@ -363,6 +366,7 @@ def test_a_connection_that_is_lost(
 ) -> None:
     def play(ws: Remote) -> None:
         requests = authorize(ws)
+        ws.send(NOTE)
         next(requests)
         next(requests)
         ws.close(code, reason)
@@ -373,7 +377,7 @@ def test_a_connection_that_is_lost(
 
         def listen() -> None:
             try:
-                received.extend(notes)
+                received.extend(note.method for note in notes)
                 received.append("end")
             except ControlLost as error:
                 received.append(error.close_code)
@@ -385,18 +389,18 @@ def test_a_connection_that_is_lost(
                 received.append(str(error))
 
         threads = [threading.Thread(target=one) for one in (listen, call, call)]
-        for thread in threads:
+        threads[0].start()
+        until(lambda: received, "the first notification")
+        for thread in threads[1:]:
             thread.start()
         for thread in threads:
             thread.join()
+    assert received.pop(0) == "note"
     ends = [one for one in received if not isinstance(one, str) or one == "end"]
     assert ends == (["end"] if reason == "control over" else [code])
     (first, second) = [one for one in received if one not in ends]
     assert first == second
     assert re.search(text, str(first))
-
-
-NOTE = json.dumps({"jsonrpc": "2.0", "method": "note"})
 
 
 def test_a_subscription_survives_a_lost_connection(connect: Connect) -> None:

@@ -110,8 +110,8 @@ def test_a_flood_is_stopped_where_it_stands(
 
 @SERVICES
 def test_the_methods(tmp_path: Path, way: ServiceFactory) -> None:
-    script = "trap 'echo HUP; exit 3' HUP; echo up; while read -r x; do echo $x; done"
-    with way(tmp_path, ["sh", "-c", script]) as service:
+    script = "trap 'echo HUP; exit 3' HUP; echo up; cat <&0 & wait"
+    with way(tmp_path, ["bash", "-c", script]) as service:
         peer, hello = opened(service)
         assert peer.output(3) == b"up\n"
         with authorized(service.connect, hello) as steerer:

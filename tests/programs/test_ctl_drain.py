@@ -94,12 +94,12 @@ def test_a_server_rejects_and_admits_again(service: Service, host: HostPaths) ->
 
 def test_a_new_worker_rejects_too(service: Service, host: HostPaths) -> None:
     ctl(host, "drain")
-    before = set(service.serving()) - {service.pid}
+    before = set(service.workers())
     for pid in before:
         os.kill(pid, signal.SIGKILL)
 
     def replaced() -> bool:
-        now = set(service.serving()) - {service.pid}
+        now = set(service.workers())
         return len(now) == 2 and not now & before
 
     until(replaced, "new workers")
@@ -123,19 +123,11 @@ def test_a_server_that_stops_admits_none(
     with connected(service) as one:
         ctl(host, "drain")
         service.process.terminate()
-        until(lambda: not listens(service), "it stops")
+        until(service.refuses, "it stops")
         assert ctl(host, "undrain").text == ""
         echo(one)
     text = f"server {service.pid} is stopping; start another one"
     assert text in capfd.readouterr().err
-
-
-def listens(service: Service) -> bool:
-    try:
-        service.connect().close()
-    except ConnectionRefusedError:
-        return False
-    return True
 
 
 def test_servers_that_cannot_be_asked(

@@ -225,7 +225,7 @@ def test_term_comes_before_kill_and_is_heeded(tmp_path: Path) -> None:
 def test_an_application_that_exits_while_the_client_sends() -> None:
     program = ["sh", "-c", "read line; printf bye; exit 6"]
     for _ in range(10):
-        with Bridge(program, *GRACES, tcp=True) as bridge, Peer(bridge.socket) as peer:
+        with Bridge(program, tcp=True) as bridge, Peer(bridge.socket) as peer:
             assert peer.open().status == 101
             with Sender(peer, [text({"n": "x" * 500}) * 64], endless=True):
                 story = peer.transcript()
@@ -252,7 +252,7 @@ def test_term_drains_the_server(tmp_path: Path, *, again: bool) -> None:
         peers = [stack.enter_context(join(service, name)) for name in APPLICATIONS]
         service.process.send_signal(signal.SIGTERM)
         if again:
-            until(lambda: not accepts(service), "the listener is closed", SOON)
+            until(service.refuses, "the listener is closed", SOON)
             service.process.send_signal(signal.SIGTERM)
         for name, peer in zip(APPLICATIONS, peers, strict=True):
             if name not in ("exits", "floods"):
@@ -260,11 +260,3 @@ def test_term_drains_the_server(tmp_path: Path, *, again: bool) -> None:
         peers[-2].close()
         assert ended(service.pid, SOON)
         assert marked(service.mark) == [] == descendants(service.pid)
-
-
-def accepts(service: Service) -> bool:
-    try:
-        service.connect().close()
-    except ConnectionRefusedError:
-        return False
-    return True

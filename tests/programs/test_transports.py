@@ -125,6 +125,7 @@ def test_messages_before_the_close_are_delivered(
     way: ServiceFactory, tmp_path: Path
 ) -> None:
     kept = tmp_path / "kept"
+    kept.touch()  # the application may open the file after its client has closed
     with session(way, tmp_path, f"exec cat >{kept}") as (_, peer):
         peer.send_raw(b"".join(text([i]) for i in range(5000)) + frame(8, b"\x03\xe8"))
         assert peer.transcript().closed == Closed(1000, "")

@@ -17,6 +17,7 @@ from pathlib import Path
 from processes import comm, descriptors, ended, parent_of, until
 from serve import ROOT, Service, server
 from shell_sessions import (
+    AWAIT_USR1,
     SHELL,
     ask,
     join,
@@ -24,7 +25,6 @@ from shell_sessions import (
     pid_of,
     suspended,
     told,
-    workers,
 )
 from websocket_peer import Closed, Peer, stdin
 
@@ -37,10 +37,10 @@ def test_it_is_the_parent_of_applications_and_holds_few_descriptors(
 ) -> None:
     with server(tmp_path, SHELL, "--workers=2", *GRACES) as service:
         (zygote,) = service.zygotes()
-        before = descriptors(zygote)
         peers = [join(service) for _ in range(10)]
         assert {parent_of(pid_of(peer)) for peer in peers} == {zygote}
-        assert descriptors(zygote) == before < 16
+        # an application answers before the zygote has closed its ends of the pipes
+        until(lambda: descriptors(zygote) < 16, "the zygote keeps none of the pipes")
         for peer in peers:
             peer.close()
 
@@ -76,7 +76,7 @@ def test_sessions_outlive_it(tmp_path: Path) -> None:
 
 def test_end_before_the_claim_is_reported(tmp_path: Path) -> None:
     with server(tmp_path, SHELL, "--workers=1", *GRACES) as service:
-        (worker,) = workers(service)
+        (worker,) = service.workers()
         with join(service) as first, join(service) as second:
             one, two = pid_of(first), pid_of(second)
             with suspended(worker):
@@ -95,9 +95,9 @@ def test_adopted_applications_are_signalled_and_stopped(tmp_path: Path) -> None:
         obstinate = join(service)
         pid = pid_of(obstinate)
         assert told(obstinate, "trap '' TERM HUP; echo ok", 3) == b"ok\n"
-        assert told(peer, "trap 'echo heard' USR1; echo ok", 3) == b"ok\n"
+        assert told(peer, AWAIT_USR1, 3) == b"ok\n"
         kill_zygote(service)
-        peer.send({"type": "signal", "name": "USR1"}, stdin(b"\n"))
+        peer.send({"type": "signal", "name": "USR1"})
         assert peer.output(6) == b"heard\n"
         obstinate.close()
         assert ended(pid, SOON)
@@ -110,7 +110,8 @@ def test_what_an_adopted_application_leaves_behind_ends(tmp_path: Path) -> None:
         daemon = told(peer, "setsid -f sleep 1000 >&-; echo ok", 3)
         assert daemon == b"ok\n"
         kill_zygote(service)
-        assert len(service.applications()) == 2, "a daemon of a session lives with it"
+        alive = "a daemon of a session lives with it"
+        until(lambda: len(service.applications()) == 2, alive)
         assert told(peer, "setsid -f sleep 1000 >&-; echo ok", 3) == b"ok\n"
         peer.send(stdin(b"sleep 1000 >&- & exit\n"))
         assert peer.transcript().closed == Closed(1000, "exit 0")
@@ -149,7 +150,7 @@ def join_waits(service: Service) -> bool:
 def test_unclaimed_applications_are_killed(tmp_path: Path) -> None:
     """The worker of the session is dead, too."""
     with server(tmp_path, SHELL, "--workers=1", *GRACES) as service:
-        (zygote,), (worker,) = service.zygotes(), workers(service)
+        (zygote,), (worker,) = service.zygotes(), service.workers()
         with join(service) as peer, suspended(service.pid):
             assert told(peer, "trap '' TERM HUP; echo ok", 3) == b"ok\n"
             os.kill(worker, signal.SIGKILL)
@@ -187,7 +188,7 @@ def test_zygote_without_free_descriptors_is_replaced(tmp_path: Path) -> None:
         service.await_ends(1)
         hard = resource.prlimit(zygote, resource.RLIMIT_NOFILE)[1]
         resource.prlimit(zygote, resource.RLIMIT_NOFILE, (3, hard))
-        (worker,) = workers(service)
+        (worker,) = service.workers()
         os.kill(worker, signal.SIGKILL)
         service.find(rf"the zygote \(pid {zygote}\) ended: exit 70")
         join(service).close()
@@ -203,7 +204,7 @@ def test_a_dead_workers_applications_are_stopped_in_order(tmp_path: Path) -> Non
         trap = f"trap '' PIPE; trap 'echo TERM >{said}; exit' TERM; echo ok"
         trap += "; while :; do sleep 1; done"
         assert told(peer, trap, 3) == b"ok\n"
-        (worker,) = workers(service)
+        (worker,) = service.workers()
         os.kill(worker, signal.SIGKILL)
         until(lambda: not service.applications(), "it obeys", SOON)
         assert said.read_text() == "TERM\n"
@@ -211,7 +212,7 @@ def test_a_dead_workers_applications_are_stopped_in_order(tmp_path: Path) -> Non
 
 def test_a_dead_workers_adopted_applications_end(tmp_path: Path) -> None:
     with server(tmp_path, SHELL, "--workers=1", *GRACES) as service:
-        (worker,) = workers(service)
+        (worker,) = service.workers()
         with join(service) as peer:
             assert told(peer, "trap '' TERM HUP; echo ok", 3) == b"ok\n"
             pid = pid_of(peer)
@@ -243,18 +244,10 @@ def test_a_second_term_after_its_death_ends_at_once(tmp_path: Path) -> None:
         kill_zygote(service)
         assert pid_of(peer) == pid
         service.process.terminate()
-        until(lambda: not accepts(service), "it drains")
+        until(service.refuses, "it drains")
         service.process.terminate()
         assert service.process.wait(SOON) == 0
         assert ended(pid, 0)
-
-
-def accepts(service: Service) -> bool:
-    try:
-        with Peer(service.connect()):
-            return True
-    except ConnectionRefusedError:
-        return False
 
 
 # Processes that sessions leave behind
@@ -262,11 +255,16 @@ def accepts(service: Service) -> bool:
 
 def daemon(service: Service, peer: Peer) -> int:
     """A process that has left its session."""
-    before = sleepers(service)
+    before = set(sleepers(service))
     assert told(peer, "setsid -f sleep 1000 >&- 2>&-; echo ok", 3) == b"ok\n"
-    until(lambda: sleepers(service) != before, "it is what it is to be")
-    (new,) = set(sleepers(service)) - set(before)
-    return new
+    new: list[int] = []
+
+    def ask() -> bool:
+        new[:] = set(sleepers(service)) - before
+        return bool(new)
+
+    until(ask, "it is what it is to be")
+    return new[0]
 
 
 def adopts(zygote: int, pid: int) -> bool:
@@ -298,7 +296,7 @@ def test_a_successors_session_keeps_it_when_others_are_purged(tmp_path: Path) ->
     with server(tmp_path, SHELL, "--workers=2", *GRACES) as service:
         (zygote,) = service.zygotes()
         with ExitStack() as stack:
-            with suspended(workers(service)[0]):  # a stopped worker claims nothing
+            with suspended(service.workers()[0]):  # a stopped worker claims nothing
                 before = stack.enter_context(join(service))
                 told(before, "export CHIMIRROR_SESSION=nobodys; echo ok", 3)
                 nobodys = daemon(service, before)

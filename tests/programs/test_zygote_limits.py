@@ -32,7 +32,6 @@ from shell_sessions import (
     pid_of,
     suspended,
     told,
-    workers,
 )
 from websocket_peer import Peer, Reply, stdin, text, upgrade
 
@@ -57,7 +56,7 @@ def test_who_floods_with_signals_waits_and_others_do_not(tmp_path: Path) -> None
         flooders = [Peer(service.connect()) for _ in range(2)]
         for flooder in flooders:
             assert flooder.open(framing="stdio").status == 101
-        (zygote,), memory = service.zygotes(), Memory(workers(service))
+        (zygote,), memory = service.zygotes(), Memory(service.workers())
         with Peer(service.connect()) as other, suspended(zygote):
             for flooder in flooders:
                 assert send_until_blocked(flooder) < MAX_SENT
@@ -166,7 +165,7 @@ HANGING = MODULE.replace("os.kill(os.getpid(), 9)", "signal.pause()")
 
 def test_a_start_that_hangs_fails_and_others_are_served(tmp_path: Path) -> None:
     (tmp_path / "fragile.py").write_text(textwrap.dedent(HANGING))
-    patch = "zygote_guard.START_TIMEOUT = zygote_guard.CHECK_INTERVAL = 0.5"
+    patch = "zygote_guard.START_TIMEOUT, zygote_guard.CHECK_INTERVAL = 2, 0.2"
     options = ("--workers=1", f"--directory={tmp_path}", "--preload=fragile:main")
     with ExitStack() as stack:
         service = stack.enter_context(patched(tmp_path, patch, *options))
@@ -176,7 +175,7 @@ def test_a_start_that_hangs_fails_and_others_are_served(tmp_path: Path) -> None:
         (tmp_path / "fatal").touch()
         with Peer(service.connect()) as first, Peer(service.connect()) as second:
             ask(first)
-            service.find("killed the zygote .*: it has hung in a start for 0.5 s")
+            service.find("killed the zygote .*: it has hung in a start for 2 s")
             assert first.refusal().status == 500
             (tmp_path / "fatal").unlink()
             ask(second)

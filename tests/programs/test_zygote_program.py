@@ -19,14 +19,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import shell_sessions
 from chimirror.zygote import MAX_IDLE
-from processes import descendants, descriptors, ended, marked, read, until
+from processes import descendants, descriptors, ended, listening, marked, read, until
 from serve import LAUNCH, ROOT, Service, zygote
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SHELL = ("--", "bash", "-c", 'echo up; while read -r line; do eval "$line"; done')
+SHELL = ("--", *shell_sessions.SHELL)
 OBSTINATE = "trap '' TERM HUP INT; echo ok; while :; do sleep 1; done"
 SOON = 30.0
 
@@ -104,7 +105,7 @@ def test_requests(tmp_path: Path) -> None:
         one.write("echo $BASE$ASKED$CHIMIRROR_SESSION; echo oops >&2")
         assert one.read(6) == b"12s-1\n"
         assert one.read(5, one.pipes[2]) == b"oops\n"
-        one.write("trap 'echo heard' USR1; echo ok")
+        one.write(shell_sessions.AWAIT_USR1)
         assert one.read(3) == b"ok\n"
         one.say(signal=10, pid=pid)
         assert one.read(6) == b"heard\n"
@@ -393,7 +394,7 @@ def test_a_socket_from_systemd(tmp_path: Path) -> None:
     argv = ["systemd-socket-activate", "--seqpacket", "--listen", path]
     argv += ["-E", f"PYTHONPATH={ROOT}", *LAUNCH, "chimirror.zygote", "--", "cat"]
     with subprocess.Popen(argv, stderr=subprocess.PIPE) as process:
-        until(lambda: os.path.exists(path), "it listens")
+        until(lambda: listening(Path(path)), "it listens")
         service = Service(process, tmp_path, "")
         service.address = path
         with Asker(service) as one:

@@ -11,6 +11,7 @@ import json
 import socket
 import ssl
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
@@ -38,6 +39,8 @@ class Remote:
 
     def __init__(self, connection: socket.socket, *subprotocols: str) -> None:
         self._socket = connection
+        self._unread: deque[str] = deque()
+        self._is_over = False
         offer = [Subprotocol(name) for name in subprotocols]
         self._protocol = ServerProtocol(subprotocols=offer or None)
         (request,) = self._events()
@@ -84,15 +87,17 @@ class Remote:
         return map(json.loads, self.texts())
 
     def texts(self) -> Iterator[str]:
-        """The same messages as text."""
-        while True:
+        """The same messages as text. Those that are not consumed stay unread."""
+        while self._unread or not self._is_over:
+            if self._unread:
+                yield self._unread.popleft()
+                continue
             events = self._events()
             for event in events:
                 assert isinstance(event, Frame)
                 if event.opcode is Opcode.TEXT:
-                    yield bytes(event.data).decode()
-            if not events or self.close_code is not None:
-                return
+                    self._unread.append(bytes(event.data).decode())
+            self._is_over = not events or self.close_code is not None
 
     def message(self) -> dict[str, str]:
         return next(iter(self))

@@ -146,13 +146,18 @@ def require_access(pid: int) -> None:
 
 
 def descriptors(pid: int) -> int:
-    """Return the number of open descriptors."""
+    """Return the number of open descriptors: 0 once the process has gone."""
     require_access(pid)
-    return len(os.listdir(f"/proc/{pid}/fd"))
+    try:
+        return len(os.listdir(f"/proc/{pid}/fd"))
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
 
 
 def parent_of(pid: int) -> int:
-    return int(read(f"/proc/{pid}/stat").rpartition(b")")[2].split()[1])
+    """Return the pid of the parent: 0 once the process has gone."""
+    fields = read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+    return int(fields[1]) if fields else 0
 
 
 def field(pid: int, name: str, file: str = "status") -> int:
@@ -204,8 +209,18 @@ def steady(count: Callable[[], int]) -> Callable[[], bool]:
     return ask
 
 
-def listening(port: int) -> bool:
-    """Return True if a process in this network namespace listens on the TCP port."""
+def listening(address: int | Path) -> bool:
+    """Return True if a process in this network namespace listens there.
+
+    A Unix socket has a path some time before it listens (proc_pid_net(5): flags).
+
+    Args:
+        address: a TCP port, or the path of a Unix socket.
+    """
+    if isinstance(address, Path):
+        rows = [line.split() for line in read("/proc/net/unix").decode().splitlines()]
+        return any(row[7:] == [str(address)] and row[3] == "00010000" for row in rows)
+    port = address
     wanted = f":{port:04X}"
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         for line in read(table).decode().splitlines()[1:]:

@@ -35,6 +35,7 @@ from processes import (
     listening,
     marked,
     name_of,
+    parent_of,
     processes,
     stopped,
     until,
@@ -110,8 +111,33 @@ class Service:
         return [pid for pid in found if parents.get(pid, pid) not in found]
 
     def serving(self) -> list[int]:
-        """Return the processes of chimirror's own programs except zygotes."""
-        return [pid for pid in self.own() if comm(pid) != "zygote"]
+        """Return the processes of chimirror's own programs except zygotes.
+
+        An application that a zygote starts has the name of the zygote until its exec.
+        """
+        named = [(pid, comm(pid)) for pid in self.own()]
+        return [
+            pid
+            for pid, name in named
+            if name not in ("", "zygote") and PROGRAMS.search(name_of(pid))
+        ]
+
+    def workers(self) -> list[int]:
+        """Return the workers of a server, by pid."""
+        return [pid for pid in self.serving() if parent_of(pid) == self.pid]
+
+    def refuses(self) -> bool:
+        """Return True if nothing listens at the address any more.
+
+        A listener that is closed resets the connections that wait in its queue.
+        """
+        try:
+            self.connect().close()
+        except (ConnectionRefusedError, FileNotFoundError):
+            return True
+        except ConnectionResetError:
+            pass
+        return False
 
     def applications(self) -> list[int]:
         """Return all processes of applications, even those that left their session."""

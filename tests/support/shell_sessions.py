@@ -15,11 +15,11 @@ from serve import Service
 from websocket_peer import Peer, stdin, upgrade
 
 SHELL = ["bash", "-c", 'echo up; while read -r line; do eval "$line"; done']
+# A line for this shell: say `ok`, wait for SIGUSR1, and say `heard`. A signal that
+# arrives just before a read(2) would be handled after the next line only.
+AWAIT_USR1 = "it=; trap 'it=heard' USR1; echo ok; until [ $it ]; do sleep 0.1; done"
+AWAIT_USR1 += "; echo $it"
 SOON = 30.0
-
-
-def workers(service: Service) -> list[int]:
-    return [pid for pid in service.serving() if pid != service.pid]
 
 
 def kill_zygote(service: Service) -> int:
