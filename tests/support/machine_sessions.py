@@ -11,7 +11,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from chimirror.log.records import SESSION_ENDED, SESSION_STARTED
+from chimirror.log.records import REFUSED, SESSION_ENDED, SESSION_STARTED
 from processes import PATIENCE, comm, read, until
 from systemd_machine import PORT, Machine
 from websocket_peer import NO_CLOSE, Closed, Peer
@@ -20,8 +20,10 @@ SERVER = "chimirror-server.service"
 SERVER_PORT = 30748
 
 
-def open_session(machine: Machine, stack: ExitStack, port: int = PORT) -> Peer:
-    peer = stack.enter_context(Peer(machine.connect(port)))
+def open_session(
+    machine: Machine, stack: ExitStack, port: int = PORT, source: str = "127.0.0.1"
+) -> Peer:
+    peer = stack.enter_context(Peer(machine.connect(port, source)))
     assert peer.open().status == 101
     return peer
 
@@ -37,15 +39,32 @@ def own_address(peer: Peer) -> str:
     return f"{host}:{port}"
 
 
-def wait_until_idle(machine: Machine, timeout: float = PATIENCE) -> None:
+def wait_until_idle(machine: Machine) -> None:
     """Wait until all sessions have ended and chimirror.socket counts no connection."""
-
-    def ask() -> bool:
-        show = ("systemctl", "show", "--value", "-p", "NConnections")
-        return machine.do(*show, "chimirror.socket").strip() == "0"
-
     until(lambda: not machine.sessions(), "no session is left")
-    until(ask, "the socket has no connection", timeout)
+    until(lambda: connections(machine)[0] == 0, "the socket has no connection")
+
+
+def connections(machine: Machine) -> tuple[int, int]:
+    """Return the current and all former connections of chimirror.socket.
+
+    The second number contains those that systemd has refused.
+    """
+    names = ("NConnections", "NAccepted", "NRefused")
+    show = ("systemctl", "show", f"--property={','.join(names)}", "chimirror.socket")
+    found = dict(line.split("=", 1) for line in machine.do(*show).splitlines())
+    current, accepted, refused = (int(found[name]) for name in names)
+    return current, accepted + refused
+
+
+def wait_until_served(machine: Machine, former: int, timeout: float = PATIENCE) -> None:
+    """Wait until systemd has taken all connections of the queue, and all have ended.
+
+    Args:
+        former: the second number of `connections`, those to come included.
+    """
+    until(lambda: connections(machine) == (0, former), "all were served", timeout)
+    until(lambda: not machine.sessions(), "no session is left")
 
 
 def closed_abruptly(peer: Peer) -> bool:
@@ -58,22 +77,27 @@ def closed_abruptly(peer: Peer) -> bool:
 
 def started(machine: Machine, session: str) -> dict[str, str]:
     """Return the record of the start of a session."""
-    return recorded(machine, SESSION_STARTED, session)
+    return recorded(machine, MESSAGE_ID=SESSION_STARTED, CHIMIRROR_SESSION=session)
 
 
 def ended(machine: Machine, session: str) -> dict[str, str]:
     """Return the record of the end of a session."""
-    return recorded(machine, SESSION_ENDED, session)
+    return recorded(machine, MESSAGE_ID=SESSION_ENDED, CHIMIRROR_SESSION=session)
 
 
-def recorded(machine: Machine, kind: str, session: str) -> dict[str, str]:
+def refused(machine: Machine, peer: Peer) -> dict[str, str]:
+    """Return the record of the rejection of a client, written after the response."""
+    return recorded(machine, MESSAGE_ID=REFUSED, CHIMIRROR_PEER=own_address(peer))
+
+
+def recorded(machine: Machine, **match: str) -> dict[str, str]:
     found: list[dict[str, str]] = []
 
     def ask() -> bool:
-        found[:] = machine.journal(MESSAGE_ID=kind, CHIMIRROR_SESSION=session)
+        found[:] = machine.journal(**match)
         return bool(found)
 
-    until(ask, f"a record of {session} in the journal")
+    until(ask, f"a record of {match} in the journal")
     return found[0]
 
 
@@ -122,6 +146,18 @@ def outer_pid(machine: Machine, unit: str, inside: object) -> int:
             if line.startswith("NSpid:") and line.split()[-1] == str(inside):
                 return pid
     raise AssertionError(f"no process {inside} in {unit}")
+
+
+def await_named(machine: Machine, unit: str, name: str, count: int = 1) -> list[int]:
+    """Return the processes of this comm name, which execve(2) sets, once they run."""
+    found: list[int] = []
+
+    def ask() -> bool:
+        found[:] = named(machine, unit, name)
+        return len(found) == count
+
+    until(ask, f"{count} {name} in {unit}")
+    return found
 
 
 def named(machine: Machine, unit: str, name: str) -> list[int]:

@@ -22,6 +22,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import Distribution, distribution
+from itertools import count
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -32,6 +33,8 @@ NEEDED = ("chimirror", "hatchling")
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 CLONE_NEWNET = 0x40000000  # setns(2)
 PORT = 30747
+# Each client has its own port, below those that the kernel gives to others.
+CLIENT_PORTS = count(10000)
 # configuration and installed files, apart from the files listed in LISTED
 KEPT = ("/etc", "/opt/chimirror")
 LISTED = "share/chimirror/installed"
@@ -81,10 +84,14 @@ class Machine:
         self.path(name).parent.mkdir(parents=True, exist_ok=True)
         self.path(name).write_text(text)
 
-    def connect(self, port: int = PORT) -> socket.socket:
-        """Connect over the loopback of the machine."""
+    def connect(self, port: int = PORT, source: str = "127.0.0.1") -> socket.socket:
+        """Connect over the loopback of the machine.
+
+        The client's port is new: the journal keeps records of all former clients.
+        """
+        client = (source, next(CLIENT_PORTS))
         with self.network():
-            return socket.create_connection(("127.0.0.1", port), timeout=60)
+            return socket.create_connection(("127.0.0.1", port), 60, client)
 
     @contextmanager
     def network(self) -> Iterator[None]:
@@ -135,6 +142,8 @@ class Machine:
             "rm -f /run/chimirror/drained",
             "systemctl reset-failed",
             "systemctl start chimirror.socket",
+            # Records of this test are read before the next test counts its own.
+            "journalctl --sync",
         )
         reload = ["systemctl daemon-reload"] if changed else []
         self.do("sh", "-c", " && ".join([*reload, *commands]))

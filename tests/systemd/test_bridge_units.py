@@ -13,16 +13,19 @@ from contextlib import ExitStack
 
 import pytest
 
-from chimirror.log.records import REFUSED, SESSION_ENDED, SESSION_STARTED
+from chimirror.log.records import SESSION_ENDED, SESSION_STARTED
 from machine_sessions import (
     by_session,
+    connections,
     echo,
     ended,
     invocation,
     only_session,
     open_session,
     own_address,
+    refused,
     wait_until_idle,
+    wait_until_served,
 )
 from processes import PATIENCE, until
 from systemd_machine import Machine
@@ -87,8 +90,7 @@ def test_connection_over_the_maximum_is_rejected(machine: Machine) -> None:
         reply = last.open()
         assert (reply.status, reply.fields["retry-after"]) == (503, "5")
         assert last.stream.read() == b"all sessions are taken; try again later\n"
-        entry = machine.journal(MESSAGE_ID=REFUSED)[-1]
-        assert entry["CHIMIRROR_CAUSE"] == "max-sessions"
+        assert refused(machine, last)["CHIMIRROR_CAUSE"] == "max-sessions"
         peers[0].send_close()
         until(lambda: len(machine.sessions()) == 2, "a place is free")
         open_session(machine, stack)
@@ -101,11 +103,11 @@ def test_silent_connections_take_no_place(machine: Machine) -> None:
         silent = [stack.enter_context(Peer(machine.connect())) for _ in range(2)]
         until(lambda: len(machine.sessions()) == 2, "a unit for each connection")
         peers = [open_session(machine, stack) for _ in range(2)]
-        refused = stack.enter_context(Peer(machine.connect()))
-        assert refused.open().status == 503
+        late = stack.enter_context(Peer(machine.connect()))
+        assert late.open().status == 503
         for peer in silent:
             assert peer.refusal().status == 408
-        assert refused.stream.read()
+        assert late.stream.read()
         until(lambda: len(machine.sessions()) == 2, "the sessions are left")
         for peer in peers:
             echo(peer)
@@ -194,10 +196,12 @@ def test_reload_and_restart_lose_no_waiting_connection(machine: Machine) -> None
 def test_failures_leave_no_failed_units(machine: Machine, *, full: bool) -> None:
     """All sessions are alike. 10,000 were run manually."""
     machine.configure(CAT, options="--no-such-option")
+    count = 100 if full else 20
+    _, former = connections(machine)
     with ExitStack() as stack:
-        for _ in range(100 if full else 20):
+        for _ in range(count):
             stack.enter_context(machine.connect())
-    wait_until_idle(machine)
+    wait_until_served(machine, former + count)
     listed = machine.do("systemctl", "list-units", "--all", "--plain", "--no-legend")
     assert "chimirror@" not in listed
     assert machine.state("chimirror.socket") == "active"
@@ -212,11 +216,14 @@ def test_a_burst_leaves_the_socket_active(machine: Machine, *, full: bool) -> No
     machine.configure(CAT)
     machine.drop_in("chimirror.socket", "Socket", "MaxConnections=40")
     machine.do("systemctl", "restart", "chimirror.socket")
+    count = 2000 if full else 500
+    _, former = connections(machine)
     with machine.network():
-        for _ in range(2000 if full else 500):
+        for _ in range(count):
             with socket.create_connection(("127.0.0.1", 30747), timeout=30):
                 pass
-    wait_until_idle(machine, 3 * PATIENCE)  # systemd 257 accepts at most 75 per second
+    # systemd 257 accepts at most 75 per second.
+    wait_until_served(machine, former + count, 3 * PATIENCE)
     assert machine.state("chimirror.socket") == "active"
     with ExitStack() as stack:
         echo(open_session(machine, stack))

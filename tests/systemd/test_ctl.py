@@ -17,6 +17,7 @@ import pytest
 from chimirror.log.records import SESSION_ENDED, SESSION_STARTED
 from ctl_on_machine import await_open_sessions, ctl, ctl_failure, ctl_history, ctl_json
 from machine_sessions import (
+    await_named,
     by_session,
     closed_abruptly,
     echo,
@@ -228,6 +229,7 @@ def test_kill_takes_all_that_is_in_a_unit(machine: Machine) -> None:
         peer = open_session(machine, stack)
         assert peer.output(6) == b"ready\n"
         (one,) = await_open_sessions(machine, 1)
+        await_named(machine, one["unit"], "cat")
         pids = machine.processes(one["unit"])
         assert len(pids) == 4
         ctl(machine, "kill", one["id"])
@@ -296,6 +298,7 @@ def test_the_server_is_in_the_same_table(machine: Machine) -> None:
         assert peers[0].receive() == CLOSED
         ctl(machine, "kill", seen[own_address(peers[1])]["id"])
         await_open_sessions(machine, 2)
+        ended(machine, own["id"])
         rows = ctl_history(machine)
         assert rows[own["id"]]["reason"] == CLOSED.reason
         ctl(machine, "drain", "--now")

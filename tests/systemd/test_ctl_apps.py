@@ -66,8 +66,7 @@ def test_applications_by_name(named: Machine) -> None:
             with Peer(named.connect(port)) as peer:
                 peer.send_raw(upgrade("/bad", "lines", ()))
                 assert peer.refusal().status == 500
-        until(lambda: len(ctl_json(named, "sessions")) == 4, "all four sessions")
-        seen = sorted(one["application"] for one in ctl_json(named, "sessions"))
+        seen = sorted(one["application"] for one in await_open_sessions(named, 4))
         assert seen == ["one", "one", "two", "two"]
     wait_until_idle(named)
     for entry in named.journal(CHIMIRROR_CAUSE="application-file"):
@@ -105,8 +104,7 @@ def test_an_application_with_units_of_its_own(owned: Machine) -> None:
     with ExitStack() as stack:
         peer = opened(machine, stack, "/any/path", OWN_PORT)
         assert heard(peer, len(ODD) + 2) == ["3 4", *ODD, ""]
-        until(lambda: ctl_json(machine, "sessions"), "the session")
-        (one,) = ctl_json(machine, "sessions")
+        (one,) = await_open_sessions(machine, 1)
         assert one["application"] == "game"
         assert one["unit"].startswith("chimirror-game@")
         assert systemctl_show(machine, one["unit"], "Slice") == "chimirror-game.slice"

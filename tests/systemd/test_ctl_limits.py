@@ -10,7 +10,6 @@ from contextlib import ExitStack
 
 import pytest
 
-from chimirror.log.records import REFUSED
 from cpu_quota import SPINNER, TOLERANCE, bandwidth, controller
 from ctl_on_machine import await_open_sessions, ctl, ctl_history, ctl_json
 from machine_sessions import (
@@ -20,11 +19,12 @@ from machine_sessions import (
     ended,
     open_session,
     own_address,
+    refused,
     serve_many,
     wait_until_idle,
 )
 from processes import until
-from systemd_machine import Machine, restarted
+from systemd_machine import PORT, Machine, restarted
 from websocket_peer import Closed, Peer
 
 pytestmark = pytest.mark.timeout(240)
@@ -73,13 +73,15 @@ def used(machine: Machine, name: str) -> float | None:
     return found
 
 
-def refusal(machine: Machine, stack: ExitStack, port: int = 30747) -> str:
+def refusal(
+    machine: Machine, stack: ExitStack, port: int = PORT, source: str = "127.0.0.1"
+) -> str:
     """Return the cause for which the next connection is rejected."""
-    late = stack.enter_context(Peer(machine.connect(port)))
+    late = stack.enter_context(Peer(machine.connect(port, source)))
     reply = late.open()
     assert reply.status == 503
     assert int(reply.fields["retry-after"]) > 0
-    return machine.journal(MESSAGE_ID=REFUSED)[-1]["CHIMIRROR_CAUSE"]
+    return refused(machine, late)["CHIMIRROR_CAUSE"]
 
 
 def program(machine: Machine, text: str) -> None:
@@ -95,6 +97,11 @@ def memory_limit(machine: Machine) -> int:
     name = "max" if machine.cgroups == "unified" else "limit_in_bytes"
     text = (controller(machine, "memory") / f"memory.{name}").read_text().strip()
     return 1 << 62 if text == "max" else int(text)
+
+
+def answers(machine: Machine) -> bool:
+    """Return True if systemd listens, as it does some time after a daemon-reexec."""
+    return machine.run("systemctl", "show", "--property=Version").returncode == 0
 
 
 def test_limits_that_last_and_limits_that_do_not(machine: Machine) -> None:
@@ -121,6 +128,7 @@ def test_limits_that_last_and_limits_that_do_not(machine: Machine) -> None:
         for words in ([], ["daemon-reload"], ["daemon-reexec"]):
             if words:
                 machine.do("systemctl", *words)
+                until(lambda: answers(machine), "systemd answers")
             held = limits(machine)
             assert {**held, **lasting, **passing} == held
             assert memory_limit(machine) == 1 << 30
@@ -208,9 +216,12 @@ def test_cpu_of_all_together(machine: Machine) -> None:
 def test_the_session_timeout_and_the_cap(machine: Machine) -> None:
     with ExitStack() as stack:
         before = open_session(machine, stack)
-        limit(machine, "--session-timeout", "300ms", "--sessions", "2")
+        limit(machine, "--sessions", "2")
+        with open_session(machine, stack):
+            assert refusal(machine, stack) == "max-sessions"
+        until(lambda: len(machine.sessions()) == 1, "room for a session")
+        limit(machine, "--session-timeout", "300ms")
         short = open_session(machine, stack)
-        assert refusal(machine, stack) == "max-sessions"
         assert short.receive() == Closed(1001, "time")
         until(lambda: reasons(machine, short) == ["time"], "its end in the journal")
         echo(before)  # started before the limit
@@ -297,10 +308,13 @@ def test_the_server_has_them_from_its_start(machine: Machine) -> None:
         assert held["server-sessions-per-source"] == (2, "persistent")
         assert held["server-session-timeout"] == (7200, "persistent")
         assert used(machine, "server-sessions-per-source") == 2
+        other = "127.0.0.2"
+        echo(open_session(machine, stack, SERVER_PORT, other))
+        assert refusal(machine, stack, SERVER_PORT, other) == "max-sessions"
         limit(machine, "--runtime", "--sessions", "1", "--session-timeout", "300ms")
         machine.do("systemctl", "restart", SERVER)
     with ExitStack() as stack:
         short = open_session(machine, stack, SERVER_PORT)
-        assert refusal(machine, stack, SERVER_PORT) == "max-sessions"
         assert short.receive() == Closed(1001, "time")
+        assert limits(machine)["server-sessions"] == (1, "runtime")
         until(lambda: reasons(machine, short) == ["time"], "its end in the journal")

@@ -24,9 +24,9 @@ from machine_sessions import (
     ended,
     open_session,
     own_address,
+    recorded,
     serve_many,
 )
-from processes import until
 from systemd_machine import PORT, Machine
 from websocket_peer import Closed, Peer
 
@@ -194,15 +194,10 @@ def numbers(count: int) -> list[str]:
 
 def identity(machine: Machine, peer: Peer) -> str:
     """Return the session once its start has been recorded."""
-    found: list[str] = []
-
-    def ask() -> bool:
-        entries = machine.journal(CHIMIRROR_PEER=own_address(peer))
-        found[:] = [one["CHIMIRROR_SESSION"] for one in entries]
-        return bool(found)
-
-    until(ask, "the start of a session in the journal")
-    return found[0]
+    found = recorded(
+        machine, MESSAGE_ID=SESSION_STARTED, CHIMIRROR_PEER=own_address(peer)
+    )
+    return found["CHIMIRROR_SESSION"]
 
 
 def leave(peer: Peer) -> None:

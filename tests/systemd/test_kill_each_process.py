@@ -20,6 +20,7 @@ import pytest
 from machine_sessions import (
     SERVER,
     SERVER_PORT,
+    await_named,
     closed_abruptly,
     echo,
     ended,
@@ -66,17 +67,26 @@ def told(machine: Machine, *words: str) -> Any:
     return json.loads(machine.do("chimirror-ctl", *words, "--json"))
 
 
-def past(machine: Machine, *sessions: str) -> set[tuple[str, str]]:
-    """Return exits and reasons of sessions in the history. `stats` must agree."""
-    machine.do("journalctl", "--sync")
-    rows = told(machine, "history", "--since", "1h")
-    ours = [one for one in rows if one["id"] in sessions]
-    assert len(ours) == len(sessions)
-    assert all(row["duration"] > 0 for row in ours)
+def await_past(machine: Machine, end: str, reason: str, *sessions: str) -> None:
+    """Wait for the ends of sessions in the history. `stats` must agree.
+
+    An application may have ended before the cause is recorded, which another process
+    writes.
+    """
+    rows: list[Any] = []
+
+    def ask() -> bool:
+        machine.do("journalctl", "--sync")
+        rows[:] = told(machine, "history", "--since", "1h")
+        ours = [one for one in rows if one["id"] in sessions]
+        ends = [(one["exit"], one["reason"]) for one in ours]
+        return ends == [(end, reason)] * len(sessions)
+
+    until(ask, f"{end}, {reason} of each of {sessions} in the history")
+    assert all(row["duration"] > 0 for row in rows if row["id"] in sessions)
     causes = told(machine, "stats")["causes"]
-    ends = {one["cause"]: one["count"] for one in causes if one["kind"] == "ended"}
-    assert ends == Counter(one["reason"] for one in rows)
-    return {(row["exit"], row["reason"]) for row in ours}
+    counts = {one["cause"]: one["count"] for one in causes if one["kind"] == "ended"}
+    assert counts == Counter(one["reason"] for one in rows)
 
 
 # chimirror@.service
@@ -92,7 +102,7 @@ def test_in_a_unit_of_its_own(machine: Machine, whom: str) -> None:
         (unit,) = set(machine.sessions()) - known
         session = invocation(machine, unit)
         started(machine, session)
-        (application,) = named(machine, unit, "cat")
+        (application,) = await_named(machine, unit, "cat")
         (bridge,) = set(machine.processes(unit)) - {application}
         if whom == "bridge":
             kill(bridge)
@@ -103,13 +113,11 @@ def test_in_a_unit_of_its_own(machine: Machine, whom: str) -> None:
             assert ended(machine, session)["CHIMIRROR_EXIT"] == "signal KILL"
         until(lambda: machine.sessions() == sorted(known), "its unit is gone")
         until(lambda: not Path(f"/proc/{application}").exists(), "all are reaped")
-        assert (
-            past(machine, session)
-            == {
-                "bridge": {("bridge signal KILL", "lost: signal")},
-                "application": {("signal KILL", "signal KILL")},
-            }[whom]
-        )
+        end, reason = {
+            "bridge": ("bridge signal KILL", "lost: signal"),
+            "application": ("signal KILL", "signal KILL"),
+        }[whom]
+        await_past(machine, end, reason, session)
         echo(neighbour)
         echo(open_session(machine, stack))
 
@@ -183,7 +191,7 @@ def test_a_worker(server: Machine) -> None:
         until(
             lambda: len(named(server, SERVER, "cat")) == len(peers), "the others' end"
         )
-        assert past(server, *lost) == {("worker signal KILL", "lost: signal")}
+        await_past(server, "worker signal KILL", "lost: signal", *lost)
         for peer in peers.values():
             echo(peer)
         echo(open_session(server, stack, SERVER_PORT))
@@ -195,7 +203,7 @@ def test_the_supervisor(server: Machine) -> None:
         kill_main(server, SERVER)
         for peer in peers.values():
             assert closed_abruptly(peer)
-        assert past(server, *peers) == {("server signal KILL", "lost: signal")}
+        await_past(server, "server signal KILL", "lost: signal", *peers)
         echo(open_session(server, stack, SERVER_PORT))
 
 
@@ -221,9 +229,7 @@ def test_the_zygote_of_a_server(server: Machine) -> None:
         for peer in peers.values():
             peer.send_close()
             assert isinstance(peer.receive(), Closed)
-        for session in peers:
-            ended(server, session)
-        assert past(server, *peers) == {("exit 0", "client close 1000")}
+        await_past(server, "exit 0", "client close 1000", *peers)
 
 
 def test_an_application_of_a_server(server: Machine) -> None:
@@ -233,8 +239,7 @@ def test_an_application_of_a_server(server: Machine) -> None:
         kill(outer_pid(server, SERVER, one["application_pid"]))
         peer = peers.pop(one["id"])
         assert peer.receive() == Closed(1011, "signal KILL")
-        ended(server, one["id"])
-        assert past(server, one["id"]) == {("signal KILL", "signal KILL")}
+        await_past(server, "signal KILL", "signal KILL", one["id"])
         for other in peers.values():
             echo(other)
         assert len(named(server, SERVER, "cat")) == len(peers)

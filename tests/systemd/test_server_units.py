@@ -57,7 +57,8 @@ def test_sessions_in_one_service(server: Machine) -> None:
         status = Path(f"/proc/{pid}/status").read_text()
         assert "\nNoNewPrivs:\t1\n" in status
         assert "\nSeccomp:\t2\n" in status
-        assert Path(f"/proc/{pid}/oom_score_adj").read_text().strip() == "1000"
+        score = Path(f"/proc/{pid}/oom_score_adj")
+        until(lambda: score.read_text() == "1000\n", "the application is preferred")
         supervisor = main_process(server, SERVER)
         assert Path(f"/proc/{supervisor}/oom_score_adj").read_text().strip() == "0"
 
