@@ -143,7 +143,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         generate_chat_messages()
     prepare_worker(config)
-    untime_examples()
+    fix_examples()
     if hasattr(config, "workerinput") and os.geteuid() == 0:
         separate_runtime()
 
@@ -171,14 +171,22 @@ def prepare_worker(config: pytest.Config) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGCHLD,))
 
 
-def untime_examples() -> None:
-    """Remove the deadline of Hypothesis: other tests run at the same time."""
+def fix_examples() -> None:
+    """Let Hypothesis find the same examples in every run, in any time.
+
+    A change fails for what is wrong with the change, not for an example that was never
+    tried before. Such examples are looked for by `make fuzz`, and by this option:
+    `--hypothesis-profile=random`.
+    """
     if "WITH_SYSTEMD_INIT" in os.environ:
         return  # tests inside have no examples, and the import takes long there
-    from hypothesis import settings
+    from hypothesis import HealthCheck, settings
 
-    settings.register_profile("untimed", deadline=None)
-    settings.load_profile("untimed")
+    # Other tests run at the same time.
+    patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.register_profile("random", patient, derandomize=False)
+    settings.register_profile("fixed", patient, derandomize=True, database=None)
+    settings.load_profile("fixed")  # before Hypothesis reads its option
 
 
 def separate_runtime() -> None:

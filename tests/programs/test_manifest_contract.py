@@ -103,7 +103,7 @@ def end(harness: SessionHarness) -> tuple[list[bytes], Closed]:
     return said, got
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(applications())
 def test_subprotocols(application: Application) -> None:
     with opened_manifest(application) as manifest:
@@ -125,7 +125,7 @@ def test_subprotocols(application: Application) -> None:
                 assert harness.session.framing.name == channels[name]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(applications())
 def test_client_without_subprotocol(application: Application) -> None:
     with opened_manifest(application) as manifest, manifest.harness() as harness:
@@ -139,7 +139,7 @@ def test_client_without_subprotocol(application: Application) -> None:
         assert optional == [manifest.contract["default_framing"]]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(applications(), st.data())
 def test_what_a_client_may_send(application: Application, data: st.DataObject) -> None:
     with opened_manifest(application) as manifest:
@@ -160,7 +160,7 @@ def test_what_a_client_may_send(application: Application, data: st.DataObject) -
             assert closed == (1000, "exit 0")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(applications(), st.data())
 def test_what_a_client_gets(application: Application, data: st.DataObject) -> None:
     with opened_manifest(application) as manifest:
@@ -189,7 +189,7 @@ NO_INPUT = {"eof", "signal", "resize"}
 INPUT = b'{"type":"stdin","payload":"eA=="}'  # in each framing
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(applications())
 def test_direction(application: Application) -> None:
     with opened_manifest(application) as manifest:
@@ -217,7 +217,7 @@ def test_direction(application: Application) -> None:
             )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(applications())
 def test_the_largest_message(application: Application) -> None:
     with opened_manifest(application) as manifest:

@@ -100,7 +100,7 @@ ODD = ".. . / %2e%2e %2f %00 \\ apps one .toml .compiled \xe4 ~ * ; : @ & %".spl
 ESCAPES = st.sampled_from([*ODD, "x" * 70])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(parts=st.lists(ESCAPES, max_size=6))
 def test_no_path_leads_out_of_the_directory(
     parts: list[str], tmp_path_factory: pytest.TempPathFactory
@@ -298,7 +298,7 @@ def test_any_failure_of_a_library_hurts_one_application(
         assert [entry["name"] for entry in found] == ["two"]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     text=st.binary(max_size=60)
     | st.lists(st.sampled_from(PIECES), max_size=12).map(b"".join)

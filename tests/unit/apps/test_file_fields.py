@@ -101,7 +101,7 @@ def test_every_key_is_an_option() -> None:
     assert all(option.scope & options.SESSION for option in OPTIONS.values())
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     chosen=st.fixed_dictionaries({}, optional=KEYS),
     command=COMMANDS,
@@ -274,7 +274,7 @@ def test_the_line_of_a_key_is_where_it_begins(before: list[str], after: str) -> 
     assert parser.find_line(("stderr",)) == top.count("\n") + 1
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.dictionaries(st.sampled_from([*OPTIONS, "command", "interface"]), st.one_of(
     WORDS, st.integers(), st.booleans(), st.lists(WORDS), st.dictionaries(WORDS, WORDS)
 )))  # fmt: skip
@@ -286,7 +286,7 @@ def test_any_document_is_a_file_or_an_error(fields: dict[str, Any]) -> None:
         assert str(error)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
 def test_garbage_is_an_error(garbage: bytes) -> None:
     with pytest.raises(ApplicationSyntaxError):

@@ -35,7 +35,7 @@ def has_date(value: object) -> bool:
     return isinstance(value, DATES)
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 @given(st.lists(PIECES, max_size=14).map("".join) | st.text(max_size=30))
 def test_documents_are_read_as_tomllib_reads_them(text: str) -> None:
     """The repr() tells 1 from True, and -0.0 from 0.0, and equals for nan."""
@@ -59,7 +59,6 @@ VALUES = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.text(max_size=4), VALUES, max_size=4))
 def test_written_values_are_read(fields: dict[str, object]) -> None:
     from chimirror.ctl.toml_writer import document

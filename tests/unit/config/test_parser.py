@@ -97,7 +97,7 @@ ARGV = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(program=st.sampled_from([0, 1]), argv=ARGV)
 def test_scanner_equals_docopt(program: int, argv: list[str]) -> None:
     name, _, table = PROGRAMS[program]

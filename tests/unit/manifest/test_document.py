@@ -89,14 +89,14 @@ DOCUMENTS = st.builds(
 )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(document=DOCUMENTS)
 def test_is_valid_and_whole(document: Any, parser: asyncapi_validator.Parser) -> None:
     asyncapi_validator.check(document)
     assert not parser.objections(document)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(schema=damaged())
 def test_every_schema_without_errors_gives_a_valid_manifest(
     schema: Any, parser: asyncapi_validator.Parser
