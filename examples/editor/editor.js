@@ -198,6 +198,11 @@ function close() {
   explanation.close();
 }
 
+/** Closes what has moved away. Typing scrolls too: its completions are still to come. */
+function scrolled() {
+  if (!completing || list.isOpen) close();
+}
+
 // User input
 
 function changed(event) {
@@ -249,8 +254,8 @@ area.addEventListener("blur", ({ relatedTarget }) => {
   if (relatedTarget !== at("explanation")) close();
 });
 at("explanation").addEventListener("blur", close);
-at("sheet").addEventListener("scroll", close);
-addEventListener("scroll", close);
+at("sheet").addEventListener("scroll", scrolled);
+addEventListener("scroll", scrolled);
 addEventListener("resize", close);
 area.addEventListener("pointerdown", close);
 area.addEventListener("pointermove", ({ clientX, clientY, pointerType }) => {
