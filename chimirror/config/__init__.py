@@ -40,6 +40,7 @@ class Config:
     trusted_proxies: tuple[str, ...]
     proxy_protocol: bool
     max_message: int  # from the client
+    multiline: str  # of messages with lines: refuse or split
     max_line: int  # of output: line of lines, body of lsp
     max_output_message: int  # of json and stdio
     handshake_timeout: float

@@ -141,6 +141,10 @@ OPTIONS = (
     Option("--subprotocol", SESSION | FILE, "NAME=FRAMING", None, {},
            "subprotocols", "values.subprotocols",
            "Accept a foreign subprotocol too, such as mcp=lines; repeatable.", True),
+    Option("--multiline", SESSION | FILE, "HOW", "refuse", "refuse",
+           "multiline", "values.multiline",
+           "What lines does with a message of several lines that is not JSON: refuse "
+           "or split."),
     Option("--direction", SESSION | FILE, "WAY", "both", "both",
            "direction", "values.direction",
            "Direction of the messages: send (from the client), receive (to the "

@@ -13,6 +13,7 @@ from chimirror.framing.registry import FRAMINGS
 
 _STDERR = ("client", "log", "discard")
 _DIRECTIONS = ("send", "receive", "both")
+_MULTILINE = ("refuse", "split")
 _BUILT_IN = "chimirror."  # prefix of the project's own subprotocol names
 # RFC 9110, section 5.6.2, besides letters and digits
 _TOKEN = frozenset("!#$%&'*+-.^_`|~")
@@ -42,15 +43,22 @@ def _framing(name: str) -> str:
 
 def stderr(text: str) -> str:
     """Read the destination of the application's standard error."""
-    if text not in _STDERR:
-        raise ValueError(f'"{text}" is not known; write {_choice(_STDERR)}')
-    return text
+    return _one_of(_STDERR, text)
 
 
 def direction(text: str) -> str:
     """Read the direction of messages, as seen by the client."""
-    if text not in _DIRECTIONS:
-        raise ValueError(f'"{text}" is not known; write {_choice(_DIRECTIONS)}')
+    return _one_of(_DIRECTIONS, text)
+
+
+def multiline(text: str) -> str:
+    """Read what the framing lines does with a message of several lines."""
+    return _one_of(_MULTILINE, text)
+
+
+def _one_of(words: tuple[str, ...], text: str) -> str:
+    if text not in words:
+        raise ValueError(f'"{text}" is not known; write {_choice(words)}')
     return text
 
 

@@ -1,7 +1,8 @@
 """The framing lines: one message is one line, in both directions.
 
-Checks UTF-8, and JSON only in messages with a line break. Follows `chimirror.lines.v1`
-in chimirror-protocol(7).
+Checks UTF-8, and JSON only in messages with a line break. LF, CR LF and CR break lines
+of a client, LF and CR LF those of an application. Follows `chimirror.lines.v1` in
+chimirror-protocol(7).
 """
 
 from __future__ import annotations
@@ -39,6 +40,9 @@ _MIN_FIND = 256
 
 class LinesFraming(Framing):
     """One message for each line. Each session has an object of its own.
+
+    A message with line breaks is refused, unless it is a JSON text, which has them only
+    between tokens.
 
     Args:
         max_line: Bytes of the longest line of output.
@@ -168,6 +172,26 @@ class LinesFraming(Framing):
                 continue
             sent: list[Buffer] = [text_frames(lines[:number])] if number else []
             raise FramingError(reason, found, (sent, number))
+
+
+class SplitLinesFraming(LinesFraming):
+    """The framing of `--multiline split`: a message may be several lines.
+
+    A JSON text stays one line. A line break at the end of a message ends the last line.
+    """
+
+    __slots__ = ()
+
+    def decode(self, message: bytes) -> Request:
+        if _CR in message:
+            message = message.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        text = message.removesuffix(b"\n")
+        if _LF in text:
+            from chimirror.protocol.json_text import is_json, to_single_line
+
+            if is_json(text):
+                text = to_single_line(text)
+        return text + b"\n"
 
 
 def _split_lines(block: bytes, first: int) -> list[Bytes]:

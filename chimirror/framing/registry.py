@@ -30,6 +30,7 @@ class FramingRow:
         "_module",
         "_pty_factory",
         "_shared",
+        "_split_factory",
         "has_state",
         "has_stderr",
         "limit",
@@ -50,11 +51,13 @@ class FramingRow:
         has_state: bool = False,
         takes_stream: bool = False,
         pty_factory: str = "",
+        split_factory: str = "",
     ) -> None:
         self.name = name
         self._module = module
         self._factory = factory
         self._pty_factory = pty_factory or factory
+        self._split_factory = split_factory
         self._shared: dict[tuple[str, int], Framing] = {}
         self.title = title
         self.has_stderr = has_stderr
@@ -67,15 +70,20 @@ class FramingRow:
         """The destination of standard error without `--stderr`."""
         return "client" if self.has_stderr else "log"
 
-    def create(self, limit: int, max_message: int, *, pty: bool) -> Framing:
+    def create(
+        self, limit: int, max_message: int, *, pty: bool, multiline: str = "refuse"
+    ) -> Framing:
         """Return the framing object for one session.
 
         Args:
             limit: Bytes of the largest message of output.
             max_message: Bytes of the largest message of a byte stream.
             pty: The application has a terminal.
+            multiline: The value of `--multiline`. Only `lines` heeds it.
         """
         factory = self._pty_factory if pty else self._factory
+        if multiline == "split" and self._split_factory:
+            factory = self._split_factory
         shared = self._shared.get((factory, limit))
         if shared is not None:
             return shared
@@ -114,6 +122,7 @@ FRAMINGS = {
             "One message, one line",
             limit="max_line",
             has_state=True,
+            split_factory="SplitLinesFraming",
         ),
         FramingRow(
             "lsp",

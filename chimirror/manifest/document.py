@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from chimirror.framing.registry import FRAMINGS
 from chimirror.manifest import control_channel, messages
-from chimirror.protocol import CLOSE_REASONS
+from chimirror.protocol import CLOSE_REASONS, LINE_BREAK
 from chimirror.protocol.routes import MANIFEST_FILE
 
 TYPE_CHECKING = False
@@ -154,6 +154,7 @@ def _extension(policy: HandshakePolicy, settings: MessageSettings) -> Object:
         (reason.code, reason.pattern, reason.meaning)
         for reason in CLOSE_REASONS
         if reason.scope in scopes
+        and not (reason is LINE_BREAK and settings.multiline == "split")
     ]
     return {
         "direction": direction,

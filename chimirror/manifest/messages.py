@@ -43,6 +43,9 @@ if TYPE_CHECKING:
         def max_output_message(self) -> int: ...
 
         @property
+        def multiline(self) -> str: ...
+
+        @property
         def pty(self) -> bool: ...
 
         @property
@@ -89,12 +92,17 @@ class _Direction:
         return _message(summary, self._schema or {}, self._examples)
 
     def any_line(self, summary: str, breaks: str) -> Object:
-        """Return a message that is a line without the characters in `breaks`."""
+        """Return a message that is a line without the characters in `breaks`.
+
+        Without `breaks` it is a text of lines.
+        """
         if not self._is_text:
             return self.any_json(summary)
-        line: Object = {"type": "string", "pattern": f"^[^{breaks}]*$"}
+        line: Object = {"type": "string"}
+        if breaks:
+            line["pattern"] = f"^[^{breaks}]*$"
         payload = line if self._schema is None else {"allOf": [self._schema, line]}
-        lines = [text for text in self._texts() if "\n" not in text]
+        lines = [text for text in self._texts() if not breaks or "\n" not in text]
         return _message(summary, payload, lines) | {"contentType": TEXT}
 
     def wrapped(self, kind: str, summary: str) -> Object:
@@ -149,8 +157,12 @@ def _stdio(input_: _Direction, output: _Direction, settings: MessageSettings) ->
     return received, {"session": _session(settings), **wrapped, "exit": _EXIT}
 
 
-def _lines(input_: _Direction, output: _Direction, _settings: MessageSettings) -> _Both:
-    received = {"line": input_.any_line("A line for standard input.", r"\r\n")}
+def _lines(input_: _Direction, output: _Direction, settings: MessageSettings) -> _Both:
+    if settings.multiline == "split":
+        text = "A line for standard input, or several."
+        received = {"line": input_.any_line(text, "")}
+    else:
+        received = {"line": input_.any_line("A line for standard input.", r"\r\n")}
     return received, {"output": output.any_line("A line of standard output.", r"\n")}
 
 

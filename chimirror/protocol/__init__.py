@@ -85,7 +85,7 @@ CLOSE_REASONS = (
     LINE_BREAK := CloseReason(
         1007,
         "line break outside JSON",
-        "a message of several lines is not a JSON text",
+        "a message of several lines is not a JSON text; send each line alone",
         "lines",
     ),
     NOT_JSON := CloseReason(1007, "not JSON", "a message is not a JSON text", "lsp"),

@@ -120,7 +120,9 @@ class Session(Relay):
         self._request = request
         row = registry.FRAMINGS[request.framing]
         limit, max_message = getattr(config, row.limit), config.max_message
-        self.framing = row.create(limit, max_message, pty=config.pty)
+        self.framing = row.create(
+            limit, max_message, pty=config.pty, multiline=config.multiline
+        )
         if config.pty:
             self._use_pty(config)
         stderr = config.stderr or row.default_stderr

@@ -66,6 +66,7 @@ KEYS: dict[str, st.SearchStrategy[Both]] = {
         st.sampled_from(["json", "lines"]),
     ),
     "origin": listed("--origin", ORIGINS),
+    "multiline": once("--multiline", st.sampled_from(["refuse", "split"])),
     "direction": once("--direction", st.sampled_from(["send", "receive", "both"])),
     "read-only": st.booleans().map(lambda on: (on, ["--read-only"] * on)),
     "control": st.booleans().map(lambda on: (on, ["--control"] if on else [])),

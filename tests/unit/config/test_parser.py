@@ -126,6 +126,7 @@ def test_defaults() -> None:
         "framings": ("json", "stdio"),
         "stderr": None,
         "subprotocols": {},
+        "multiline": "refuse",
         "direction": "both",
         "read_only": False,
         "control": False,
@@ -180,7 +181,7 @@ def test_all_options_given() -> None:
         " --drain-timeout 1min --max-sessions 100 --max-sessions-per-source=5"
         " --max-rate 90/min --max-handshakes 8 --max-handshakes-per-source off"
         " --framing lines,json --stderr log --subprotocol mcp=lines"
-        " --direction receive --read-only --control"
+        " --multiline split --direction receive --read-only --control"
         " --host Example.ORG --host b --origin https://A.example:443"
         " --trusted-proxy 10.0.0.0/8 --trusted-proxy unix --proxy-protocol"
         " --max-message 64K --max-line 2M --max-output-message 4K"
@@ -194,6 +195,7 @@ def test_all_options_given() -> None:
         "framings": ("lines", "json"),
         "stderr": "log",
         "subprotocols": {"mcp": "lines"},
+        "multiline": "split",
         "direction": "receive",
         "read_only": True,
         "control": True,

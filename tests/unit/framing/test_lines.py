@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import itertools
+import json
+import re
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chimirror.framing import FramingError
-from chimirror.framing.lines import LinesFraming
+from chimirror.framing.lines import LinesFraming, SplitLinesFraming
 from chimirror.protocol import frame_format
 from chimirror.protocol.frame_format import text_frames
 
@@ -84,3 +87,48 @@ def test_lines_of_4096_bytes_are_not_copied() -> None:
     buffers, messages = LinesFraming(1 << 20).encode("stdout", (line + b"\n") * 16)
     assert (buffers[1::2], messages) == ([line] * 16, 16)
     assert len(line) > frame_format._LARGE
+
+
+def lines_of(message: bytes) -> bytes:
+    """Return the lines of a message in the way of Python's text files."""
+    text = io.TextIOWrapper(io.BytesIO(message), "utf-8").read()
+    try:
+        json.loads(text)
+    except ValueError:
+        pass
+    else:
+        text = text.removesuffix("\n").replace("\n", " ")
+    return re.sub("\n?$", "\n", text, count=1).encode()
+
+
+MESSAGES = st.lists(
+    st.sampled_from(["\n", "\r", "\r\n", "[", "]", ",", '"a b"', "1", " ", "é", "x"]),
+    max_size=12,
+).map(lambda pieces: "".join(pieces).encode())
+
+
+@settings(max_examples=300)
+@given(st.lists(MESSAGES, min_size=1, max_size=3), st.booleans())
+def test_a_message_may_be_several_lines(messages: list[bytes], binary: bool) -> None:
+    made = SplitLinesFraming(MOST)
+    decode = made.decode_binary if binary else made.decode
+    lines = [lines_of(message) for message in messages]
+    assert [decode(message) for message in messages] == lines
+    assert made.decode_batch([*messages]) in (None, b"".join(lines))
+
+
+@pytest.mark.parametrize(
+    ("message", "lines"),
+    [
+        (b"", b"\n"),
+        (b"\r\n", b"\n"),
+        (b"\n\n", b"\n\n"),
+        (b"a\r\nb\rc\n", b"a\nb\nc\n"),
+        (b"a\n\rb", b"a\n\nb\n"),
+        (b'{"a":\r\n1}\r\n', b'{"a": 1}\n'),
+        (b"1\n", b"1\n"),
+        (b"1\n2\n", b"1\n2\n"),
+    ],
+)
+def test_line_breaks_of_a_message(message: bytes, lines: bytes) -> None:
+    assert SplitLinesFraming(MOST).decode(message) == lines == lines_of(message)

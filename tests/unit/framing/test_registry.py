@@ -6,6 +6,7 @@ import pytest
 
 from chimirror.framing import registry
 from chimirror.framing.json_framing import StdioFraming, TerminalFraming
+from chimirror.framing.lines import LinesFraming, SplitLinesFraming
 
 FRAMINGS = pytest.mark.parametrize("name", registry.FRAMINGS)
 
@@ -27,3 +28,13 @@ def test_framings_without_state_are_shared(name: str) -> None:
 def test_terminal_framing() -> None:
     assert type(registry.create("stdio", 1024, pty=True)) is TerminalFraming
     assert type(registry.create("stdio", 1024)) is StdioFraming
+
+
+@FRAMINGS
+def test_framing_that_splits_messages(name: str) -> None:
+    """Only lines has one, and a terminal keeps its own framing."""
+    row = registry.FRAMINGS[name]
+    for pty in (False, True):
+        found = type(row.create(1024, 1024, pty=pty, multiline="split"))
+        usual = type(row.create(1024, 1024, pty=pty))
+        assert found is (SplitLinesFraming if usual is LinesFraming else usual)

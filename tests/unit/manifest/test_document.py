@@ -44,7 +44,7 @@ def described(
     usual |= {"stderr": None, "pty": False}
     usual |= {"max_message": 1 << 20, "max_line": 1 << 24}
     usual["max_output_message"] = 1 << 15
-    usual["control"] = False
+    usual |= {"control": False, "multiline": "refuse"}
     policy = HandshakePolicy(framings or FRAMINGS, foreign)
     return document.document(
         interface,
@@ -82,6 +82,7 @@ DOCUMENTS = st.builds(
     url=st.sampled_from(["", URL, "ws://[::1]:30747/below"]),
     controllable=st.booleans(),
     control=st.booleans(),
+    multiline=st.sampled_from(["refuse", "split"]),
     client_direction=st.sampled_from(["send", "receive", "both"]),
     read_only=st.booleans(),
     stderr=st.sampled_from([None, "client", "log", "discard"]),
@@ -328,6 +329,16 @@ def test_schemas_of_text() -> None:
     # The file does not describe the output.
     assert "x-chimirror-line" not in wrapped(channels["json"]["messages"]["stdout"])
     assert channels["lines"]["messages"]["output"]["contentType"] == "text/plain"
+
+
+def test_a_message_of_several_lines() -> None:
+    document = described(GUESSING, "lines", multiline="split")
+    line = document["channels"]["lines"]["messages"]["line"]
+    assert asyncapi_validator.fits(document, line["payload"], "a\nb")
+    assert not asyncapi_validator.fits(document, line["payload"], 1)
+    reasons = [each["reason"] for each in document["x-chimirror"]["close"]]
+    assert "line break outside JSON" not in reasons
+    assert "line not UTF-8" in reasons
 
 
 def wrapped(message: Any) -> Any:
