@@ -10,6 +10,7 @@ import os
 import socket
 import struct
 import time
+from contextlib import contextmanager
 from stat import S_ISSOCK
 
 from chimirror.ctl import json_fields
@@ -35,8 +36,16 @@ class NoAnswer(Exception):
     """The worker exists, but gave no response, or an unreadable one."""
 
 
-class ConnectionClosed(NoAnswer):
+class Ended(NoAnswer):
+    """There is no such process any more, or it closed the connection."""
+
+
+class ConnectionClosed(Ended):
     """The worker closed the connection: it has ended, or refuses this user."""
+
+
+class AccessDenied(NoAnswer):
+    """This user may not connect to the worker."""
 
 
 class RequestDenied(NoAnswer):
@@ -49,14 +58,20 @@ class ControlClient:
     The path may lie in a directory of another user. A link is not followed, and the
     process behind the socket has to be of the user who owns it.
 
+    Args:
+        path: The path of the socket.
+        about: What the operator knows the process by, such as `session 6f1c0e8d`.
+            Every error begins with it.
+
     Raises:
-        FileNotFoundError, ConnectionRefusedError: The worker has ended.
-        NoAnswer: The path is no socket, or that of another user's process.
-        OSError: The socket cannot be connected.
+        Ended: The worker has ended.
+        AccessDenied: This user may not connect to it.
+        NoAnswer: The path is no socket, that of another user's process, or cannot be
+            connected for another reason.
     """
 
-    def __init__(self, path: str) -> None:
-        self._path = path
+    def __init__(self, path: str, about: str) -> None:
+        self._about = about
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.settimeout(ANSWER_TIMEOUT)
         self._last_id = 0
@@ -65,13 +80,29 @@ class ControlClient:
         try:
             found = os.lstat(path)
             if not S_ISSOCK(found.st_mode):
-                raise NoAnswer(f"{path} is not a socket")
+                raise NoAnswer(f"{about}: {path} is not a socket; remove it")
             self._socket.connect(path)
             if self._peer_uid() != found.st_uid:
-                raise NoAnswer(f"{path} belongs to another user than its process")
-        except (NoAnswer, OSError):
+                text = f"{path} belongs to another user than its process; remove it"
+                raise NoAnswer(f"{about}: {text}")
+        except NoAnswer:
             self._socket.close()
             raise
+        except OSError as error:
+            self._socket.close()
+            raise self._failure(error) from None
+
+    def _failure(self, error: OSError) -> NoAnswer:
+        if isinstance(error, FileNotFoundError | ConnectionRefusedError):
+            return Ended(f"{self._about} has ended, or is just starting")
+        if isinstance(error, PermissionError):
+            return AccessDenied(f"{self._about}: permission denied; run it as root")
+        if isinstance(error, BrokenPipeError | ConnectionResetError):
+            return ConnectionClosed(f"{self._about} closed the connection")
+        if isinstance(error, TimeoutError | BlockingIOError):
+            text = f"did not answer in {ANSWER_TIMEOUT:g} s; it is busy or stopped"
+            return NoAnswer(f"{self._about} {text}: try again")
+        return NoAnswer(f"{self._about}: {error.strerror or error}")
 
     def _peer_uid(self) -> int:
         size = _CREDENTIALS.size
@@ -94,15 +125,13 @@ class ControlClient:
             RequestDenied: The response is an error.
         """
         line = self._exchange(method, jsonrpc.encode(params))
-        try:
+        with self.reading():
             answer = json_fields.decode(line)
             if "error" in answer:
                 fault = json_fields.as_object(answer["error"])
                 raise self._denied(json_fields.text(fault, "message"))
             self._check_id(answer.get("id"))
             return json_fields.as_object(answer.get("result"))
-        except json_fields.Malformed as error:
-            raise NoAnswer(f"{self._path}: {error}") from None
 
     def call(self, method: str, params: bytes) -> str:
         """Send one request, and return its result as the text that has arrived.
@@ -118,23 +147,23 @@ class ControlClient:
         try:
             answer = jsonrpc.split(line)
         except jsonrpc.RPCError as error:
-            raise NoAnswer(f"{self._path}: {error}") from None
+            raise NoAnswer(f"{self._about}: {error}") from None
         if not isinstance(answer, dict):
-            raise NoAnswer(f"{self._path}: the response is no object")
+            raise NoAnswer(f"{self._about}: the response is no object")
         denial = jsonrpc.read_error(answer)
         if denial is not None:
             raise self._denied(str(denial))
         self._check_id(answer.get("id", (None, ""))[0])
         if "result" not in answer:
-            raise NoAnswer(f"{self._path}: the response has no result")
+            raise NoAnswer(f"{self._about}: the response has no result")
         return answer["result"][1]
 
     def _denied(self, reason: str) -> RequestDenied:
-        return RequestDenied(f"{self._path}: {reason}")
+        return RequestDenied(f"{self._about}: {reason}")
 
     def _check_id(self, number: object) -> None:
         if number != self._last_id:
-            raise NoAnswer(f"{self._path} answered another request")
+            raise NoAnswer(f"{self._about} answered another request")
 
     def _exchange(self, method: str, params: bytes) -> bytes:
         """Send one request and return the line of the response."""
@@ -144,16 +173,10 @@ class ControlClient:
         try:
             self._socket.sendall(b'%b%b,"params":%b}\n' % (head, name, params))
             line = self._read_line()
-        except TimeoutError:
-            raise NoAnswer(
-                f"{self._path} did not answer in {ANSWER_TIMEOUT:g} s"
-            ) from None
-        except (BrokenPipeError, ConnectionResetError):
-            raise ConnectionClosed(f"{self._path} closed the connection") from None
         except OSError as error:
-            raise NoAnswer(f"{self._path}: {error}") from None
+            raise self._failure(error) from None
         if not line:
-            raise ConnectionClosed(f"{self._path} closed the connection")
+            raise ConnectionClosed(f"{self._about} closed the connection")
         return line
 
     def _read_line(self) -> bytes:
@@ -167,27 +190,46 @@ class ControlClient:
             if not part:
                 break
             if self._received > MAX_RECEIVED or time.monotonic() > deadline:
-                text = f"over {RESPONSE_TIMEOUT:g} s, or {MAX_RECEIVED >> 20} MiB"
-                raise NoAnswer(f"{self._path}: a response of {text}")
+                text = f"over {RESPONSE_TIMEOUT:g} s, or {MAX_RECEIVED >> 20}M"
+                raise NoAnswer(f"{self._about}: a response of {text}")
         line, newline, self._buffer = b"".join(parts).partition(b"\n")
         return line + newline
 
     def sessions(self) -> Iterator[Object]:
         """Request the status of each session of this worker, page by page."""
-        page = self.request("sessions")
-        sessions = json_fields.objects(page, "sessions")
-        yield from sessions
-        while json_fields.flag(page, "more"):
+        more: dict[str, object] = {}
+        while True:
+            page = self.request("sessions", **more)
+            with self.reading():
+                sessions = json_fields.objects(page, "sessions")
+                if not json_fields.flag(page, "more"):
+                    break
             if not sessions:
-                raise NoAnswer(f"{self._path}: an empty page of sessions")
-            page = self.request("sessions", more=True)
-            sessions = json_fields.objects(page, "sessions")
+                raise NoAnswer(f"{self._about}: an empty page of sessions")
             yield from sessions
+            more = {"more": True}
+        yield from sessions
 
     def end_sessions(self, ids: list[str], *, force: bool) -> list[str]:
         """End sessions. Returns the ids of those that the worker had."""
         method = "kill" if force else "close"
-        return json_fields.texts(self.request(method, ids=ids), "ids")
+        answer = self.request(method, ids=ids)
+        with self.reading():
+            return json_fields.texts(answer, "ids")
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Read fields of a response. Malformed ones raise NoAnswer."""
+        try:
+            yield
+        except json_fields.Malformed as error:
+            text = f"unreadable response: {error}; is it another version?"
+            raise NoAnswer(f"{self._about}: {text}") from None
+
+
+def worker_name(supervisor: int, path: str) -> str:
+    """Name a worker for errors by the path of its socket."""
+    return f"worker {os.path.basename(path)} of server {supervisor}"
 
 
 def find_servers(directory: str) -> Iterator[tuple[int, list[str]]]:

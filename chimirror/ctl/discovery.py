@@ -64,9 +64,9 @@ class Discovered(NamedTuple):
         if self.denied and all(
             session.state == session_info.UNKNOWN for session in self.sessions
         ):
-            raise CommandError(os.EX_NOPERM, f"{self.denied[0]}: {_ASK_ROOT}")
+            raise CommandError(os.EX_NOPERM, _unlisted(self.denied[0]))
         for directory in self.denied:
-            warn(f"some sessions are missing: {directory}: {_ASK_ROOT}")
+            warn(f"some sessions are missing: {_unlisted(directory)}")
         return os.EX_TEMPFAIL if self.unanswered else os.EX_OK
 
     def select(self, prefixes: Sequence[str]) -> list[SessionInfo]:
@@ -83,12 +83,19 @@ class Discovered(NamedTuple):
                 self.warn_incomplete()
                 prefix = session_info.parse_prefix(text)
                 missing = f"no live session {prefix}; chimirror-ctl sessions lists them"
+                missing += ", and history those that have ended"
                 raise CommandError(os.EX_NOINPUT, missing)
             selected[identity] = live[identity]
+        length = session_info.unique_prefix_length(list(live))
+        for session in selected.values():
+            session.name = f"session {session.id[:length]}"
         return list(selected.values())
 
 
-_ASK_ROOT = "permission denied; run it as root"
+def _unlisted(directory: str) -> str:
+    kind = "servers" if directory.endswith(SERVERS) else "bridges"
+    text = f"{directory}: permission denied; run it as root"
+    return f"sessions of {kind} cannot be listed: {text}"
 
 
 def now() -> int:
@@ -259,19 +266,20 @@ def _add_worker(supervisor: int, path: str, found: Discovered) -> None:
     for again in (True, False):
         try:
             found.sessions.extend(_query_worker(supervisor, path))
-        except (FileNotFoundError, ConnectionRefusedError):
-            pass  # the worker has ended
         except control_client.ConnectionClosed as error:
             if again:
                 continue
             found.unanswered.append(str(error))
-        except (control_client.NoAnswer, Malformed, TimeoutError) as error:
+        except control_client.Ended:
+            pass
+        except control_client.NoAnswer as error:
             found.unanswered.append(str(error))
         return
 
 
 def _query_worker(supervisor: int, path: str) -> list[SessionInfo]:
-    with control_client.ControlClient(path) as worker:
+    about = control_client.worker_name(supervisor, path)
+    with control_client.ControlClient(path, about) as worker, worker.reading():
         sessions = [session_info.read(report) for report in worker.sessions()]
     for session in sessions:
         session.server, session.socket = supervisor, path

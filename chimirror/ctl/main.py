@@ -75,7 +75,8 @@ def main() -> int:
     except BrokenPipeError:
         return _exit_by_signal(signal.SIGPIPE)
     except PermissionError as error:
-        warn(f"{error.filename}: permission denied; run it as root")
+        where = f"{error.filename}: " if error.filename else ""
+        warn(f"{where}permission denied; run it as root")
         return os.EX_NOPERM
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
@@ -87,7 +88,7 @@ def run(argv: Sequence[str], host: HostPaths, output: OutputWriter) -> int:
     """Run one command line. Returns the exit status."""
     given = usage.parse(argv)
     if given.verb == "--help":
-        output.write(usage.USAGE)
+        output.write(usage.help_text(given.ids))
         return os.EX_OK
     if given.verb == "--version":
         output.write(f"chimirror-ctl {__version__}\n")

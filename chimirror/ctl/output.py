@@ -1,30 +1,36 @@
 """Prints rows: an aligned table on a terminal, tab-separated values in a pipe.
 
 On a terminal, numbers are rounded and have units, and no line exceeds the width of the
-terminal. In a pipe, each value is printed in full, columns keep their order, and an
-empty value is `-`. Text from a peer is escaped, so it cannot move a cursor. Knows
-nothing of sessions.
+terminal: columns are omitted first, and texts are cut then. A last line counts the
+rows. In a pipe, each value is printed in full, columns keep their order, an empty value
+is `-`, and nothing else is printed. Text from a peer is escaped, so it cannot move a
+cursor. Knows nothing of sessions.
 """
 
 from __future__ import annotations
 
 import json
+import locale
 import os
 from typing import NamedTuple
-from unicodedata import east_asian_width
 
+from chimirror.ctl.formats import counted
+from chimirror.ctl.terminal_text import ELLIPSIS, cut, display_width, fold
 from chimirror.text import escape
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from chimirror.ctl.terminal_text import Keep
+
     Row = Mapping[str, object]
 
 GAP = "  "
 MIN_TEXT_WIDTH = 8  # columns to which a text is cut at most
-MAX_TEXT_LENGTH = 4096  # bytes of a text
-_SIZES = "KMGTPE"
+MAX_TEXT_LENGTH = 1 << 20  # bytes of a text, such as all processes of a session
+# What a terminal without Unicode shows instead.
+_REPLACED = {ELLIPSIS: "...", "→": "->"}
 
 
 class Column(NamedTuple):
@@ -33,14 +39,22 @@ class Column(NamedTuple):
     Attributes:
         name: The key of its values in a row, and its heading in a pipe.
         heading: Its heading on a terminal.
-        formatter: Formats a number for a terminal. None for a text, which may be cut.
-        optional: Whether a narrow terminal omits it.
+        formatter: Formats a number for a terminal. None: the column is one of texts.
+        rank: When a narrow terminal omits the column: the highest rank goes first.
+            0 is never omitted.
+        keep: The part of a text that tells rows apart, and stays when it is cut.
+        least: Columns that a text keeps as long as a column can be omitted instead.
+            0 is all of the text.
+        short: A formatter for narrow terminals, used before any column is omitted.
     """
 
     name: str
     heading: str
     formatter: Callable[[float], str] | None = None
-    optional: bool = False
+    rank: int = 0
+    keep: Keep = "both"
+    least: int = 0
+    short: Callable[[float], str] | None = None
 
 
 class OutputWriter:
@@ -49,11 +63,12 @@ class OutputWriter:
     Attributes:
         width: Columns of the terminal, 0 if there is none.
         height: Lines of the terminal.
+        encoding: That of the terminal. A pipe gets UTF-8.
     """
 
     def __init__(self, fd: int = 1) -> None:
         self._fd = fd
-        self.width, self.height = 0, 0
+        self.width, self.height, self.encoding = 0, 0, "utf-8"
         self.measure()
 
     def measure(self) -> None:
@@ -61,38 +76,142 @@ class OutputWriter:
         if os.isatty(self._fd):
             size = os.get_terminal_size(self._fd)
             self.width, self.height = size.columns or 80, size.lines or 24
+            self.encoding = locale.getencoding()
 
     def write(self, text: str) -> None:
         """Write all of a text."""
-        data = text.encode("utf-8", "backslashreplace")
+        data = self._encodable(text).encode(self.encoding, "backslashreplace")
         while data:
             data = data[os.write(self._fd, data) :]
 
-    def table(self, columns: Sequence[Column], rows: Sequence[Row]) -> None:
-        """Print rows below their headings."""
-        if self.width:
-            self.write(aligned(columns, rows, self.width))
-        else:
+    def _encodable(self, text: str) -> str:
+        """Replace the characters that the terminal cannot show."""
+        if text.isascii() or self.encoding.lower() in ("utf-8", "utf8"):
+            return text
+        for char, instead in _REPLACED.items():
+            if _encoded(char, self.encoding) != char:
+                text = text.replace(char, instead)
+        return _encoded(text, self.encoding)
+
+    def table(
+        self,
+        columns: Sequence[Column],
+        rows: Sequence[Row],
+        noun: str = "",
+        *,
+        full: bool = False,
+        screenful: bool = False,
+    ) -> None:
+        """Print rows below their headings.
+
+        Args:
+            columns: The columns, in their order.
+            rows: The rows.
+            noun: What a row is. On a terminal, a last line counts the rows.
+            full: On a terminal, omit no column and cut no text.
+            screenful: On a terminal, print no more rows than fit.
+        """
+        if not self.width:
             self.write(tabbed(columns, rows))
+            return
+        lines = self._aligned(columns, rows, full=full)
+        total = [counted(len(rows), noun)] if noun else []
+        if rows and total:
+            shown = self._count_fitting(lines, 3) if screenful else len(lines)
+            if shown < len(lines):
+                total = [f"{total[0]}, the first {shown - 1} shown"]
+            lines = [*lines[:shown], ""]
+        elif total:
+            lines = []
+        self.write("".join(f"{line}\n" for line in (*lines, *total)))
+
+    def _count_fitting(self, lines: Sequence[str], reserved: int) -> int:
+        """Count the lines that fit on the screen. Long ones take several of its lines.
+
+        Args:
+            lines: The lines, the headings first. These and one row are always counted.
+            reserved: Lines of the screen for other text and the cursor.
+        """
+        room = self.height - reserved
+        for index, line in enumerate(lines):
+            room -= max(-(-display_width(line) // self.width), 1)
+            if room < 0 and index > 1:
+                return index
+        return len(lines)
 
     def pairs(self, columns: Sequence[Column], row: Row) -> None:
-        """Print one row, one line for each value."""
+        """Print one row, one line for each value. Nothing is cut.
+
+        On a terminal, long values continue on further lines, and each item of a list
+        has its own.
+        """
         if not self.width:
             lines = [f"{c.name}\t{_pipe_text(row.get(c.name))}" for c in columns]
         else:
             heading_width = max(len(column.heading) for column in columns)
             space = max(self.width - heading_width - 2, MIN_TEXT_WIDTH)
-            lines = [
-                f"{c.heading.rjust(heading_width)}: "
-                f"{cut(_terminal_text(c, row), space)}"
-                for c in columns
-            ]
+            lines = []
+            for column in columns:
+                value = row.get(column.name)
+                items = value if isinstance(value, list) and value else [value]
+                texts = [self._text(column, {column.name: item}) for item in items]
+                first, *rest = [line for text in texts for line in fold(text, space)]
+                lines.append(f"{column.heading.rjust(heading_width)}: {first}")
+                lines += [" " * (heading_width + 2) + line for line in rest]
         self.write("".join(f"{line}\n" for line in lines))
 
     def json(self, value: object) -> None:
         """Print a JSON text on one line. It is ASCII, so it cannot move a cursor."""
         text = json.dumps(value, separators=(",", ":"))
         self.write(text.replace("\x7f", "\\u007f") + "\n")
+
+    def _aligned(
+        self, columns: Sequence[Column], rows: Sequence[Row], *, full: bool
+    ) -> list[str]:
+        """Return headings and rows as lines for the terminal."""
+        cells, widths = self._layout(columns, rows)
+        if not full:
+            if _line_width(_least(widths)) > self.width:
+                columns = [
+                    c._replace(formatter=c.short or c.formatter) for c in columns
+                ]
+                cells, widths = self._layout(columns, rows)
+            _narrow(widths, self.width)
+        ellipsis = self._encodable(ELLIPSIS)
+        lines = []
+        for index in range(len(rows) + 1):
+            line = GAP.join(
+                _align(cells[column][index], space, column, ellipsis)
+                for column, space in widths.items()
+            ).rstrip()
+            lines.append(line if full else cut(line, self.width, "start", ellipsis))
+        return lines
+
+    def _layout(
+        self, columns: Sequence[Column], rows: Sequence[Row]
+    ) -> tuple[dict[Column, list[str]], dict[Column, int]]:
+        """Return the cells of each column, its heading first, and its width."""
+        cells = {
+            column: [column.heading, *(self._text(column, row) for row in rows)]
+            for column in columns
+        }
+        widths = {
+            column: max(map(display_width, texts)) for column, texts in cells.items()
+        }
+        return cells, widths
+
+    def _text(self, column: Column, row: Row) -> str:
+        """Format a value of a row for the terminal."""
+        value = row.get(column.name)
+        if value is None or value == "":
+            return "-"
+        if column.formatter is not None and isinstance(value, int | float):
+            return column.formatter(value)
+        return self._encodable(escape(_text(value), MAX_TEXT_LENGTH))
+
+
+def _encoded(text: str, encoding: str) -> str:
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def tabbed(columns: Sequence[Column], rows: Sequence[Row]) -> str:
@@ -102,76 +221,52 @@ def tabbed(columns: Sequence[Column], rows: Sequence[Row]) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def aligned(columns: Sequence[Column], rows: Sequence[Row], width: int) -> str:
-    """Return rows as an aligned table for a terminal of this width."""
-    cells, widths = _layout(columns, rows)
-    if _excess(widths, width) > 0:
-        columns = [column for column in columns if not column.optional]
-        cells, widths = _layout(columns, rows)
-    _shrink(columns, widths, _excess(widths, width))
-    lines = []
-    for row in cells:
-        aligned_cells = [
-            _align(cell, space, right=column.formatter is not None)
-            for cell, space, column in zip(row, widths, columns, strict=True)
-        ]
-        lines.append(cut(GAP.join(aligned_cells).rstrip(), width))
-    return "".join(f"{line}\n" for line in lines)
+def _narrow(widths: dict[Column, int], width: int) -> None:
+    """Fit columns into a width: omit the least useful, then cut the longest texts.
+
+    Args:
+        widths: The width of each column. Columns are removed from it.
+        width: Columns of the terminal.
+    """
+    least = _least(widths)
+    while _line_width(least) > width and (rank := max(c.rank for c in least)):
+        for column in [column for column in least if column.rank == rank]:
+            del least[column], widths[column]
+    floor = {column: min(space, MIN_TEXT_WIDTH) for column, space in widths.items()}
+    for bound in (least, floor):
+        texts = [column for column in widths if column.formatter is None]
+        excess = _line_width(widths) - width
+        while excess > 0 and texts:
+            widest = max(texts, key=widths.__getitem__)
+            if widths[widest] > bound[widest]:
+                widths[widest] -= 1
+                excess -= 1
+            else:
+                texts.remove(widest)
 
 
-def _layout(
-    columns: Sequence[Column], rows: Sequence[Row]
-) -> tuple[list[list[str]], list[int]]:
-    """Return the cells, headings first, and the width of each column."""
-    cells = [[column.heading for column in columns]]
-    cells += [[_terminal_text(column, row) for column in columns] for row in rows]
-    return cells, [
-        max(map(display_width, column_cells))
-        for column_cells in zip(*cells, strict=True)
-    ]
+def _least(widths: Mapping[Column, int]) -> dict[Column, int]:
+    """Return the width to which each column may be cut before others are omitted."""
+    return {
+        column: min(space, column.least or space) for column, space in widths.items()
+    }
 
 
-def _excess(widths: Sequence[int], width: int) -> int:
-    """Return the number of columns by which a line is too long."""
-    return sum(widths) + len(GAP) * (len(widths) - 1) - width
+def _line_width(widths: Mapping[Column, int]) -> int:
+    return sum(widths.values()) + len(GAP) * (len(widths) - 1)
 
 
-def _shrink(columns: Sequence[Column], widths: list[int], excess: int) -> None:
-    """Narrow the widest text column until the line fits, or all have the minimum."""
-    texts = [index for index, column in enumerate(columns) if column.formatter is None]
-    while excess > 0 and texts:
-        widest = max(texts, key=widths.__getitem__)
-        if widths[widest] <= MIN_TEXT_WIDTH:
-            return
-        widths[widest] -= 1
-        excess -= 1
-
-
-def _align(text: str, space: int, *, right: bool) -> str:
-    text = cut(text, space)
+def _align(text: str, space: int, column: Column, ellipsis: str) -> str:
+    text = cut(text, space, column.keep, ellipsis)
     padding = " " * (space - display_width(text))
-    return padding + text if right else text + padding
-
-
-def cut(text: str, space: int) -> str:
-    """Cut a text to at most `space` columns. An ellipsis replaces the rest."""
-    if display_width(text) <= space:
-        return text
-    while text and display_width(text) > space - 1:
-        text = text[:-1]
-    return text + "…"
-
-
-def display_width(text: str) -> int:
-    """Return the columns that printable text takes on a terminal."""
-    if text.isascii():
-        return len(text)
-    return sum(1 + (east_asian_width(char) in "WF") for char in text)
+    return text + padding if column.formatter is None else padding + text
 
 
 def _pipe_text(value: object) -> str:
     if value is None or value == "":
         return "-"
+    if isinstance(value, list):
+        value = "; ".join(map(str, value))
     return escape(_text(value), MAX_TEXT_LENGTH)
 
 
@@ -180,50 +275,3 @@ def _text(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.6f}".rstrip("0").rstrip(".")
     return str(value)
-
-
-def _terminal_text(column: Column, row: Row) -> str:
-    value = row.get(column.name)
-    if value is None or value == "":
-        return "-"
-    if column.formatter is not None and isinstance(value, int | float):
-        return column.formatter(value)
-    return escape(_text(value), MAX_TEXT_LENGTH)
-
-
-# Formatters for terminals
-
-
-def size(count: float) -> str:
-    """Format a number of bytes: `512`, `1.5K`, `64M`."""
-    number, unit = float(count), ""
-    for larger in _SIZES:
-        if number < 1000 or (number < 1024 and not unit):
-            break
-        number, unit = number / 1024, larger
-    return (
-        f"{number:.0f}{unit}" if number >= 9.95 or not unit else f"{number:.1f}{unit}"
-    )
-
-
-def number(count: float) -> str:
-    """Format a count."""
-    return f"{count:.0f}"
-
-
-def duration(seconds: float) -> str:
-    """Format a time in its two largest units: `3s`, `2min 5s`, `4h 1min`, `12d 3h`."""
-    left = int(seconds)
-    for unit, smaller, name, next_name in (
-        (86400, 3600, "d", "h"),
-        (3600, 60, "h", "min"),
-        (60, 1, "min", "s"),
-    ):
-        if left >= unit:
-            return f"{left // unit}{name} {left % unit // smaller}{next_name}"
-    return f"{left}s"
-
-
-def cpu(seconds: float) -> str:
-    """Format CPU time: `0.12s`, and from one minute on as a duration."""
-    return f"{seconds:.2f}s" if seconds < 60 else duration(seconds)

@@ -37,6 +37,7 @@ class SessionInfo:
         unit: The unit of the session. Its control group is `group`.
         server: The pid of the supervisor, 0 for a bridge.
         socket: The control socket of the bridge or worker.
+        name: What messages call it: a prefix of its id that no other live session has.
     """
 
     id: str
@@ -57,6 +58,7 @@ class SessionInfo:
     group: str = ""
     server: int = 0
     socket: str = ""
+    name: str = ""
 
     def row(self, now: int) -> dict[str, object]:
         """Return the session as a row of a table and as a JSON object.
@@ -126,6 +128,14 @@ def unique_prefix_length(ids: Sequence[str]) -> int:
     return length
 
 
+def shorten_ids(rows: Iterable[dict[str, object]], others: Iterable[str]) -> None:
+    """Shorten the ids of rows to prefixes that are unique, also among others."""
+    rows = list(rows)
+    length = unique_prefix_length([*(str(row["id"]) for row in rows), *others])
+    for row in rows:
+        row["id"] = str(row["id"])[:length]
+
+
 def parse_prefix(text: str) -> str:
     """Check an id, or the first characters of one, from the command line."""
     if not _PREFIX.fullmatch(text.lower()):
@@ -142,7 +152,9 @@ def match_id(text: str, ids: Iterable[str]) -> str | None:
     prefix = parse_prefix(text)
     matches = sorted({identity for identity in ids if identity.startswith(prefix)})
     if len(matches) > 1:
-        examples = ", ".join(matches[:4]) + (", …" if len(matches) > 4 else "")
+        length = unique_prefix_length(matches)
+        examples = ", ".join(match[:length] for match in matches[:4])
+        examples += ", …" if len(matches) > 4 else ""
         message = (
             f"{prefix} is ambiguous: {len(matches)} sessions begin with it: {examples}"
         )

@@ -68,7 +68,9 @@ def systemctl(*words: str) -> str:
         return result.stdout
     message = printable(result.stderr.strip() or f"systemctl {words[0]} failed", "\n")
     denied = re.search(r"[Aa]ccess denied|authenti|[Pp]ermission|privileged", message)
-    raise CommandError(os.EX_NOPERM if denied else os.EX_UNAVAILABLE, message)
+    if denied:
+        raise CommandError(os.EX_NOPERM, f"{message.rstrip('.')}; run it as root")
+    raise CommandError(os.EX_UNAVAILABLE, message)
 
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:

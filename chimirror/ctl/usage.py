@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from difflib import get_close_matches
+from textwrap import wrap
 from typing import NamedTuple
 
 from docopt import DocoptExit, DocoptLanguageError, docopt
@@ -26,7 +27,7 @@ USAGE = """\
 Show, control, limit and end the sessions of this machine.
 
 Usage:
-  chimirror-ctl sessions [options]
+  chimirror-ctl [sessions] [options]
   chimirror-ctl show [options] ID
   chimirror-ctl log [options] ID
   chimirror-ctl history [options]
@@ -48,7 +49,7 @@ Usage:
   chimirror-ctl --version
 
 Verbs:
-  sessions                     The live sessions, the oldest first.
+  sessions                     The live sessions, the oldest first. The default verb.
   show                         One session in full, with its processes and limits.
   log                          The journal of one session, live or ended.
   history                      Ended sessions, from the journal.
@@ -75,20 +76,23 @@ Verbs:
 Options:
   --json                       sessions, show, history, stats, limits, check: print
                                JSON.
+  --no-trunc                   sessions, history, stats, limits: print all columns
+                               on a terminal, and cut nothing.
   --watch                      sessions: print them again every second.
   --sort KEY                   sessions: by id, peer, age, application, state, in,
                                out, cpu, memory or tasks. [default: age]
   --peer PEER                  sessions, history: those of this address or network,
                                or with this text in their peer.
-  --application TEXT           sessions, history, limits, limit: sessions with this
-                               text in their application or command, or limits of
-                               the application of this name with its own units.
+  --application TEXT           sessions, history, limits, limit: only this
+                               application. sessions, history: a text in its name
+                               or command. limits, limit: the name of one with its
+                               own units.
   --older TIME                 sessions: at least this old.
   --younger TIME               sessions: at most this old.
   --follow, -f                 log: continue with new records.
   --since WHEN                 history, stats: from that time on: 2h (ago), today,
-                               yesterday, 2026-11-21 or "2026-11-21 10:30"
-                               (history: all; stats: 1h).
+                               yesterday, 2026-11-21 or "2026-11-21 10:30".
+                               history: without it, all. stats: without it, 1h.
   --lines N                    history: the newest N (100, or with --since all).
   --memory-max SIZE            limit: memory of all sessions together.
   --tasks-max N                limit: processes and threads of all together.
@@ -108,7 +112,8 @@ Options:
                                interface.title=Animals; repeatable.
   --own-socket ADDRESS         add: create units of its own that listen there,
                                instead of a file.
-  --help                       Print this text and exit.
+  --help, -h                   Print this text, or after a verb that of the verb,
+                               and exit.
   --version                    Print the version and exit.
 
 An ID may be shortened to any unique prefix.
@@ -118,6 +123,8 @@ See chimirror-ctl(1).
 
 _VERB = re.compile(r"^  ([a-z]+) {2,}\S", re.MULTILINE)
 _SCOPE = re.compile(r"^  (--[a-z-]+).*? {2,}([a-z]+(?:, [a-z]+)*): ", re.MULTILINE)
+# Sentences about some verbs begin with these verbs.
+_SEGMENT = re.compile(r"(?:^|(?<=\. ))([a-z]+(?:, [a-z]+)*): ")
 # The options of each verb: the description of an option begins with its verbs.
 VERBS = {
     verb: tuple(
@@ -127,6 +134,8 @@ VERBS = {
 }
 OPTIONS, SHORT = read_options(USAGE)
 ALONE = ("--help", "--version")
+DEFAULT_VERB = "sessions"
+_COLUMN, _WIDTH = 31, 80  # of the descriptions in USAGE
 # Verbs of one application, and their further arguments.
 NAMED = {
     "manifest": "",
@@ -141,6 +150,7 @@ class CommandLine(NamedTuple):
     Attributes:
         verb: One of VERBS, --help or --version.
         ids: The positional arguments of the verb as typed, for most verbs session ids.
+            For --help, the verb that the text is about, or none.
         options: The given options by name. The value of a flag is "".
         settings: The values of --set.
     """
@@ -167,10 +177,12 @@ def parse(argv: Sequence[str]) -> CommandLine:
         words, given = parser.scan(OPTIONS, argv, options_first=False, short=SHORT)
     except parser.ScanError as error:
         raise _wrong(parser.explain(error, OPTIONS)) from None
+    verb = words[0] if words else DEFAULT_VERB
     for name in ALONE:
         if name in given:
-            return CommandLine(name)
-    verb = words[0] if words else ""
+            if words and verb not in VERBS:
+                raise _wrong(_fault(words))
+            return CommandLine(name, words[:1])
     for name in given:
         if name not in VERBS.get(verb, given):
             raise _wrong(_foreign(verb, name))
@@ -184,11 +196,52 @@ def parse(argv: Sequence[str]) -> CommandLine:
     return CommandLine(verb, words[1:], options, settings)
 
 
+def help_text(verbs: Sequence[str]) -> str:
+    """Return USAGE, or the part of it about one verb: its usage and its options.
+
+    Args:
+        verbs: The verb, or nothing.
+    """
+    if not verbs:
+        return USAGE
+    (verb,) = verbs
+    lists = dict(part.split("\n", 1) for part in USAGE.split("\n\n") if "\n" in part)
+    usage = [
+        line
+        for line in lists["Usage:"].splitlines()
+        if line.split()[1].strip("[]") == verb
+    ]
+    ((_, purpose),) = [e for e in _entries(lists["Verbs:"]) if e[0] == verb]
+    text = "\n".join([*wrap(purpose, _WIDTH), "", "Usage:", *usage, "", "Options:"])
+    for head, description in _entries(lists["Options:"]):
+        _, *parts = _SEGMENT.split(description)
+        sentences = [
+            text[0].upper() + text[1:]
+            for scope, text in zip(parts[::2], parts[1::2], strict=True)
+            if verb in scope.split(", ")
+        ]
+        if head.startswith("--help"):
+            sentences = ["Print this text and exit."]
+        elif not sentences:
+            continue
+        lines = wrap("".join(sentences), _WIDTH - _COLUMN)
+        text += f"\n{f'  {head}'.ljust(_COLUMN)}{lines[0]}"
+        text += "".join(f"\n{' ' * _COLUMN}{line}" for line in lines[1:])
+    return f"{text}\n\nSee chimirror-ctl(1).\n"
+
+
+def _entries(part: str) -> list[tuple[str, str]]:
+    """Return the head and the description of each entry of a list in USAGE."""
+    found = []
+    for entry in re.split(r"\n(?=  \S)", part):
+        head, *words = re.split(r" {2,}|\n", entry.strip())
+        found.append((head, " ".join(word for word in words if word)))
+    return found
+
+
 def _fault(words: Sequence[str]) -> str:
     """Return the error of a command line that docopt refuses."""
-    if not words:
-        return f"no verb; write one of {', '.join(VERBS)}"
-    verb, *ids = words
+    verb, *ids = words or (DEFAULT_VERB,)
     if verb not in VERBS:
         close = get_close_matches(verb, VERBS, n=1)
         hint = f"write {close[0]}" if close else "--help lists the verbs"

@@ -13,14 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from chimirror.ctl import control_client, session_info
 from chimirror.ctl.commands import control
 from chimirror.ctl.main import run
 from chimirror.ctl.messages import CommandError
 from chimirror.ctl.paths import HostPaths
 from chimirror.host import runtime_dir
 from ctl_process import only_this_server
-from fake_host import Screen, ctl
+from fake_host import Machine, Screen, ctl, identity
 from processes import until
 from serve import Bridge, server
 from websocket_peer import Closed, Peer, stdin
@@ -129,29 +128,50 @@ def test_a_session_that_is_not_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "status"),
+    ("error", "status", "text"),
     [
-        (FileNotFoundError(), os.EX_NOINPUT),
-        (control_client.ConnectionClosed("x"), os.EX_NOINPUT),
-        (PermissionError(), os.EX_NOPERM),
-        (control_client.NoAnswer("x"), os.EX_TEMPFAIL),
-        (TimeoutError(), os.EX_TEMPFAIL),
+        (FileNotFoundError(2, "x"), os.EX_NOINPUT, "has ended, or is just starting"),
+        (ConnectionRefusedError(111, "x"), os.EX_NOINPUT, "lists the live ones"),
+        (ConnectionResetError(104, "x"), os.EX_NOINPUT, "has ended"),
+        (PermissionError(13, "x"), os.EX_NOPERM, "permission denied; run it as root"),
+        (TimeoutError(), os.EX_TEMPFAIL, "did not answer in 2 s; it is busy"),
+        (BlockingIOError(11, "x"), os.EX_TEMPFAIL, "did not answer in 2 s"),
+        (OSError(40, "Too many links"), os.EX_TEMPFAIL, ": Too many links"),
+        (OSError("AF_UNIX path too long"), os.EX_TEMPFAIL, ": AF_UNIX path too long"),
     ],
 )
 def test_no_answer(
-    error: Exception, status: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    error: OSError,
+    status: int,
+    text: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
+    """The error names the session and a cure, and no path."""
+
     def fail(_path: str) -> None:
         raise error
 
-    one = session_info.SessionInfo("a" * 32, 1, 0, socket=str(tmp_path / "x"))
-    monkeypatch.setattr(
-        "chimirror.ctl.discovery.Discovered.select", lambda _found, _texts: [one]
-    )
-    monkeypatch.setattr(control_client, "ControlClient", fail)
+    machine = Machine(tmp_path)
+    machine.unit(1)
+    machine.tell(1)
+    machine.unit(0x10)
+    monkeypatch.setattr(os, "lstat", fail)
     with pytest.raises(CommandError) as caught:
-        run(["call", "a", "status"], HostPaths((str(tmp_path),)), Screen())
+        run(["call", identity(1), "status"], machine.host, Screen())
     assert caught.value.status == status
+    assert str(caught.value).startswith("session 00000001")
+    assert text in str(caught.value)
+    assert str(tmp_path) not in str(caught.value)
+
+
+def test_an_unreadable_response(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(control, "_call_session", lambda *_arguments: "[]")
+    with pytest.raises(CommandError, match="session abc: unreadable resp") as caught:
+        run(["pause", "abc"], HostPaths((str(tmp_path),)), Screen())
+    assert caught.value.status == os.EX_TEMPFAIL
 
 
 def test_what_an_application_says_cannot_move_a_cursor(

@@ -140,9 +140,9 @@ def test_servers_that_cannot_be_asked(
         assert run(["drain"], host, screen) == os.EX_TEMPFAIL
         assert statuses(service) == {503}
     said = capfd.readouterr().err
-    assert "server 1 has to be stopped instead: " in said
+    assert "server 1 has to be stopped instead: worker 0 of server 1: " in said
     assert "no method 'drain'" in said
-    assert "server 2: " in said
+    assert "worker 0 of server 2: unreadable response: " in said
     assert ctl(host, "undrain").text
 
 

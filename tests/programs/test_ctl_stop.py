@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,11 +17,12 @@ from pathlib import Path
 
 import pytest
 
-from chimirror.ctl import discovery, systemd, usage
+from chimirror.ctl import control_client, discovery, systemd, usage
 from chimirror.ctl.commands import stop
 from chimirror.ctl.main import run
 from chimirror.ctl.messages import CommandError
 from chimirror.ctl.paths import HostPaths
+from chimirror.ctl.session_info import SessionInfo
 from ctl_process import only_this_server
 from fake_host import Machine, Screen, ctl, identity, status
 from machine_sessions import closed_abruptly
@@ -169,7 +171,8 @@ def test_session_that_ends_by_itself_meanwhile(
     machine.tell(1, pid=999_999_999)
     machine.process(999_999_999)
     ctl(machine.host, "close", identity(1))
-    assert f"{identity(1)} has ended by itself" in capfd.readouterr().err
+    said = capfd.readouterr().err
+    assert said == "chimirror-ctl: session 00000001 has ended by itself\n"
 
 
 # Units
@@ -223,7 +226,7 @@ def test_units_are_identified_by_name(
         f"kill --kill-whom=all --signal=KILL -- {two}",
     ]
     assert capfd.readouterr().err == (
-        f"chimirror-ctl: {identity(2)} did not end at once, "
+        "chimirror-ctl: session 00000002 did not end at once, "
         "and was killed with its bridge\n"
     )
 
@@ -239,7 +242,7 @@ def test_unit_that_has_already_ended(
 
 def test_a_unit_that_cannot_be_killed(units: Machine) -> None:
     three = units.unit(3)
-    with pytest.raises(CommandError, match=f"cannot be killed: {three}") as caught:
+    with pytest.raises(CommandError, match=f"03 cannot be killed: {three};") as caught:
         kill(units.host, "00000003")
     assert caught.value.status == os.EX_UNAVAILABLE
 
@@ -249,9 +252,54 @@ def test_units_of_other_projects(
 ) -> None:
     monkeypatch.setenv("SAID", "Failed to kill unit: Access denied")
     units.unit(2)
-    with pytest.raises(CommandError, match="Access denied") as caught:
+    with pytest.raises(CommandError, match="Access denied; run it as root") as caught:
         kill(units.host, "00000002")
     assert caught.value.status == os.EX_NOPERM
+    assert str(caught.value).startswith("session 00000002: ")
+
+
+def test_a_bridge_of_another_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def deny(_pid: int, _number: int) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    machine = Machine(tmp_path)
+    machine.tell(1)
+    machine.process(101)
+    monkeypatch.setattr(os, "kill", deny)
+    for verb in ("close", "kill"):
+        with pytest.raises(CommandError, match="session 00000001 belongs to") as caught:
+            ctl(machine.host, verb, identity(1))
+        assert caught.value.status == os.EX_NOPERM
+
+
+def test_a_worker_that_does_not_answer_keeps_no_other_from_ending(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    class Worker(control_client.ControlClient):
+        def __init__(self, path: str, about: str) -> None:
+            if path.endswith("/0"):
+                raise control_client.NoAnswer(f"{about} is stopped")
+            self._socket = socket.socket()
+
+        def end_sessions(self, ids: list[str], *, force: bool) -> list[str]:
+            return ids
+
+    found = discovery.Discovered([], [], [])
+    for number in (1, 2):
+        path = f"/x/servers/77/{number - 1}"
+        one = SessionInfo(identity(number), 1, 0, server=77, socket=path)
+        found.sessions.append(one)
+    monkeypatch.setattr(discovery, "discover", lambda _host: found)
+    monkeypatch.setattr(control_client, "ControlClient", Worker)
+    screen = Screen()
+    ids = (identity(1), identity(2))
+    assert run(["close", *ids], HostPaths(()), screen) == os.EX_TEMPFAIL
+    assert screen.text == f"{identity(2)}\n"
+    assert capfd.readouterr().err == (
+        "chimirror-ctl: not ended: session 00000001: worker 0 of server 77 is stopped\n"
+    )
 
 
 def test_more_units_than_fit_on_a_line(

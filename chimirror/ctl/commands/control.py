@@ -46,8 +46,13 @@ def _streams(given: CommandLine, host: HostPaths, output: OutputWriter) -> int:
             )
     params = {"streams": streams} if streams else {}
     text = _call_session(host, identity, given.verb, jsonrpc.encode(params))
-    report = json_fields.decode(text.encode())
-    paused = json_fields.texts(report, "paused")
+    try:
+        report = json_fields.decode(text.encode())
+        paused = json_fields.texts(report, "paused")
+    except json_fields.Malformed as error:
+        message = f"session {identity}: unreadable response: {error}; it may have"
+        message += f" been done: chimirror-ctl call {identity} status shows"
+        raise CommandError(os.EX_TEMPFAIL, message) from None
     output.write(f"paused: {', '.join(paused) or 'nothing'}\n")
     return os.EX_OK
 
@@ -96,17 +101,16 @@ def _call_session(host: HostPaths, text: str, method: str, params: bytes) -> str
     """
     (session,) = discovery.discover(host).select([text])
     try:
-        with control_client.ControlClient(session.socket) as client:
+        with control_client.ControlClient(session.socket, session.name) as client:
             client.request("authorize", session=session.id)
             return client.call(method, params)
-    except (FileNotFoundError, ConnectionRefusedError, control_client.ConnectionClosed):
-        raise CommandError(
-            os.EX_NOINPUT, f"{session.id} has ended, or is just starting"
-        ) from None
-    except PermissionError:
-        denied = f"{session.socket}: permission denied; run it as root"
-        raise CommandError(os.EX_NOPERM, denied) from None
+    except control_client.Ended:
+        message = f"{session.name} has ended, or is just starting; chimirror-ctl"
+        message += " sessions lists the live ones"
+        raise CommandError(os.EX_NOINPUT, message) from None
+    except control_client.AccessDenied as error:
+        raise CommandError(os.EX_NOPERM, str(error)) from None
     except control_client.RequestDenied as error:
         raise CommandError(os.EX_UNAVAILABLE, str(error)) from None
-    except (control_client.NoAnswer, TimeoutError) as error:
+    except control_client.NoAnswer as error:
         raise CommandError(os.EX_TEMPFAIL, str(error)) from None

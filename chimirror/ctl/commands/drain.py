@@ -34,8 +34,6 @@ STOP = ("stop", "--no-block")
 # Below HostPaths.run: the socket units that `drain` has stopped, one a line.
 DIRECTORY, FILE = "chimirror", "drained"
 RUNNING = ("active", "activating", "reloading")
-FAILED = (control_client.NoAnswer, json_fields.Malformed, TimeoutError)
-ENDED = (FileNotFoundError, ConnectionRefusedError, control_client.ConnectionClosed)
 
 
 class Answers(NamedTuple):
@@ -145,16 +143,20 @@ def _ask_servers(host: HostPaths, method: str, params: dict[str, object]) -> Ans
     status = os.EX_OK
     for supervisor, path in _find_workers(host):
         try:
-            with control_client.ControlClient(path) as worker:
+            about = control_client.worker_name(supervisor, path)
+            with control_client.ControlClient(path, about) as worker, worker.reading():
                 answer = worker.request(method, **params)
                 draining[supervisor] = json_fields.flag(answer, "draining")
-        except ENDED:
-            pass  # the worker has ended
+        except control_client.Ended:
+            pass
         except control_client.RequestDenied as error:
             warn(f"server {supervisor} has to be stopped instead: {error}")
             status = os.EX_UNAVAILABLE
-        except FAILED as error:
-            warn(f"server {supervisor}: {error}")
+        except control_client.AccessDenied as error:
+            warn(str(error))
+            status = os.EX_NOPERM
+        except control_client.NoAnswer as error:
+            warn(str(error))
             status = os.EX_TEMPFAIL
     return Answers(draining, status)
 
@@ -178,4 +180,5 @@ def _find_workers(host: HostPaths) -> Iterator[tuple[int, str]]:
             continue
         except PermissionError:
             text = f"{servers_dir}: permission denied; run it as root"
+            text = f"servers cannot be asked: {text}"
             raise CommandError(os.EX_NOPERM, text) from None

@@ -13,7 +13,7 @@ from collections import Counter
 from datetime import datetime
 
 from chimirror.config.quantities import count
-from chimirror.ctl import discovery, output, timestamps
+from chimirror.ctl import discovery, formats, session_info, timestamps
 from chimirror.ctl.commands import sessions
 from chimirror.ctl.journal import SENDER, SESSION, TIMESTAMP, JournalReader
 from chimirror.ctl.lost_sessions import LOST, LostSessionLookup
@@ -21,7 +21,6 @@ from chimirror.ctl.messages import CommandError
 from chimirror.ctl.output import Column
 from chimirror.ctl.record_verifier import RecordVerifier
 from chimirror.log.records import REFUSED, SESSION_ENDED, SESSION_STARTED
-from chimirror.text import short_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,18 +33,19 @@ if TYPE_CHECKING:
 
     Row = dict[str, object]
 
+# A narrow terminal omits the columns with the highest rank first.
 COLUMNS = (
-    Column("ended", "ENDED", lambda usec: sessions.format_time(int(usec))),
+    Column("ended", "ENDED", formats.local_time, short=formats.short_time),
     Column("id", "ID"),
     Column("peer", "PEER"),
-    Column("duration", "DURATION", output.duration),
-    Column("exit", "EXIT"),
-    Column("reason", "REASON"),
-    Column("bytes_in", "IN", output.size),
-    Column("bytes_out", "OUT", output.size),
-    Column("messages_in", "MSG-IN", output.number, optional=True),
-    Column("messages_out", "MSG-OUT", output.number, optional=True),
-    Column("command", "COMMAND"),
+    Column("duration", "DURATION", formats.duration, rank=1),
+    Column("exit", "EXIT", rank=2),
+    Column("reason", "REASON", keep="start", least=18),
+    Column("bytes_in", "IN", formats.size, rank=3),
+    Column("bytes_out", "OUT", formats.size, rank=3),
+    Column("messages_in", "MSG-IN", formats.number, rank=4),
+    Column("messages_out", "MSG-OUT", formats.number, rank=4),
+    Column("command", "COMMAND", keep="end", least=12),
 )
 TEXTS = ("PEER", "COMMAND", "APPLICATION", "EXIT", "REASON")
 COUNTS = ("BYTES_IN", "BYTES_OUT", "MESSAGES_IN", "MESSAGES_OUT", "DURATION_USEC")
@@ -61,7 +61,8 @@ def history(given: CommandLine, host: HostPaths, output: OutputWriter) -> int:
     rows: list[Row] = []
     with JournalReader(host) as log, JournalReader(host) as other:
         discovered_at = discovery.now()
-        ends = EndedSessions(discovery.discover(host).live_ids(), discovered_at, other)
+        live = discovery.discover(host).live_ids()
+        ends = EndedSessions(live, discovered_at, other)
         records = log.backwards(MESSAGE_IDS, FIELDS, since)
         for row in map(ends.row, filter(ends.is_genuine, records)):
             if row and all(test(row) for test in filters):
@@ -72,10 +73,10 @@ def history(given: CommandLine, host: HostPaths, output: OutputWriter) -> int:
     if "--json" in given:
         output.json(rows)
         return os.EX_OK
-    if output.width:
-        for row in rows:
-            row["id"] = short_id(str(row["id"]))
-    output.table(COLUMNS, rows)
+    full = "--no-trunc" in given
+    if output.width and not full:
+        session_info.shorten_ids(rows, live or ())
+    output.table(COLUMNS, rows, "ended session", full=full)
     return os.EX_OK
 
 
@@ -151,22 +152,22 @@ def _row(record: Record) -> Row:
 
 
 TOTALS = (
-    Column("since", "SINCE", lambda usec: sessions.format_time(int(usec))),
-    Column("live", "LIVE", output.number),
-    Column("started", "STARTED", output.number),
-    Column("ended", "ENDED", output.number),
-    Column("failed", "FAILED", output.number),
-    Column("refused", "REFUSED", output.number),
+    Column("since", "SINCE", formats.local_time),
+    Column("live", "LIVE", formats.number),
+    Column("started", "STARTED", formats.number),
+    Column("ended", "ENDED", formats.number),
+    Column("failed", "FAILED", formats.number),
+    Column("refused", "REFUSED", formats.number),
     Column("rate", "STARTS/MIN", lambda rate: f"{rate:.1f}"),
-    Column("bytes_in", "IN", output.size),
-    Column("bytes_out", "OUT", output.size),
-    Column("messages_in", "MSG-IN", output.number),
-    Column("messages_out", "MSG-OUT", output.number),
+    Column("bytes_in", "IN", formats.size),
+    Column("bytes_out", "OUT", formats.size),
+    Column("messages_in", "MSG-IN", formats.number),
+    Column("messages_out", "MSG-OUT", formats.number),
 )
 CAUSES = (
     Column("kind", "KIND"),
     Column("cause", "CAUSE"),
-    Column("count", "COUNT", output.number),
+    Column("count", "COUNT", formats.number),
 )
 STATS_FIELDS = (
     "MESSAGE_ID",
@@ -204,7 +205,7 @@ def stats(given: CommandLine, host: HostPaths, output: OutputWriter) -> int:
         return status
     output.pairs(TOTALS, totals)
     output.write("\n")
-    output.table(CAUSES, rows)
+    output.table(CAUSES, rows, full="--no-trunc" in given)
     return status
 
 

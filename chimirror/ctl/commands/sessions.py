@@ -7,7 +7,7 @@ import os
 import time
 
 from chimirror.config import quantities
-from chimirror.ctl import discovery, output, procfs, session_info
+from chimirror.ctl import discovery, formats, procfs, session_info
 from chimirror.ctl.cgroups import CgroupHierarchy
 from chimirror.ctl.messages import CommandError
 from chimirror.ctl.output import Column
@@ -23,32 +23,33 @@ if TYPE_CHECKING:
 
     Row = dict[str, object]
 
+# A narrow terminal omits the columns with the highest rank first.
 COLUMNS = (
     Column("id", "ID"),
     Column("peer", "PEER"),
-    Column("age", "AGE", output.duration),
-    Column("application", "APPLICATION"),
-    Column("state", "STATE"),
-    Column("bytes_in", "IN", output.size),
-    Column("bytes_out", "OUT", output.size),
-    Column("messages_in", "MSG-IN", output.number, optional=True),
-    Column("messages_out", "MSG-OUT", output.number, optional=True),
-    Column("cpu", "CPU", output.cpu),
-    Column("memory", "MEMORY", output.size),
-    Column("tasks", "TASKS", output.number),
+    Column("age", "AGE", formats.duration),
+    Column("application", "APPLICATION", keep="end", least=12),
+    Column("state", "STATE", rank=4),
+    Column("bytes_in", "IN", formats.size, rank=3),
+    Column("bytes_out", "OUT", formats.size, rank=3),
+    Column("messages_in", "MSG-IN", formats.number, rank=6),
+    Column("messages_out", "MSG-OUT", formats.number, rank=6),
+    Column("cpu", "CPU", formats.cpu, rank=2),
+    Column("memory", "MEMORY", formats.size, rank=1),
+    Column("tasks", "TASKS", formats.number, rank=5),
 )
 DETAILS = (
     *COLUMNS[:3],
-    Column("started", "STARTED", lambda usec: format_time(int(usec))),
+    Column("started", "STARTED", formats.local_time),
     *COLUMNS[3:],
     Column("command", "COMMAND"),
     Column("framing", "FRAMING"),
-    Column("pid", "PID", output.number),
-    Column("application_pid", "APPLICATION PID", output.number),
+    Column("pid", "PID", formats.number),
+    Column("application_pid", "APPLICATION PID", formats.number),
     Column("unit", "UNIT"),
-    Column("server", "SERVER", output.number),
-    Column("memory_max", "MEMORY LIMIT", output.size),
-    Column("tasks_max", "TASKS LIMIT", output.number),
+    Column("server", "SERVER", formats.number),
+    Column("memory_max", "MEMORY LIMIT", formats.exact_size),
+    Column("tasks_max", "TASKS LIMIT", formats.number),
     Column("cpu_quota", "CPU LIMIT", lambda cores: f"{cores:.0%}"),
     Column("processes", "PROCESSES"),
 )
@@ -67,11 +68,6 @@ SORTS = (
 )
 WATCH_INTERVAL = 1.0  # seconds between two tables of --watch
 CLEAR_SCREEN = "\x1b[H\x1b[2J"
-
-
-def format_time(usec: int) -> str:
-    """Format a local time."""
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(usec / 1e6))
 
 
 def sessions(
@@ -104,24 +100,20 @@ def _print_sessions(
     status = found.warn_incomplete()
     now = discovery.now()
     rows = [row for session in found.sessions if is_wanted(row := session.row(now))]
-    sort_rows(rows, KEYS.get(key, key))
+    name = KEYS.get(key, key)
+    sort_rows(rows, name)
     if "--json" in given:
         output.json(rows)
         return status
-    hidden_count = 0
-    if output.width:
-        length = session_info.unique_prefix_length(
-            [session.id for session in found.sessions]
-        )
-        for row in rows:
-            row["id"] = str(row["id"])[:length]
-        if "--watch" in given:
-            output.write(CLEAR_SCREEN)
-            # Leave room for the headings, the count of hidden rows and the cursor.
-            hidden_count = max(len(rows) - max(output.height - 3, 1), 0)
-    output.table(COLUMNS, rows[: len(rows) - hidden_count])
-    if hidden_count:
-        output.write(f"… and {hidden_count} more\n")
+    full, watch = "--no-trunc" in given, "--watch" in given
+    if output.width and not full:
+        session_info.shorten_ids(rows, [session.id for session in found.sessions])
+    if output.width and watch:
+        output.write(CLEAR_SCREEN)
+    columns = [
+        column._replace(rank=0) if column.name == name else column for column in COLUMNS
+    ]
+    output.table(columns, rows, "session", full=full, screenful=watch)
     return status
 
 
@@ -199,13 +191,11 @@ def show(given: CommandLine, host: HostPaths, output: OutputWriter) -> int:
     row["memory_max"] = limits and limits.memory
     row["tasks_max"] = limits and limits.tasks
     row["cpu_quota"] = limits and limits.cpu
-    row["processes"] = _processes(host, hierarchy, session)
+    row["processes"] = processes = _processes(host, hierarchy, session)
     if "--json" in given:
         output.json(row)
         return os.EX_OK
-    row["processes"] = "; ".join(
-        f"{p} {c}" for p, c in _processes(host, hierarchy, session)
-    )
+    row["processes"] = [f"{pid} {command}" for pid, command in processes]
     output.pairs(DETAILS, row)
     return os.EX_OK
 

@@ -48,16 +48,15 @@ _SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
 def memory(text: str) -> str:
-    """Convert a size to bytes for systemd."""
+    """Check a size. systemd reads it as it is given."""
     found = re.fullmatch(r"(\d{1,15})([KMGT]?)", text)
     if text in ("off", INFINITY):
         return INFINITY
     if not found:
         raise ValueError(f'"{text}" is not a size; write 512M, 2G or off')
-    size = int(found[1]) * _SIZES[found[2]]
-    if size < MIN_MEMORY:
+    if int(found[1]) * _SIZES[found[2]] < MIN_MEMORY:
         raise ValueError(f'"{text}" is too little for a session; write 32M or more')
-    return str(size)
+    return text
 
 
 def count(text: str) -> str:
@@ -76,9 +75,9 @@ def percent(text: str) -> str:
 
 
 def seconds(text: str) -> str:
-    """Convert a time for the bridge and the server."""
+    """Check a time. The bridge and the server read it as it is given."""
     limit = quantities.parse_timeout(text)
-    return "off" if limit is None else f"{limit:.6f}".rstrip("0").rstrip(".")
+    return "off" if limit is None else text.strip(" ")
 
 
 def sessions(text: str) -> str:

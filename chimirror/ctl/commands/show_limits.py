@@ -6,7 +6,7 @@ import time
 from collections import Counter
 
 from chimirror.config import env_file, quantities
-from chimirror.ctl import discovery, output, procfs, systemd, unit_names
+from chimirror.ctl import discovery, formats, procfs, systemd, unit_names
 from chimirror.ctl.cgroups import CgroupHierarchy
 from chimirror.ctl.commands import set_limits
 from chimirror.ctl.output import Column
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 COLUMNS = (
     Column("limit", "LIMIT"),
-    Column("value", "VALUE"),
-    Column("used", "USED"),
+    Column("value", "VALUE", formats.number),
+    Column("used", "USED", formats.number),
     Column("set", "SET"),
-    Column("meaning", "MEANING"),
+    Column("meaning", "MEANING", rank=1),
 )
 SAMPLE_TIME = 0.5  # seconds: five periods of the kernel's CPU accounting
 # Origin of a server limit that was changed after the start of the server.
@@ -48,12 +48,15 @@ MEANINGS = {
     "server-sessions-per-source": "its sessions from one address; used: the busiest",
     "server-session-timeout": "maximum age of its sessions; used: the oldest",
 }
-SHOWN = {
-    "memory-max": output.size,
-    "session-memory-max": output.size,
-    "session-timeout": output.duration,
-    "server-session-timeout": output.duration,
-    "cpu-quota": "{:.0%}".format,
+# The formatters of a limit, which was set, and of its usage, which is measured.
+SIZES = (formats.exact_size, formats.size)
+TIMES = (formats.exact_duration, formats.duration)
+SHOWN: dict[str, tuple[Callable[[float], str], Callable[[float], str]]] = {
+    "memory-max": SIZES,
+    "session-memory-max": SIZES,
+    "session-timeout": TIMES,
+    "server-session-timeout": TIMES,
+    "cpu-quota": ("{:.0%}".format, "{:.0%}".format),
 }
 OF_SLICE = ("LoadState", "MemoryMax", "TasksMax", "CPUQuotaPerSecUSec", "DropInPaths")
 OF_TEMPLATE = (
@@ -112,19 +115,13 @@ def limits(
     for row in rows:
         name = str(row["limit"])
         row["meaning"] = MEANINGS[name]
-        if output.width:
-            row["value"], row["used"] = (
-                _format_value(name, row["value"]),
-                _format_value(name, row["used"]),
-            )
-    output.table(COLUMNS, rows)
+        if output.width and name in SHOWN:
+            for column, formatter in zip(("value", "used"), SHOWN[name], strict=True):
+                value = row[column]
+                if isinstance(value, int | float):
+                    row[column] = formatter(value)
+    output.table(COLUMNS, rows, full="--no-trunc" in given)
     return status
-
-
-def _format_value(name: str, value: object) -> object:
-    if name in SHOWN and isinstance(value, int | float):
-        return SHOWN[name](value)
-    return value
 
 
 def current_limits(units: UnitNames) -> dict[str, tuple[float | None, str]]:

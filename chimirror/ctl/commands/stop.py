@@ -37,6 +37,7 @@ KILL_ALL = ("kill", "--kill-whom=all", "--signal=KILL")
 # for one that does not close the connection.
 END_TIMEOUT = 5.0
 POLL_INTERVAL = 0.02
+MAX_NAMES = 4  # sessions that an error names
 
 
 def close(given: CommandLine, host: HostPaths, output: OutputWriter) -> int:
@@ -77,12 +78,11 @@ def _end_and_report(
     selected: Sequence[SessionInfo], output: OutputWriter, *, force: bool
 ) -> int:
     """End the sessions of workers, and print the ids of all selected sessions."""
-    for identity in _end_on_workers(
-        [session for session in selected if session.server], force=force
-    ):
-        warn(f"{identity} has ended by itself")
-    output.write("".join(f"{session.id}\n" for session in selected))
-    return os.EX_OK
+    served = [session for session in selected if session.server]
+    failed = _end_on_workers(served, force=force)
+    asked = [session for session in selected if session not in failed]
+    output.write("".join(f"{session.id}\n" for session in asked))
+    return os.EX_TEMPFAIL if failed else os.EX_OK
 
 
 def _signal_units(words: Sequence[str], bridges: Sequence[SessionInfo]) -> None:
@@ -91,7 +91,8 @@ def _signal_units(words: Sequence[str], bridges: Sequence[SessionInfo]) -> None:
         systemd.on_units(words, [session.unit for session in bridges if session.unit])
     except CommandError as failure:
         if failure.status == os.EX_NOPERM:
-            raise
+            text = f"{_names(bridges)}: {failure}"
+            raise CommandError(failure.status, text) from None
 
 
 def _kill_remaining(
@@ -104,14 +105,23 @@ def _kill_remaining(
     """
     remaining = _wait_for_end(host, bridges, pause)
     for session in remaining:
-        warn(f"{session.id} did not end at once, and was killed with its bridge")
+        warn(f"{session.name} did not end at once, and was killed with its bridge")
     _signal_units(KILL_ALL, remaining)
     for session in remaining:
         if _is_plain_bridge(session):
             _kill_bridge(host, session)
     if remaining := _wait_for_end(host, remaining, pause):
         where = " ".join(session.unit or str(session.pid) for session in remaining)
-        raise CommandError(os.EX_UNAVAILABLE, f"cannot be killed: {where}")
+        text = f"{_names(remaining)} cannot be killed: {where}; a process in state D"
+        text += " of ps(1) waits for the kernel"
+        raise CommandError(os.EX_UNAVAILABLE, text)
+
+
+def _names(sessions: Sequence[SessionInfo]) -> str:
+    """Name some sessions in an error."""
+    names = [session.name for session in sessions[:MAX_NAMES]]
+    more = len(sessions) - len(names)
+    return ", ".join(names) + (f" and {more} more" if more else "")
 
 
 def _wait_for_end(
@@ -132,25 +142,35 @@ def _wait_for_end(
     return remaining
 
 
-def _end_on_workers(sessions: Sequence[SessionInfo], *, force: bool) -> list[str]:
-    """End sessions of workers. Returns the ids of those that had ended before."""
-    by_worker: dict[str, list[str]] = {}
+def _end_on_workers(
+    sessions: Sequence[SessionInfo], *, force: bool
+) -> list[SessionInfo]:
+    """End sessions of workers. Warns about sessions that had ended before.
+
+    Returns:
+        The sessions of workers that did not answer. A warning names them.
+    """
+    by_worker: dict[str, list[SessionInfo]] = {}
     for session in sessions:
-        by_worker.setdefault(session.socket, []).append(session.id)
-    missing = []
-    for path, ids in by_worker.items():
+        by_worker.setdefault(session.socket, []).append(session)
+    failed = []
+    for path, asked in by_worker.items():
+        about = control_client.worker_name(asked[0].server, path)
+        ended: list[str] = []
         try:
-            with control_client.ControlClient(path) as worker:
-                missing += sorted(set(ids) - set(worker.end_sessions(ids, force=force)))
-        except (
-            FileNotFoundError,
-            ConnectionRefusedError,
-            control_client.ConnectionClosed,
-        ):
-            missing += ids
-        except (control_client.NoAnswer, TimeoutError) as error:
-            raise CommandError(os.EX_TEMPFAIL, str(error)) from None
-    return missing
+            with control_client.ControlClient(path, about) as worker:
+                ids = [session.id for session in asked]
+                ended = worker.end_sessions(ids, force=force)
+        except control_client.Ended:
+            pass
+        except control_client.NoAnswer as error:
+            warn(f"not ended: {_names(asked)}: {error}")
+            failed += asked
+            continue
+        for session in asked:
+            if session.id not in ended:
+                warn(f"{session.name} has ended by itself")
+    return failed
 
 
 def _is_running(
@@ -167,7 +187,9 @@ def _signal_bridge(session: SessionInfo, number: int) -> None:
     try:
         os.kill(session.pid, number)
     except ProcessLookupError:
-        warn(f"{session.id} has ended by itself")
+        warn(f"{session.name} has ended by itself")
+    except PermissionError:
+        raise _foreign(session) from None
 
 
 def _kill_bridge(host: HostPaths, session: SessionInfo) -> None:
@@ -179,3 +201,10 @@ def _kill_bridge(host: HostPaths, session: SessionInfo) -> None:
             os.killpg(session.application_pid, signal.SIGKILL)
     except ProcessLookupError:
         pass  # the bridge has ended
+    except PermissionError:
+        raise _foreign(session) from None
+
+
+def _foreign(session: SessionInfo) -> CommandError:
+    text = f"{session.name} belongs to another user; run it as root"
+    return CommandError(os.EX_NOPERM, text)

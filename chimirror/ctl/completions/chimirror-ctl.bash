@@ -34,14 +34,14 @@ _chimirror_ctl() {
             ;;
     esac
     case $verb in
-        '') options="$verbs --help --version" ;;
-        sessions) options='--json --watch --sort --peer --application --older --younger' ;;
+        '') options="$verbs --help -h --version" ;;
+        sessions) options='--json --no-trunc --watch --sort --peer --application --older --younger' ;;
         show) options='--json' ;;
-        limits) options='--json --application' ;;
+        limits) options='--json --no-trunc --application' ;;
         check) options='--json --apps' ;;
         log) options='--follow -f' ;;
-        history) options='--json --since --lines --peer --application' ;;
-        stats) options='--json --since' ;;
+        history) options='--json --no-trunc --since --lines --peer --application' ;;
+        stats) options='--json --no-trunc --since' ;;
         limit)
             options='--memory-max --tasks-max --cpu-quota --session-memory-max
                 --session-tasks-max --session-timeout --sessions --sessions-per-source
@@ -52,6 +52,9 @@ _chimirror_ctl() {
         add) options='--set --apps --own-socket' ;;
         remove) options='--apps' ;;
     esac
+    if [[ -n $verb && $current == -* ]]; then
+        options+=' --help -h'
+    fi
     case $verb in show | log | close | kill | pause | resume | call)
         if [[ $current != -* ]]; then
             # compgen expands its words, so only ids may reach it.

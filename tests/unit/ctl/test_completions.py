@@ -14,6 +14,7 @@ from chimirror.ctl import usage
 from chimirror.ctl.commands import control, sessions
 
 COMPLETIONS = Path(__file__).parents[3] / "chimirror/ctl/completions"
+HELP = {"--help", "-h"}
 VALUED = {option.name for option in usage.OPTIONS if option.metavar}
 BASH = """\
 source "$1"; shift
@@ -49,22 +50,23 @@ def shell(
 
 
 def test_verbs_in_bash() -> None:
-    assert shell("bash", BASH, "") == [*usage.VERBS, "--help", "--version"]
+    assert shell("bash", BASH, "") == [*usage.VERBS, "--help", "-h", "--version"]
     assert shell("bash", BASH, "li") == ["limits", "limit"]
 
 
 def test_verbs_in_zsh() -> None:
     offered = shell("zsh", ZSH, "")
-    verbs = [line.partition(":")[0] for line in offered if line[:2] != "--"]
+    verbs = [line.partition(":")[0] for line in offered if line[:1] not in "(-"]
     assert verbs == list(usage.VERBS)
-    assert [line.partition("[")[0] for line in offered[-2:]] == ["--help", "--version"]
+    names = [line.partition(")")[2] or line for line in offered[-3:]]
+    assert [name.partition("[")[0] for name in names] == ["-h", "--help", "--version"]
 
 
 @pytest.mark.parametrize("verb", usage.VERBS)
 def test_options_in_bash(verb: str) -> None:
     short = {name for name, long in usage.SHORT.items() if long in usage.VERBS[verb]}
     offered = shell("bash", BASH, verb, "-")
-    assert set(offered) == {*usage.VERBS[verb], *short}
+    assert set(offered) == {*usage.VERBS[verb], *short, *HELP}
 
 
 @pytest.mark.parametrize("verb", usage.VERBS)
@@ -74,7 +76,7 @@ def test_options_in_zsh(verb: str) -> None:
     found = (re.match(r"(?:\*|\([^)]*\))?(--[a-z-]+=?)\[", line) for line in offered)
     long = {match[1] for match in found if match}
     valued = {name.rstrip("=") for name in long if name.endswith("=")}
-    assert {name.rstrip("=") for name in long} == set(usage.VERBS[verb])
+    assert {name.rstrip("=") for name in long} == {*usage.VERBS[verb], "--help"}
     assert valued == set(usage.VERBS[verb]) & VALUED
 
 

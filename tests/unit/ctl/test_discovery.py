@@ -341,7 +341,9 @@ def test_invalid_responses_are_reported(
         found = discovery.discover(machine.host)
     assert len(found.sessions) == 3
     assert found.warn_incomplete() == os.EX_TEMPFAIL
-    assert message in capfd.readouterr().err
+    said = capfd.readouterr().err
+    assert "some sessions are missing: worker 0 of server 77: " in said
+    assert message in said
 
 
 def test_a_missing_response_is_reported(
@@ -356,7 +358,7 @@ def test_a_missing_response_is_reported(
         deaf.listen()
         found = discovery.discover(machine.host)
     (text,) = found.unanswered
-    assert text == f"{directory}/0 did not answer in 0.05 s"
+    assert text.startswith("worker 0 of server 77 did not answer in 0.05 s; ")
 
 
 def test_a_closed_connection_is_reported(tmp_path: Path) -> None:
@@ -375,14 +377,14 @@ def test_a_closed_connection_is_reported(tmp_path: Path) -> None:
         thread.start()
         found = discovery.discover(machine.host)
         thread.join()
-    assert found.unanswered == [f"{directory}/0 closed the connection"]
+    assert found.unanswered == ["worker 0 of server 77 closed the connection"]
 
 
 def test_a_response_to_another_request_is_rejected(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
     with (
         worker(machine, lambda method, params: {"ids": []}) as path,
-        control_client.ControlClient(path) as client,
+        control_client.ControlClient(path, "worker 0") as client,
     ):
         assert client.end_sessions(["a"], force=True) == []
         client._socket.sendall(b'{"jsonrpc":"2.0","id":9,"method":"x"}\n')
@@ -432,10 +434,10 @@ def test_a_response_without_an_end_is_reported(
     else:
         monkeypatch.setattr(control_client, "MAX_RECEIVED", 100_000)
     machine = Machine(tmp_path)
-    with endless(machine) as path:
+    with endless(machine):
         found = discovery.discover(machine.host)
     (text,) = found.unanswered
-    assert text.startswith(f"{path}: a response of over 10 s, or ")
+    assert text.startswith("worker 0 of server 77: a response of over 10 s, or ")
 
 
 def test_only_sockets_are_connected(tmp_path: Path) -> None:
@@ -446,7 +448,9 @@ def test_only_sockets_are_connected(tmp_path: Path) -> None:
         found = discovery.discover(machine.host)
     assert len(found.sessions) == 3
     assert found.unanswered == [
-        f"{machine.runtime}/servers/77/{number} is not a socket" for number in (1, 2)
+        f"worker {number} of server 77: {machine.runtime}/servers/77/{number} "
+        "is not a socket; remove it"
+        for number in (1, 2)
     ]
 
 
@@ -459,7 +463,10 @@ def test_the_socket_of_another_user_is_not_believed(tmp_path: Path) -> None:
         found = discovery.discover(machine.host)
     assert not found.sessions
     (text,) = found.unanswered
-    assert text == f"{path} belongs to another user than its process"
+    assert text == (
+        f"worker 0 of server 77: {path} belongs to another user than its process; "
+        "remove it"
+    )
 
 
 @only_root

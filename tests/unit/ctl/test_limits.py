@@ -101,27 +101,27 @@ def test_all_limits(
             f"EnvironmentFile={units}/chimirror-server.service.d/50-ctl.env",
         ],
         "etc/chimirror-server.service.d/50-ctl.env": [
-            "CHIMIRROR_SESSION_TIMEOUT=5400",
+            "CHIMIRROR_SESSION_TIMEOUT=1h 30min",
             "CHIMIRROR_MAX_SESSIONS=2000",
             "CHIMIRROR_MAX_SESSIONS_PER_SOURCE=off",
         ],
         "etc/chimirror.slice.d/50-ctl.conf": [
-            *("[Slice]", "MemoryMax=4294967296", "TasksMax=5000", "CPUQuota=150%"),
+            *("[Slice]", "MemoryMax=4G", "TasksMax=5000", "CPUQuota=150%"),
         ],
         "etc/chimirror.socket.d/50-ctl.conf": [
             *("[Socket]", "MaxConnections=2250", "MaxConnectionsPerSource=0"),
         ],
         "etc/chimirror@.service.d/50-ctl.conf": [
-            *("[Service]", "MemoryMax=67108864", "TasksMax=infinity"),
+            *("[Service]", "MemoryMax=64M", "TasksMax=infinity"),
             f"EnvironmentFile={units}/chimirror@.service.d/50-ctl.env",
         ],
         "etc/chimirror@.service.d/50-ctl.env": [
-            "CHIMIRROR_SESSION_TIMEOUT=5400",
+            "CHIMIRROR_SESSION_TIMEOUT=1h 30min",
             "CHIMIRROR_MAX_SESSIONS=2000",
         ],
     }
     assert calls(machine)[-2] == "daemon-reload"
-    assert "chimirror@.service: MemoryMax=67108864\n" in screen.text
+    assert "chimirror@.service: MemoryMax=64M\n" in screen.text
     assert len(screen.text.splitlines()) == 12
     assert "systemctl restart chimirror-server.service" in capfd.readouterr().err
 
@@ -193,12 +193,12 @@ def test_runtime_limits_override_persistent_ones_until_those_are_set(
     ctl(machine.host, *"limit --memory-max 4G --sessions 10".split())
     ctl(machine.host, *"limit --runtime --memory-max 1G --sessions 5".split())
     found = files(machine)
-    assert found["etc/chimirror.slice.d/50-ctl.conf"][1] == "MemoryMax=4294967296"
-    assert found["run/chimirror.slice.d/60-ctl.conf"][1] == "MemoryMax=1073741824"
+    assert found["etc/chimirror.slice.d/50-ctl.conf"][1] == "MemoryMax=4G"
+    assert found["run/chimirror.slice.d/60-ctl.conf"][1] == "MemoryMax=1G"
     assert found["run/chimirror@.service.d/60-ctl.env"] == ["CHIMIRROR_MAX_SESSIONS=5"]
     ctl(machine.host, *"limit --memory-max 2G --sessions 7".split())
     found = files(machine)
-    assert found["etc/chimirror.slice.d/50-ctl.conf"][1] == "MemoryMax=2147483648"
+    assert found["etc/chimirror.slice.d/50-ctl.conf"][1] == "MemoryMax=2G"
     assert not [name for name in found if name.startswith("run/")]
 
 
@@ -333,9 +333,16 @@ def test_limits_and_their_usage(machine: Machine) -> None:
         "session-memory-max": ["536870912", "3000000", "unit"],
         "session-tasks-max": ["256", "6", "unit"],
     }
-    shown = ctl(machine.host, "limits", width=100).text
-    assert "\nmemory-max                  4.0G " in shown
-    assert "\ncpu-quota                   150% " in shown
+    shown = ctl(machine.host, "limits", width=140).text
+    assert "\nmemory-max                     4G    8.6M  persistent  " in shown
+    assert "\ncpu-quota                    150%      0%  unit  " in shown
+    assert "\nsession-timeout                1h " in shown
+    narrow = ctl(machine.host, "limits", width=80).text
+    assert narrow.startswith("LIMIT                       VALUE    USED  SET")
+    assert "MEANING" in shown
+    assert "MEANING" not in narrow
+    assert "…" not in narrow
+    assert ctl(machine.host, "limits", "--no-trunc", width=80).text == shown
     report = json.loads(ctl(machine.host, "limits", "--json").text)
     assert report[0] == {
         "limit": "memory-max",

@@ -50,17 +50,43 @@ def test_a_row_for_each_session(machine: Machine) -> None:
 def test_on_a_terminal(machine: Machine) -> None:
     lines = ctl(machine.host, "sessions", width=120).text.splitlines()
     assert lines[0] == (
-        "ID        PEER                    AGE  APPLICATION  STATE    IN   OUT"
+        "ID        PEER                    AGE  APPLICATION  STATE    IN  OUT"
         "  MSG-IN  MSG-OUT    CPU  MEMORY  TASKS"
     )
     assert lines[1] == (
-        "00000001  192.0.2.1:4711      1min 1s  cat -u       open      1  2.0K"
+        "00000001  192.0.2.1:4711      1min 1s  cat -u       open      1   2K"
         "       3        4  0.25s    977K      2"
     )
     assert all(len(line) <= 120 for line in lines)
-    narrow = ctl(machine.host, "sessions", width=60).text.splitlines()
-    assert all(len(line) <= 60 for line in narrow)
-    assert "MSG-IN" not in narrow[0]
+    assert lines[-2:] == ["", "3 sessions"]
+
+
+def test_on_a_terminal_of_80_columns(machine: Machine) -> None:
+    """The ends of commands tell rows apart, and the sorted column is there."""
+    base = "/srv/applications/of/a/very/long/path/to/"
+    for number in (1, 2):
+        machine.tell(number, command=f"{base}game-{number}.py")
+    text = ctl(machine.host, "sessions", "--sort", "tasks", width=80).text
+    head, *rows, _, _ = text.splitlines()
+    assert head.split()[:4] == ["ID", "PEER", "AGE", "APPLICATION"]
+    assert "TASKS" in head
+    assert "MSG-IN" not in head
+    assert "…" in rows[2]
+    assert "game-1.py " in rows[2]
+    assert "game-2.py " in rows[1]
+    assert all(len(line) <= 80 for line in (head, *rows))
+    full = ctl(machine.host, "sessions", "--no-trunc", width=80).text
+    assert f"{base}game-1.py" in full
+    assert "MSG-IN" in full
+    assert identity(1) in full
+
+
+def test_ids_are_unique_prefixes(machine: Machine) -> None:
+    machine.tell(1)
+    assert "00000001  " in ctl(machine.host, "sessions", width=80).text
+    rows: list[dict[str, object]] = [{"id": "a" * 32}, {"id": "a" * 9 + "b" * 23}]
+    session_info.shorten_ids(rows, ["a" * 10 + "c" * 22])
+    assert [row["id"] for row in rows] == ["a" * 11, "a" * 9 + "bb"]
 
 
 def test_json(machine: Machine) -> None:
@@ -200,9 +226,13 @@ def test_watch_stays_on_the_screen(machine: Machine) -> None:
     given = usage.parse(["sessions", "--watch"])
     with pytest.raises(Interrupted):
         sessions.sessions(given, machine.host, screen, pause)
-    head, first, second, more = screen.text.splitlines()
+    head, first, blank, total = screen.text.splitlines()
     assert head.startswith(f"{sessions.CLEAR_SCREEN}ID ")
-    assert (first[:8], second[:8], more) == ("00000001", "00000003", "… and 1 more")
+    assert (first[:8], blank, total) == (
+        "00000001",
+        "",
+        "3 sessions, the first 1 shown",
+    )
 
 
 def test_watch_in_a_pipe_is_a_line_of_json_each_time(machine: Machine) -> None:
@@ -231,6 +261,9 @@ def test_show(machine: Machine) -> None:
     assert pairs["processes"] == "103 chimirror-bridge cat; 903 cat \\x1b[2J"
     shown = ctl(machine.host, "show", "00000003", width=60).text
     assert "   CPU LIMIT: 150%\n" in shown
+    assert "MEMORY LIMIT: 512M\n" in shown
+    unit = "".join(shown.partition("UNIT: ")[2].partition("SERVER")[0].split())
+    assert unit == "chimirror-game@3-127.0.0.1:30747-192.0.2.3:4711.service"
     assert all(len(line) <= 60 for line in shown.splitlines())
     report = json.loads(ctl(machine.host, "show", "--json", "00000003").text)
     assert report["processes"] == [[103, "chimirror-bridge cat"], [903, "cat \x1b[2J"]]
@@ -249,7 +282,7 @@ def test_show_without_a_unit(machine: Machine) -> None:
     ("text", "status", "message"),
     [
         ("0000000f", os.EX_NOINPUT, "no live session 0000000f"),
-        ("0", os.EX_DATAERR, "0 is ambiguous: 3 sessions begin with it: 00000001"),
+        ("0", os.EX_DATAERR, "0 is ambiguous: 3 sessions begin with it: 00000001, 0"),
         ("xyz", os.EX_USAGE, "xyz is not the beginning of an ID"),
         ("\x1b[2J", os.EX_USAGE, "\\x1b[2J is not the beginning"),
         (identity(1) + "0", os.EX_USAGE, identity(1)),

@@ -25,7 +25,7 @@ def test_verbs_are_those_of_the_text() -> None:
     assert list(usage.VERBS) == list(main.VERBS)
     assert set(words("Verbs")) == set(usage.VERBS)
     (lines,) = (part for part in PARTS if part.startswith("Usage:"))
-    named = re.findall(r"chimirror-ctl ([a-z]+)", lines)
+    named = re.findall(r"chimirror-ctl \[?([a-z]+)", lines)
     assert set(named) == set(usage.VERBS)
 
 
@@ -36,7 +36,7 @@ def test_options_are_those_of_the_text() -> None:
     assert valued_by_name.keys() - set(usage.ALONE) == set(chain(*usage.VERBS.values()))
     for name, text in message.items():
         option = name.rstrip(",")
-        described = re.sub(r"^(-f|[A-Z=]+) ", "", text)
+        described = re.sub(r"^(-[fh]|[A-Z=]+) ", "", text)
         owners = {verb for verb, names in usage.VERBS.items() if option in names}
         if owners:
             listed = described.partition(":")[0].split(", ")
@@ -48,6 +48,8 @@ def test_options_are_those_of_the_text() -> None:
 @pytest.mark.parametrize(
     ("line", "verb", "ids", "options"),
     [
+        ("", "sessions", (), {}),
+        ("--watch", "sessions", (), {"--watch": ""}),
         ("sessions", "sessions", (), {}),
         ("sessions --json --sort cpu", "sessions", (), {"--json": "", "--sort": "cpu"}),
         ("--json sessions --sort=cpu", "sessions", (), {"--json": "", "--sort": "cpu"}),
@@ -67,7 +69,11 @@ def test_options_are_those_of_the_text() -> None:
         ("add a --apps=/b -- c", "add", ("a", "c"), {"--apps": "/b"}),
         ("remove a", "remove", ("a",), {}),
         ("--help", "--help", (), {}),
-        ("drain --version", "--version", (), {}),
+        ("-h", "--help", (), {}),
+        ("kill -h", "--help", ("kill",), {}),
+        ("--help log a -f", "--help", ("log",), {}),
+        ("add a -- b -h", "add", ("a", "b", "-h"), {}),
+        ("drain --version", "--version", ("drain",), {}),
     ],
 )
 def test_good_lines(
@@ -80,8 +86,9 @@ def test_good_lines(
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("", "no verb; write one of sessions, show"),
         ("session", '"session" is not a verb; write sessions'),
+        ("session -h", '"session" is not a verb; write sessions'),
+        ("--now", "sessions takes no --now; that belongs to drain"),
         ("frobnicate", '"frobnicate" is not a verb; --help lists the verbs'),
         ("sessions --jso", "--jso is not an option; write --json"),
         ("sessions -x", "-x is not an option; --help lists the options"),
@@ -119,3 +126,23 @@ def test_settings_may_be_repeated() -> None:
     given = usage.parse("add a --set b=c --set=d=e=f --apps /x -- cat".split())
     assert given.settings == ("b=c", "d=e=f")
     assert given.ids == ("a", "cat")
+
+
+@pytest.mark.parametrize("verb", usage.VERBS)
+def test_help_of_a_verb(verb: str) -> None:
+    text = usage.help_text((verb,))
+    purpose, synopsis, options, see = text.split("\n\n")
+    assert " ".join(purpose.split()) == words("Verbs")[verb]
+    title, line = synopsis.splitlines()
+    assert line in PARTS[1].splitlines()
+    assert (title, line.split()[1].strip("[]")) == ("Usage:", verb)
+    found = re.findall(r"^  (--[a-z-]+)", options, re.MULTILINE)
+    assert found == [*usage.VERBS[verb], "--help"]
+    assert see == "See chimirror-ctl(1).\n"
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_help_of_a_verb_leaves_out_other_verbs() -> None:
+    text = " ".join(usage.help_text(("limit",)).split())
+    assert "--application TEXT Only this application. The name of one" in text
+    assert "sessions, history:" not in text
