@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 EX_USAGE = 64  # sysexits(3)
 
+SHORT = {"-h": "--help"}
 DEFAULT_LISTEN = "127.0.0.1:30747"
 
 # Scopes. An option may have several of these bits.

@@ -19,6 +19,7 @@ from chimirror.config.options import (
     OPTIONS,
     PURPOSE,
     SERVER,
+    SHORT,
     ZYGOTE,
     Option,
     options_of,
@@ -167,7 +168,7 @@ def scan_program(table: Iterable[Option], argv: Sequence[str]) -> tuple[Words, G
     Raises:
         ScanError: The command line is wrong, or asks for help or the version.
     """
-    command, given = scan(table, argv)
+    command, given = scan(table, argv, short=SHORT)
     for name in ("--help", "--version"):
         if name in given:
             raise ScanError(f"{name} has to stand alone")

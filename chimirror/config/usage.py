@@ -13,7 +13,7 @@ import re
 
 from docopt import DocoptExit, DocoptLanguageError, docopt
 
-from chimirror.config.options import Option
+from chimirror.config.options import SHORT, Option
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,7 +56,8 @@ def render(program: str, purpose: str, table: Sequence[Option]) -> str:
 def _entry(option: Option) -> list[str]:
     from textwrap import wrap
 
-    head = f"  {option.name} {option.metavar}".rstrip()
+    short = [f", {short}" for short, name in SHORT.items() if name == option.name]
+    head = f"  {option.name} {option.metavar}".rstrip() + "".join(short)
     default = f" [default: {option.default}]" if option.default else ""
     # docopt finds a default only on one line, so wrap() must not break its spaces.
     words = (option.text + default.replace(": ", ":\0")).strip()

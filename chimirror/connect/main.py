@@ -41,7 +41,7 @@ Options:
   --ping-interval TIME     Ask a silent server for a sign of life this often.
                            [default: 20]
   --ping-timeout TIME      Time for that sign to arrive. [default: 20]
-  --help                   Print this text and exit.
+  --help, -h               Print this text and exit.
   --version                Print the version and exit.
 
 See chimirror-connect(1).
@@ -182,9 +182,9 @@ def _arguments(argv: Sequence[str]) -> dict[str, Any]:
     from chimirror.connect.errors import UsageError
     from chimirror.text import escape_line
 
-    table, _ = usage.read_options(USAGE)
+    table, short = usage.read_options(USAGE)
     try:
-        words, _ = parser.scan(table, argv)
+        words, _ = parser.scan(table, argv, short=short)
         return dict(docopt(USAGE, list(argv), default_help=False, options_first=True))
     except parser.ScanError as error:
         raise UsageError(escape_line(parser.explain(error, table))) from None

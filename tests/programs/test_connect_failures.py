@@ -209,7 +209,6 @@ def test_the_request(tmp_path: Path) -> None:
         ([], "no URL"),
         (["ws://x/", "y"], "one URL"),
         (["--head", "a:b", "ws://x/"], "--head is not an option"),
-        (["-h"], "-h is not an option"),
         (["--ca"], "--ca needs a value"),
         (["--help=x"], "--help takes no value"),
         (["--ca", "x", "--ca", "y", "wss://x/"], "--ca is given twice"),

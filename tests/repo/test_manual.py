@@ -133,10 +133,10 @@ def section(name: str, title: str) -> str:
     return rest.partition("\n.Sh ")[0]
 
 
-def help_of(program: str) -> str:
+def help_of(program: str, flag: str = "--help") -> str:
     code = f"from chimirror.{MODULES[program]} import main; raise SystemExit(main())"
     return subprocess.run(
-        [sys.executable, "-c", code, "--help"],
+        [sys.executable, "-c", code, flag],
         capture_output=True,
         text=True,
         check=True,
@@ -176,6 +176,12 @@ def test_options_and_defaults(program: str) -> None:
     described = described_by_help(program)
     assert len(described) > 3
     assert list(described_by_page(program).items()) == list(described.items())
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_short_help(program: str) -> None:
+    assert help_of(program, "-h") == help_of(program)
+    assert ".It Fl \\-help , h\n" in page(program)
 
 
 def test_default_outside_of_option_text() -> None:

@@ -345,7 +345,9 @@ def test_bridge_refuses_options_of_other_programs() -> None:
 
 
 @pytest.mark.parametrize(("name", "read", "table"), PROGRAMS)
-@pytest.mark.parametrize("argv", [["--help"], ["--proxy-protocol", "--help", "cat"]])
+@pytest.mark.parametrize(
+    "argv", [["-h"], ["--help"], ["--proxy-protocol", "--help", "cat"]]
+)
 def test_help_goes_to_standard_output(
     name: str,
     read: Callable[[Sequence[str]], object],
