@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 import chimirror
-from processes import ended, marked, until
+from processes import comm, ended, marked, name_of, until
 from serve import ROOT, Bridge, argv_of
 from websocket_peer import Closed, Peer, text, upgrade
 
@@ -54,6 +54,34 @@ def opened(bridge: Bridge, framing: str = "json") -> Peer:
     peer = Peer(bridge.socket)
     assert peer.open(framing=framing).status == 101
     return peer
+
+
+# The name in ps(1)
+
+
+def test_processes_are_shown_as_chimirror_bridge() -> None:
+    """Before a request and in a session, without the interpreter and its options."""
+    words = ["--framing", "lines", "--env", "A=b  c", "--", "cat", "-u"]
+    launcher = Path(sys.executable).with_name("chimirror-bridge")
+    with behind([str(launcher), *words], dict(os.environ)) as (peer, bridge):
+        shown = f"chimirror-bridge {' '.join(words)}"
+        until(lambda: name_of(bridge.pid) == shown, "its name while a client is silent")
+        assert comm(bridge.pid) == "chimirror-bridge"[:15]
+        peer.open(framing="lines")
+        peer.send("x")
+        assert peer.receive() == b'"x"'
+        assert name_of(bridge.pid) == shown
+        peer.close()
+    request = upgrade("/", "lines", ())
+    ours, theirs = socket.socketpair()
+    with theirs:
+        ours.sendall(request)  # before the start
+        fd = theirs.fileno()
+        bridge = subprocess.Popen([launcher, *words], stdin=fd, stdout=fd)
+    with bridge, Peer(ours) as peer:
+        assert peer.head().status == 101
+        until(lambda: name_of(bridge.pid) == shown, "its name in a session")
+        peer.close()
 
 
 # Exit statuses

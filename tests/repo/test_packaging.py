@@ -8,7 +8,9 @@ No package index is used: the libraries of the tests are lent to the installatio
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import socket
 import stat
 import subprocess
@@ -112,6 +114,34 @@ def foreign_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return directory
 
 
+PTRACE_TRACEME, PTRACE_CONT, PTRACE_DETACH = 0, 7, 17
+
+
+def trace_me() -> None:
+    """Stop this process at each execve(2), for its parent."""
+    ctypes.CDLL(None).ptrace(PTRACE_TRACEME, 0, 0, 0)
+
+
+def executed_command_line(pid: int) -> list[str]:
+    """Return the command line of the interpreter that a traced launcher executes.
+
+    Read in the stop at its execve(2), since the bridge changes it: ptrace(2).
+    """
+    ptrace = ctypes.CDLL(None).ptrace
+    while True:
+        _, status = os.waitpid(pid, 0)
+        assert os.WIFSTOPPED(status), status
+        words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+        program = Path(f"/proc/{pid}/exe").readlink().name
+        if os.WSTOPSIG(status) != signal.SIGTRAP:
+            ptrace(PTRACE_CONT, pid, 0, os.WSTOPSIG(status))
+        elif "-c" not in words or not program.startswith("python"):
+            ptrace(PTRACE_CONT, pid, 0, 0)
+        else:
+            ptrace(PTRACE_DETACH, pid, 0, 0)
+            return words
+
+
 def run_session(*argv: str | Path) -> list[str]:
     """Run one session with `cat`. Returns the command line that the launcher executed.
 
@@ -121,10 +151,15 @@ def run_session(*argv: str | Path) -> list[str]:
     command = [*map(str, argv), "--", "cat"]
     with theirs:
         end = theirs.fileno()
-        bridge = subprocess.Popen(command, stdin=end, stdout=end)
+        bridge = subprocess.Popen(
+            command,
+            stdin=end,
+            stdout=end,
+            preexec_fn=trace_me,  # noqa: PLW1509 (no threads here)
+        )
     with bridge, Peer(ours) as peer:
+        words = executed_command_line(bridge.pid)
         peer.open(framing="lines")
-        words = Path(f"/proc/{bridge.pid}/cmdline").read_text().split("\0")
         peer.send_raw(
             frame(TEXT, b"in two ", fin=False) + frame(CONTINUATION, b"parts")
         )

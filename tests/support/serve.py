@@ -43,7 +43,7 @@ from processes import (
 
 ROOT = str(Path(chimirror.__file__).parent.parent)
 LAUNCH = (sys.executable, "-P", "-m")
-PROGRAMS = re.compile(r"chimirror[.](bridge|server|zygote)")
+PROGRAMS = re.compile(r"chimirror[.-](bridge|server|zygote)")
 
 
 class Service:

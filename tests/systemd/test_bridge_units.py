@@ -69,6 +69,9 @@ def test_many_sessions_at_once(
         )
         told = [json.loads(text) for text in statuses()]
         assert {one["peer"] for one in told} == addresses
+        shown = machine.do("systemctl", "--full", "status", machine.sessions()[0])
+        assert " chimirror-bridge --max-sessions 1000 " in shown
+        assert "python3 -I" not in shown
         for peer in peers:
             peer.send_close()
     wait_until_idle(machine)
