@@ -10,7 +10,9 @@ import os
 import select
 import socket
 import struct
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -214,6 +216,24 @@ def flood(peer: ChatPeer, frame: bytes, watcher: ChatPeer, server: ChatServer) -
     server.await_line("TOO_SLOW")
 
 
+@contextmanager
+def beating(peer: ChatPeer) -> Iterator[None]:
+    """Let a client send a sign of life now and then, however long the test takes."""
+    over = threading.Event()
+
+    def beat() -> None:
+        while not over.wait(1):
+            peer.send(keep_alive=pb.KeepAlive())
+
+    thread = threading.Thread(target=beat)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
 @pytest.mark.parametrize("kind", ["content", "users"])
 def test_a_client_that_does_not_read(tmp_path: Path, kind: str) -> None:
     """Its partner waits, then it is disconnected. The server stores little."""
@@ -232,7 +252,8 @@ def test_a_client_that_does_not_read(tmp_path: Path, kind: str) -> None:
         if kind == "content":
             flood(ada, frame_of(content=content), carol, server)
         else:
-            flood(deaf, frame_of(list_users=pb.ListUsers()), carol, server)
+            with beating(ada):
+                flood(deaf, frame_of(list_users=pb.ListUsers()), carol, server)
         assert server.peak_memory() - before < 8 << 20
         assert server.lines("deaf: TOO_SLOW")
         ended = ada.expect("chat_ended").chat_ended

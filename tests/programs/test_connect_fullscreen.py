@@ -189,11 +189,11 @@ def test_all_modes_are_reset(end: str, tmp_path: Path) -> None:
             upgrade(peer, frame('{"type":"session","id":"x","pty":true}'))
             peer.send_raw(frame(output(EVERYTHING)))
             until(lambda: flags(remote) != PLAIN, "a terminal that is another")
-            assert region(remote) != "0 23"
+            until(lambda: region(remote) != "0 23", "a scroll region")
             ENDS[end](peer)
             assert status(tmp_path) == "255"
         plain(remote)
-        assert region(remote) == "0 23"
+        until(lambda: region(remote) == "0 23", "no scroll region")
         remote.do("set-buffer", "lqqqk")
         remote.do("paste-buffer", "-p")
         remote.type("Enter")

@@ -73,11 +73,8 @@ def test_a_process_that_only_sends(option: str, tmp_path: Path) -> None:
 
 def test_input_for_a_process_that_only_sends(tmp_path: Path) -> None:
     """Input that comes once the direction is known is not sent."""
-    command = [
-        "sh",
-        "-c",
-        "printf ready; trap 'echo end; exit 3' TERM; sleep 60 & wait",
-    ]
+    script = "trap 'echo end; exit 3' TERM; printf ready; sleep 60 & wait"
+    command = ["sh", "-c", script]
     with (
         serve.server(tmp_path, command, "--direction=receive") as service,
         running_client(server_url(service)) as client,

@@ -27,7 +27,7 @@ from session_harness import SessionHarness
 from websocket_peer import Closed, Peer, Sender, payload_of, stdin, text
 
 TOY = """\
-    import fcntl, hashlib, os, signal, struct, sys, termios, time, tty
+    import fcntl, hashlib, os, select, signal, struct, sys, termios, time, tty
 
     def size():
         return os.get_terminal_size(0)
@@ -59,9 +59,15 @@ TOY = """\
                 rest = rest[os.write(1, rest):]
         print("digest", found.hexdigest(), flush=True)
 
+    def next_line():
+        # A handler does not run in a read(2) that began just after the signal.
+        while not select.select([0], [], [], 0.1)[0]:
+            pass
+        return sys.stdin.readline()
+
     def main():
         print("begun", flush=True)
-        while line := sys.stdin.readline():
+        while line := next_line():
             exec(line, globals())
         print("over", flush=True)
 """
@@ -332,8 +338,12 @@ def test_a_shell_with_jobs_ends(shell: str, serving: str, tmp_path: Path) -> Non
 def test_nothing_is_left_of_it(tmp_path: Path) -> None:
     """Neither descriptors nor processes are left, however a session ends."""
     toy(tmp_path)
+
+    def count() -> int:
+        return sum(descriptors(one.pid) for one in descendants(pid))
+
     with by_server(tmp_path) as (connect, pid):
-        counts = []
+        least = 0
         for how in ("exit", "close", "vanish") * 3:
             with connect() as peer:
                 assert peer.open(framing="stdio").status == 101
@@ -349,8 +359,9 @@ def test_nothing_is_left_of_it(tmp_path: Path) -> None:
             until(
                 lambda: len(descendants(pid)) == 2, "a worker and the zygote are left"
             )
-            counts.append(sum(descriptors(one.pid) for one in descendants(pid)))
-        assert len(set(counts)) == 1, counts
+            # The first count may be too high: the worker closes what it has last.
+            until(lambda: not least or count() <= least, f"{least} descriptors again")  # noqa: B023 (called at once)
+            least = count()
 
 
 def test_size_is_optional(tmp_path: Path) -> None:

@@ -212,7 +212,7 @@ def test_client_disconnects_before_its_request(marking: Marking, part: bytes) ->
         with Bridge(marking.command, tcp=True) as bridge, Peer(bridge.socket) as peer:
             peer.send_raw(part)
             leave(peer)
-            assert ended(bridge.pid, 5)
+            assert ended(bridge.pid, 30)
             assert b"Traceback" not in bridge.finish()[1]
     assert not marking.mark.exists()
 
@@ -292,13 +292,12 @@ def test_no_room(tmp_path: Path, limit: str, workers: int) -> None:
 
 def test_too_fast(tmp_path: Path) -> None:
     """A burst beyond the rate is rejected, by all workers."""
-    with server(tmp_path, ["true"], "--max-rate=1", "--workers=2") as service:
+    with server(tmp_path, ["true"], "--max-rate=1/h", "--workers=2") as service:
         statuses = []
         for _ in range(10):
             with Peer(service.connect()) as peer:
                 statuses.append(peer.open().status)
-    assert statuses.count(101) in (1, 2)
-    assert statuses.count(503) == 10 - statuses.count(101)
+    assert statuses == [101] + [503] * 9
 
 
 def test_nothing_harmful_reaches_the_environment() -> None:

@@ -16,6 +16,8 @@ from typing import Any
 from urllib.parse import unquote
 
 import jsonschema
+from referencing import Registry
+from referencing.jsonschema import DRAFT7
 
 from npm import NODE, packaged
 
@@ -59,7 +61,9 @@ class Parser:
 @cache
 def specification() -> jsonschema.Draft7Validator:
     schema = json.loads(packaged("asyncapi-specs/schemas/3.0.0.json").read_text())
-    return jsonschema.Draft7Validator(schema)
+    # Without the crawl, each reference to a definition would crawl the whole schema.
+    registry = (DRAFT7.create_resource(schema) @ Registry()).crawl()
+    return jsonschema.Draft7Validator(schema, registry=registry)
 
 
 def check(document: Object) -> None:
