@@ -33,7 +33,7 @@ from target import WATCHDOG, Child, Left, Target, Usage, isolate_run, raise_limi
 RESULTS = Path(__file__).parents[2] / "build" / "attack"
 SECONDS = 12.0
 SETTLE = 15.0  # seconds for the rest of an attack to be cleared up
-EXTRA = 20.0  # seconds after its end until a child is killed
+EXTRA = 60.0  # seconds after its end until a child is killed
 WAY_DOWN = 60.0  # seconds for the server to end
 SAMPLE = 0.1
 WARM_UP = 0.5  # seconds of the neighbour before the attack

@@ -24,7 +24,7 @@ ECHO_INTERVAL = 0.015  # seconds between two lines
 START_INTERVAL = 0.2
 MAX_WAITING = 4000  # lines without an answer; further ones are not sent
 PATIENCE = 30.0  # seconds for a session of the starter
-RECONNECT = 5.0  # seconds for a session of the neighbour
+RECONNECT = 15.0  # seconds for a session of the neighbour
 LAST_STARTS = 3.0  # seconds for the last sessions to start, after the end
 MILLI = 1000.0
 
@@ -102,15 +102,20 @@ class Neighbour:
         return {**summary(self.took), "lost": self.lost}
 
     def exchange(self, connection: socket.socket, stop: int) -> bool:
-        """Send and receive. Returns False if the session has been lost."""
+        """Send and receive. Returns False if the session has been lost.
+
+        The session may begin after `stop`. It lasts until one line has been answered.
+        """
         due = monotonic()
+        fds = [connection.fileno(), stop]
         while (now := monotonic()) < self.deadline:
             wait = max(0.0, due - now)
-            fds = (connection.fileno(), stop)
             ready = select.select(fds, [], [], wait)[0]
             if fds[0] in ready and not self.receive(connection):
                 return False
             if stop in ready:
+                fds = fds[:1]
+            if stop not in fds and self.took:
                 break
             if monotonic() >= due:
                 self.send(connection, due)

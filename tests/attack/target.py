@@ -41,7 +41,7 @@ PR_SET_PDEATHSIG = 1  # prctl(2)
 CLONE_NEWNS = 0x20000  # unshare(2)
 MS_REC, MS_PRIVATE = 0x4000, 0x40000  # mount(2)
 LISTENING = re.compile(rb"listening on (\S+):(\d+)")
-START = 20.0  # seconds for the server to listen
+START = 60.0  # seconds for the server to listen
 WATCHDOG = 30.0  # seconds, as in chimirror-server.service
 LOG_TAIL = 64 << 10  # bytes of the log that are kept
 ECHO_FILE = 'command = ["cat"]\nframing = "lines"\n'
@@ -279,7 +279,8 @@ class Target:
     def await_address(self) -> tuple[str, int]:
         said, deadline = b"", monotonic() + START
         while not (found := LISTENING.search(said)):
-            if not select.select([self.stderr], [], [], deadline - monotonic())[0]:
+            left = max(0.0, deadline - monotonic())
+            if not select.select([self.stderr], [], [], left)[0]:
                 break
             piece = os.read(self.stderr.fileno(), 4096)
             said += piece

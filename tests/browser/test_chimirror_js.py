@@ -12,7 +12,7 @@ import pytest
 
 from hostile_server import SESSIONS, hostile_server
 from js_runners import Node, Runner, pages
-from processes import Memory, steady, until, written
+from processes import steady, until, written
 from serve import Service, reserved, server
 
 FRAMINGS = ("--framing", "stdio,json,lines,lsp", "--stderr", "log")
@@ -397,7 +397,7 @@ def test_memory_is_flat(
         cases.runner.run_case(case, address(service)) as running_case,
     ):
         running_case.wait_for_messages(1)
-        memory = Memory(running_case.processes())
+        memory = running_case.memory()
         running_case.cue()
         assert running_case.wait_for_messages(2)[1] == {**result, "exit": EXIT_0}
         assert memory.growth() < MUCH * 3 // 4

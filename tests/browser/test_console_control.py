@@ -21,8 +21,8 @@ from console_page import (
     show,
     state,
 )
-from js_runners import LONG, Heap, renderers
-from processes import Memory, steady, until, written
+from js_runners import LONG, Heap, renderer_memory
+from processes import steady, until, written
 from serve import Service
 
 __all__ = ["service", "shared"]  # fixtures
@@ -220,7 +220,7 @@ def test_much_is_streamed(page: Page, full: bool) -> None:
         return unit.endswith("MB") and bool(page.evaluate(received) >= megabytes)
 
     until(lambda: has(much // 4), "a quarter", LONG)
-    memory = Memory(renderers())
+    memory = renderer_memory()
     press(page, "Pause")
     state(page, "Connected, output paused")
     press(page, "Resume")

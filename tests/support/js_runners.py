@@ -20,7 +20,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from npm import NODE
 from page_server import CASES, MODULE
-from processes import TOOL_PROCESSES, descendants, name_of
+from processes import TOOL_PROCESSES, Memory, descendants, name_of
 from serve import ROOT
 
 CHROMIUM = "/usr/bin/chromium"
@@ -36,8 +36,8 @@ class RunningCase(Protocol):
     def cue(self) -> None:
         """Let the case continue."""
 
-    def processes(self) -> list[int]:
-        """Process that runs the case."""
+    def memory(self) -> Memory:
+        """Memory of the process that runs the case."""
 
     def collect_garbage(self) -> None:
         """Collect garbage in a page. A case in Node calls `gc` itself."""
@@ -83,8 +83,8 @@ class NodeCase:
         self._process.stdin.write("\n")
         self._process.stdin.flush()
 
-    def processes(self) -> list[int]:
-        return [self._process.pid]
+    def memory(self) -> Memory:
+        return Memory([self._process.pid])
 
     def collect_garbage(self) -> None:
         pass
@@ -136,8 +136,8 @@ class PageCase:
     def cue(self) -> None:
         self.page.evaluate("() => cue()")
 
-    def processes(self) -> list[int]:
-        return renderers()
+    def memory(self) -> Memory:
+        return renderer_memory()
 
     def collect_garbage(self) -> None:
         Heap(self.page).collect()
@@ -147,10 +147,14 @@ class PageCase:
         return outcome(self.messages())
 
 
-def renderers() -> list[int]:
-    """Return the browser's renderer processes. They cannot be assigned to pages."""
+def renderer_memory() -> Memory:
+    """Memory of the browser's renderer processes, which cannot be assigned to pages.
+
+    Renderers of closed pages may end at any time.
+    """
     found = [each.pid for pid in TOOL_PROCESSES for each in descendants(pid)]
-    return [pid for pid in found if "--type=renderer" in name_of(pid)]
+    renderers = [pid for pid in found if "--type=renderer" in name_of(pid)]
+    return Memory(renderers, may_end=True)
 
 
 class Heap:

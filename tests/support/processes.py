@@ -13,6 +13,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -125,6 +126,14 @@ def comm(pid: int) -> str:
     return read(f"/proc/{pid}/comm").decode().strip()
 
 
+def is_pending(pid: int, number: int) -> bool:
+    """Return True if a signal was sent to a process that has not received it."""
+    for line in read(f"/proc/{pid}/status").splitlines():
+        if line.startswith(b"ShdPnd:"):
+            return bool(int(line.split()[1], 16) >> (number - 1) & 1)
+    return False
+
+
 def kill_processes(pids: Iterable[int]) -> None:
     """Kill these processes, which a failing test would leave behind."""
     for pid in pids:
@@ -170,18 +179,29 @@ def field(pid: int, name: str, file: str = "status") -> int:
 
 
 class Memory:
-    """The growth of resident memory of each process since this object was created."""
+    """The growth of resident memory of each process since this object was created.
 
-    def __init__(self, pids: Iterable[int]) -> None:
+    Args:
+        pids: the processes.
+        may_end: whether the growth of a process that ends meanwhile does not count.
+    """
+
+    def __init__(self, pids: Iterable[int], *, may_end: bool = False) -> None:
+        self.errors = (LookupError, OSError) if may_end else ()
         self.idle: dict[int, int] = {}
         for pid in pids:
-            require_access(pid)
-            Path(f"/proc/{pid}/clear_refs").write_text("5")  # VmHWM := VmRSS
-            self.idle[pid] = field(pid, "VmRSS")
+            with suppress(*self.errors):
+                require_access(pid)
+                Path(f"/proc/{pid}/clear_refs").write_text("5")  # VmHWM := VmRSS
+                self.idle[pid] = field(pid, "VmRSS")
 
     def growth(self) -> int:
         """Return the largest peak growth of all processes, in bytes."""
-        return max(field(pid, "VmHWM") - idle for pid, idle in self.idle.items())
+        found: list[int] = []
+        for pid, idle in self.idle.items():
+            with suppress(*self.errors):
+                found.append(field(pid, "VmHWM") - idle)
+        return max(found)
 
 
 def written(pid: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from machine_sessions import (
     systemctl_show,
     zygote_application,
 )
-from processes import until
+from processes import is_pending, until
 from systemd_machine import Machine
 from websocket_peer import Closed, Peer, upgrade
 
@@ -147,7 +148,11 @@ def test_clients_are_rejected_while_the_socket_stops(
 
 
 def is_draining(machine: Machine) -> bool:
-    return systemctl_show(machine, SERVER, "StatusText").startswith("draining")
+    """Return True once all workers know it. The status only says that it was sent."""
+    text = systemctl_show(machine, SERVER, "StatusText")
+    return text.startswith("draining") and not any(
+        is_pending(pid, signal.SIGUSR2) for pid in machine.processes(SERVER)
+    )
 
 
 def test_waiting_clients_are_served_after_a_correction(machine: Machine) -> None:
