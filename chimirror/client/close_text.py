@@ -15,9 +15,14 @@ CLOSE_CODES = {
     1007: "not UTF-8",
     1008: "policy",
     1009: "message too big",
+    1010: "extension missing",
     1011: "failure at the other end",
     1012: "restart",
     1013: "try again later",
+    1014: "bad gateway",
+    3000: "unauthorized",
+    3003: "forbidden",
+    3008: "timeout",
 }
 
 # The reason for which a server closes sessions that outlast its own end.

@@ -57,8 +57,9 @@ _FRAGMENTS = (CONTINUATION, LAST_FRAGMENT)
 NO_LIMIT = 1 << 62  # frames
 # Shorter reads hold no run of frames that would save time.
 _RUN = 2048
-# Codes that are allowed without asking wsproto.
-_USUAL_CODES = (1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011)
+# Close codes that may be sent (RFC 6455, section 7.4, and the IANA registry). Not 1004,
+# which has no meaning, nor 1005, 1006 and 1015, which are for libraries only.
+_REGISTERED_CODES = (1000, 1001, 1002, 1003, *range(1007, 1015))
 _PRIVATE_CODES = range(3000, 5000)
 # Returned in place of the position after an incomplete frame.
 _WAIT = -1
@@ -440,7 +441,7 @@ def _parse_close(payload: bytes) -> Close | None:
     if not payload:
         return Close(NO_STATUS, "")
     code = int.from_bytes(payload[:2])
-    if code not in _USUAL_CODES and code not in _PRIVATE_CODES:
+    if code not in _REGISTERED_CODES and code not in _PRIVATE_CODES:
         return None
     try:
         return Close(code, payload[2:].decode())

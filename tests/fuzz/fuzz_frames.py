@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wsproto.frame_protocol import FrameProtocol, Opcode, ParseFailed
+from wsproto.frame_protocol import Opcode, ParseFailed
 
 from chimirror.framing import (
     EndOfInput,
@@ -26,6 +26,7 @@ from chimirror.protocol.frame_reader import (
 )
 from frame_texts import frames_of
 from fuzz_input import FuzzInput, pieces
+from wsproto_reference import ReferenceProtocol
 
 LIMIT = 300  # bytes of a message
 FIN, CLOSE, BINARY = 0x80, 8, 2
@@ -104,7 +105,7 @@ def plain(event: object) -> Plain:
 
 def reference(parts: Parts, *, takes_binary: bool) -> list[Plain]:
     """Return the events of wsproto, with the limit and the refusal of binary frames."""
-    protocol = FrameProtocol(client=False, extensions=[])
+    protocol = ReferenceProtocol()
     events: list[Plain] = []
     text, started = b"", False
     try:
