@@ -370,6 +370,9 @@ class ControlGateway:
     def on_head(self, data: bytes) -> None:
         """Do nothing: the request head is complete."""
 
+    def on_head_eof(self) -> None:
+        """Do nothing: the request head is complete."""
+
     def on_head_timeout(self) -> None:
         """Called when the client has not authorized in time."""
         self.close(AUTHORIZE_TIMEOUT)

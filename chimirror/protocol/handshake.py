@@ -2,8 +2,9 @@
 
 Checks every request in one order: method, upgrade and version, Host, application,
 Origin, subprotocol. The first failure is the answer, before any process is started. A
-request for a missing application needs no upgrade. A request without Origin does not
-come from a browser and passes. The Host check stops DNS rebinding. Knows no socket, no
+request for a missing application needs no upgrade. HTTP/1.0 and OPTIONS, the requests
+of health checks, get a text only. A request without Origin does not come from a browser
+and passes. The Host check stops DNS rebinding. Knows no socket, no
 limit and no application. `http` reads the fields, `forwarded` those of proxies.
 """
 
@@ -89,28 +90,35 @@ def _upgrade_required(text: str, cause: str) -> HTTPError:
 
 
 def _check_method(request: HTTPRequest) -> None:
-    if request.method not in ("GET", "HEAD"):
+    if request.method not in ("GET", "HEAD", "OPTIONS"):
         text = f"{http.quote(request.method.encode())} is not served here; use GET"
-        raise HTTPError(405, text, (("Allow", "GET, HEAD"),), cause="method")
+        raise HTTPError(405, text, (("Allow", http.METHODS),), cause="method")
 
 
 def _match_route(request: HTTPRequest, policy: HandshakePolicy) -> str:
     """Return the route of a plain HTTP request, "" if there is none.
 
-    A request with any sign of a WebSocket client has no route.
+    A GET with any sign of a WebSocket client has no route. Upgrade is no sign with
+    HTTP/1.0 (RFC 9110, section 7.8).
     """
-    if request.method != "HEAD" and (
-        b"websocket" in request.tokens(b"upgrade")
+    if request.method == "GET" and (
+        (b"websocket" in request.tokens(b"upgrade") and not request.is_http10)
         or request.get(b"sec-websocket-key") is not None
     ):
         return ""
     from chimirror.protocol import routes
 
-    return routes.match_route(request.path, policy)
+    return routes.match_route(request, policy)
 
 
 def _check_upgrade(request: HTTPRequest) -> None:
     """Refuse requests other than an opening handshake of version 13."""
+    if request.is_http10:
+        text = (
+            "a WebSocket handshake over HTTP/1.0; a proxy in between has to use "
+            "HTTP/1.1 (nginx: proxy_http_version 1.1) and to pass on Upgrade"
+        )
+        raise _upgrade_required(text, "no-upgrade")
     if (
         request.method != "GET"
         or b"websocket" not in request.tokens(b"upgrade")
@@ -199,6 +207,22 @@ def _choose(request: HTTPRequest, policy: HandshakePolicy) -> tuple[bytes | None
     raise HTTPError(400, text, cause="subprotocol")
 
 
+def _missing_error(
+    request: HTTPRequest, place: tuple[str, int], scheme: str, policy: HandshakePolicy
+) -> HTTPError:
+    """Return the error for a missing application, with names for who may list them."""
+    error = HTTPError(**(policy.missing or {}))
+    if policy.describe_missing is None or request.is_http10:
+        return error
+    try:
+        _check_origin(request.get(b"origin"), place, scheme, policy)
+    except HTTPError:
+        return error
+    error.detail = error.text  # the log has the list already
+    error.text = policy.describe_missing(request.path)
+    return error
+
+
 def negotiate(
     request: HTTPRequest, policy: HandshakePolicy, peer_address: str, peer_port: int
 ) -> AcceptedHandshake | ResourceRequest:
@@ -214,23 +238,33 @@ def negotiate(
         The handshake of the session to open, or the resource to send.
 
     Raises:
-        HTTPError: 400, 403, 404, 405, 426 or 500, in the order of the checks above.
+        HTTPError: 400, 403, 404, 405, 421, 426 or 500, in the order of the checks
+            above.
     """
     _check_method(request)
     route = _match_route(request, policy)
     if not route and policy.missing is None:
         _check_upgrade(request)
-    host_field, scheme = request.get(b"host") or b"", ""
+    host_field, scheme = request.get(b"host"), request.scheme
     if policy.trusted is not None and policy.trusted(peer_address):
         from chimirror.protocol import forwarded
 
         forwarded_peer = forwarded.peer(request, policy.trusted)
         peer_address, peer_port = forwarded_peer or (peer_address, peer_port)
-        scheme = forwarded.scheme(request)
+        scheme = forwarded.scheme(request) or scheme
         host_field = forwarded.host(request) or host_field
-    host, port = place = _check_host(host_field, policy)
+    elif scheme == "https":
+        # RFC 9110, section 7.4: only a trusted gateway may have received it over TLS.
+        text = (
+            "https:// is not served without TLS; a proxy in front that adds TLS has "
+            "to be named by --trusted-proxy"
+        )
+        raise HTTPError(421, text, cause="scheme")
+    # Only a request by HTTP/1.0 may have no Host.
+    place = ("", 0) if host_field is None else _check_host(host_field, policy)
+    host, port = place
     if policy.missing is not None and not route:
-        raise HTTPError(**policy.missing)
+        raise _missing_error(request, place, scheme, policy)
     _check_origin(request.get(b"origin"), place, scheme, policy)
     scheme = scheme or "http"
     if route:
@@ -238,6 +272,8 @@ def negotiate(
 
         port_suffix = f":{port}" if port else ""
         url = f"{'wss' if scheme == 'https' else 'ws'}://{host}{port_suffix}"
+        if not host:
+            url = ""
         return ResourceRequest(route, request, policy, url)
     subprotocol, framing = _choose(request, policy)
     return AcceptedHandshake(

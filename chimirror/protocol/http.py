@@ -1,9 +1,10 @@
-"""Reads one HTTP/1.1 request head and writes one response (RFC 9110, RFC 9112).
+"""Reads one HTTP/1 request head and writes one response (RFC 9110, RFC 9112).
 
 Reads the head strictly: CRLF only, no folding, no control characters, no body. Reads
 from left to right: later bytes never change the verdict on earlier ones, however the
 stream is cut into reads. Refuses everything that h11 refuses. The meaning of the fields
-for WebSocket, hosts and origins is up to `handshake`.
+for WebSocket, hosts and origins is up to `handshake`. Rare request lines are read by
+`request_target`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 MAX_HEAD = 16384
 MAX_FIELDS = 100
 MAX_QUOTE = 256
+METHODS = "GET, HEAD, OPTIONS"  # that are served
 
 _ALNUM = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 TOKEN = b"!#$%&'*+-.^_`|~" + _ALNUM
@@ -33,16 +35,19 @@ NAMES = (
 _KNOWN = {name: name.lower() for name in NAMES}
 _REASONS = {
     200: "OK",
+    204: "No Content",
     304: "Not Modified",
     400: "Bad Request",
     403: "Forbidden",
     404: "Not Found",
     405: "Method Not Allowed",
     408: "Request Timeout",
+    421: "Misdirected Request",
     426: "Upgrade Required",
     431: "Request Header Fields Too Large",
     500: "Internal Server Error",
     503: "Service Unavailable",
+    505: "HTTP Version Not Supported",
 }
 
 
@@ -80,17 +85,40 @@ class HTTPError(Exception):
 
 
 class HTTPRequest:
-    """A request head: field names in lower case, values without white space around."""
+    """A request head: field names in lower case, values without white space around.
 
-    __slots__ = ("_values", "fields", "method", "path", "query", "target")
+    Attributes:
+        target: Path and query, also if the request has them in absolute-form. Then
+            `fields` holds its authority as Host, and `scheme` its scheme.
+        scheme: "http" or "https", "" if the request names none.
+        is_http10: The client speaks HTTP/1.0, and takes nothing newer.
+    """
+
+    __slots__ = (
+        "_values",
+        "fields",
+        "is_http10",
+        "method",
+        "path",
+        "query",
+        "scheme",
+        "target",
+    )
 
     def __init__(
-        self, method: str, target: str, fields: list[tuple[bytes, bytes]]
+        self,
+        method: str,
+        target: str,
+        fields: list[tuple[bytes, bytes]],
+        *,
+        is_http10: bool = False,
     ) -> None:
         self.method = method
         self.target = target
         self.path, _, self.query = target.partition("?")
         self.fields = fields
+        self.scheme = ""
+        self.is_http10 = is_http10
         self._values: dict[bytes, list[bytes]] = {}
         for name, value in fields:
             if name in self._values:
@@ -117,6 +145,17 @@ class HTTPRequest:
     def tokens(self, name: bytes) -> list[bytes]:
         """Return `elements` in lower case."""
         return [element.lower() for element in self.elements(name)]
+
+    def set_url(self, scheme: str, authority: str, target: str) -> None:
+        """Take over the parts of a target in absolute-form, in place of Host."""
+        host = authority.encode()
+        self.scheme = scheme
+        self.target = target
+        self.path, _, self.query = target.partition("?")
+        self.fields = [
+            (name, host if name == b"host" else value) for name, value in self.fields
+        ]
+        self._values[b"host"] = [host]
 
 
 def quote(value: bytes) -> str:
@@ -154,12 +193,45 @@ def _check_start(line: bytes) -> None:
         or line.translate(None, _LINE)
         or line.count(b" ") > 2
     ):
-        raise _malformed("malformed request line")
+        raise _line_error(line[: _first_wrong(line) + 1])
 
 
-def _check_target(target: bytes) -> None:
+def _line_error(evidence: bytes) -> HTTPError:
+    path, mark, _ = evidence.partition(b"?")
+    error = _malformed(
+        f'malformed request line "{quote(evidence)}"; write GET /PATH HTTP/1.1'
+    )
+    if mark:  # no query is logged
+        error.detail = f'malformed request line "{quote(path)}?..."'
+    return error
+
+
+def _first_wrong(line: bytes) -> int:
+    """Return the position of the first byte that no request line can have."""
+    spaces = 0
+    for at, byte in enumerate(line):
+        spaces += byte == 0x20
+        if byte not in (_LINE if spaces else TOKEN) or spaces > 2 or line[:1] == b" ":
+            return at
+    return len(line)
+
+
+def _split_target(method: bytes, target: bytes) -> tuple[str, str, str]:
+    """Return scheme, authority, and path with query of a target."""
+    from chimirror.protocol import request_target
+
+    try:
+        return request_target.split(method.decode("ascii"), target.decode("ascii"))
+    except ValueError as error:
+        text, *evidence = error.args
+        raise _malformed(
+            f'{text} "{quote(evidence[0].encode())}"' if evidence else text
+        ) from None
+
+
+def _check_target(method: bytes, target: bytes) -> None:
     if target[:1] != b"/":
-        raise _malformed("the request target must be a path that starts with /")
+        _split_target(method, target)
     if b"#" in target:
         raise _malformed("the request target holds a fragment")
     path = target.partition(b"?")[0]
@@ -173,24 +245,55 @@ def _check_target(target: bytes) -> None:
         raise _malformed("the path holds a NUL")
 
 
-def _request_line(line: bytes) -> tuple[str, str]:
-    """Return method and target of a complete request line."""
+def _check_version(method: bytes, version: bytes) -> bool:
+    """Return True for HTTP/1.0, False for later versions of HTTP/1."""
+    from chimirror.protocol import request_target
+
+    minor = request_target.minor_version(version)
+    if minor >= 0:
+        return not minor
+    text = f'this port speaks HTTP/1.1, not "{quote(version)}"'
+    if minor < -1:
+        raise HTTPError(400, text, cause="http-version")
+    if method == b"PRI":  # the preface of RFC 9113
+        text = (
+            "this port speaks HTTP/1.1, not HTTP/2; set the proxy or client in front "
+            "to HTTP/1.1"
+        )
+    raise HTTPError(505, text, cause="http-version")
+
+
+def _request_line(line: bytes) -> tuple[str, str, bool]:
+    """Return method, target and is_http10 of a complete request line."""
     _check_start(line)
     parts = line.split(b" ")
     if len(parts) != 3 or not parts[1]:
-        raise _malformed("malformed request line")
+        raise _line_error(line)
     method, target, version = parts
-    if version != b"HTTP/1.1":
-        # An HTTP/2 preface, "PRI * HTTP/2.0", ends here as well.
-        text = f'this port speaks HTTP/1.1, not "{quote(version)}"'
-        raise HTTPError(400, text, cause="http-version")
-    _check_target(target)
-    return method.decode("ascii"), target.decode("ascii")
+    is_http10 = version != b"HTTP/1.1" and _check_version(method, version)
+    _check_target(method, target)
+    return method.decode("ascii"), target.decode("ascii"), is_http10
 
 
 def _field_name(name: bytes) -> bytes:
     """Return a name for comparison, b"" if it is malformed."""
     return b"" if name.translate(None, TOKEN) else name.lower()
+
+
+def _field_error(number: int, name: bytes, colon: bytes, value: bytes) -> HTTPError:
+    """Describe the first error in a field line."""
+    text = f"malformed header field {number}"
+    wrong = name.translate(None, TOKEN)
+    if name[:1] in (b" ", b"\t"):
+        text += ": it continues the line before; write each field on one line"
+    elif wrong:
+        text += f': "{quote(name[: name.index(wrong[0]) + 1])}" is not a name'
+    elif not name or not colon:
+        text += f': no {"colon" if name else "name"} in "{quote(name + colon)}"'
+    else:
+        byte = value.translate(None, _VALUE)[0]
+        text += f": control character 0x{byte:02x} in {quote(name)}"
+    return _malformed(text)
 
 
 def _fields(lines: list[bytes]) -> list[tuple[bytes, bytes]]:
@@ -200,7 +303,7 @@ def _fields(lines: list[bytes]) -> list[tuple[bytes, bytes]]:
         name, colon, value = line.partition(b":")
         known = _KNOWN.get(name) or _field_name(name)
         if not known or not colon or value.translate(None, _VALUE):
-            raise _malformed(f"malformed header field {len(fields) + 1}")
+            raise _field_error(len(fields) + 1, name, colon, value)
         fields.append((known, value.strip(b" \t")))
     if len(lines) > MAX_FIELDS:
         text = f"more than {MAX_FIELDS} header fields"
@@ -228,7 +331,7 @@ def _check_framing(request: HTTPRequest) -> None:
     for name, label in ((b"host", "Host"), (b"origin", "Origin")):
         if len(request.get_all(name)) > 1:
             raise _malformed(f"more than one {label} field")
-    if request.get(b"host") is None:
+    if request.get(b"host") is None and not request.is_http10:
         raise _malformed("no Host field")
     if request.get(b"transfer-encoding") is not None or request.get_all(
         b"content-length"
@@ -254,10 +357,27 @@ def parse(buffer: bytes | bytearray) -> tuple[HTTPRequest, int] | None:
             raise HTTPError(431, text, cause="head-too-large")
         return None
     first, *lines = bytes(buffer[:end]).split(b"\r\n")
-    method, target = _request_line(first)
-    request = HTTPRequest(method, target, _fields(lines))
+    method, target, is_http10 = _request_line(first)
+    request = HTTPRequest(method, target, _fields(lines), is_http10=is_http10)
     _check_framing(request)
+    if target[0] != "/":
+        _use_url(request)
     return request, end + 4
+
+
+def _use_url(request: HTTPRequest) -> None:
+    """Read the target of a request that is more than a path (RFC 9112, 3.2.2)."""
+    target = request.target.encode("ascii")
+    scheme, authority, target_path = _split_target(request.method.encode(), target)
+    if not scheme:
+        return
+    host = request.get(b"host")
+    if host is not None:  # ignored, but an invalid one has to be refused
+        from chimirror.protocol import addresses
+
+        if addresses.authority(host.decode("latin-1")) is None:
+            raise _malformed(f'malformed Host "{quote(host)}"')
+    request.set_url(scheme, authority, target_path)
 
 
 def response(
@@ -280,13 +400,11 @@ def response(
         cache: The value of Cache-Control.
     """
     payload = body.encode() if isinstance(body, str) else body
-    lines = [
-        f"HTTP/1.1 {status} {_REASONS[status]}",
-        f"Content-Type: {content_type}",
-        f"Content-Length: {len(payload)}",
-        f"Cache-Control: {cache}",
-        "X-Content-Type-Options: nosniff",
-    ]
+    lines = [f"HTTP/1.1 {status} {_REASONS[status]}"]
+    if status != 204:  # has no content, and no length (RFC 9110, section 8.6)
+        lines.append(f"Content-Type: {content_type}")
+        lines.append(f"Content-Length: {len(payload)}")
+    lines += [f"Cache-Control: {cache}", "X-Content-Type-Options: nosniff"]
     lines += [f"{name}: {value}" for name, value in headers]
     # Upgrade is hop-by-hop, so Connection has to name it (RFC 9110, section 7.8).
     lines.append("Connection: close" + (", Upgrade" if status == 426 else ""))

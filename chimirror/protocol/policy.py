@@ -73,10 +73,13 @@ class HandshakePolicy:
         missing: The arguments of the HTTPError for a missing application. It is sent
             after the Host check.
         console: Whether browsers get the console page.
+        describe_missing: Returns the text of `missing` for a path, with the names that
+            exist. It is for clients that may see the list of applications.
     """
 
     __slots__ = (
         "console",
+        "describe_missing",
         "framings",
         "hosts",
         "missing",
@@ -109,6 +112,7 @@ class HandshakePolicy:
         self.root = root
         self.missing = missing
         self.console = console
+        self.describe_missing: Callable[[str], str] | None = None
 
     def allows_origin(self, origin: tuple[str, str, int]) -> bool:
         """Tell whether an origin of another host is allowed.

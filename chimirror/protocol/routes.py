@@ -1,4 +1,4 @@
-"""Routes of plain HTTP GET requests: text page, manifest, catalog, console assets.
+"""Routes of plain HTTP requests: text page, manifest, catalog, console assets.
 
 Imported with the first such request, because WebSocket clients never need it. Knows
 no content of these resources.
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from chimirror.protocol.policy import HandshakePolicy
 
 PAGE, MANIFEST, CATALOG, ASSET = "page", "manifest", "catalog", "asset"
+# What HTTP/1.0 gets for any path, and the answer to OPTIONS: health checks use both.
+TEXT, METHODS = "text", "methods"
 MANIFEST_FILE = "/asyncapi.json"  # below the path of an application
 CATALOG_PATH = "/.well-known/chimirror"
 ASSETS_PATH = f"{CATALOG_PATH}/assets/"
@@ -30,8 +32,13 @@ def routes(policy: HandshakePolicy) -> dict[str, str]:
     return found
 
 
-def match_route(path: str, policy: HandshakePolicy) -> str:
-    """Return the resource at a path, "" if there is none."""
+def match_route(request: HTTPRequest, policy: HandshakePolicy) -> str:
+    """Return the resource that a request gets, "" if there is none."""
+    path = request.path
+    if request.method == "OPTIONS" or request.is_http10:
+        exists = policy.missing is None or path == "*" or path in routes(policy)
+        text = METHODS if request.method == "OPTIONS" else TEXT
+        return text if exists else ""
     if policy.console and not policy.root and path.startswith(ASSETS_PATH):
         return ASSET
     return routes(policy).get(path, "")
@@ -41,10 +48,11 @@ class ResourceRequest:
     """A plain request for one resource.
 
     Attributes:
-        route: PAGE, MANIFEST, CATALOG or ASSET.
+        route: PAGE, MANIFEST, CATALOG, ASSET, TEXT or METHODS.
         request: The request.
         policy: The policy of the requested application.
-        url: The URL of this server on the client's side, without a path.
+        url: The URL of this server on the client's side, without a path. "" if a
+            client by HTTP/1.0 did not name the host.
     """
 
     __slots__ = ("policy", "request", "route", "url")

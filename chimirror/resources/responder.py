@@ -1,4 +1,4 @@
-"""Responses to plain GET requests: text page, manifest, catalog, console files.
+"""Responses to plain requests: text page, manifest, catalog, console files.
 
 A bridge loads this module only for such a request. Reading 500 application files for
 the first time takes 0.2 s. The catalog is therefore built in slices, with sessions
@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from chimirror.io.loop import NEVER
 from chimirror.manifest import document
-from chimirror.protocol.routes import ASSET, MANIFEST
+from chimirror.protocol.routes import ASSET, MANIFEST, METHODS, TEXT
 from chimirror.resources import json_response
 from chimirror.resources.json_response import JSONDocument, JSONResponse
-from chimirror.resources.text_page import TextPage
+from chimirror.resources.text_page import MethodsResponse, TextPage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,11 +43,11 @@ _manifests: dict[tuple[Application, str, bool], JSONDocument] = {}
 
 def respond(
     request: ResourceRequest, app: Application, *, controllable: bool
-) -> TextPage | JSONResponse | StaticResponse:
+) -> TextPage | MethodsResponse | JSONResponse | StaticResponse:
     """Build the response to any request except those for the catalog.
 
     Args:
-        request: the GET request.
+        request: the request.
         app: the application named by the path.
         controllable: control of sessions is available here.
 
@@ -57,7 +57,9 @@ def respond(
     if request.route == MANIFEST:
         manifest = _manifest_document(app, request.url, controllable)
         return JSONResponse(manifest, request.request)
-    if request.policy.console:
+    if request.route == METHODS:
+        return MethodsResponse()
+    if request.policy.console and request.route != TEXT:
         from chimirror.resources import console
 
         if request.route == ASSET:

@@ -1,4 +1,4 @@
-"""The description of an endpoint in a few lines of plain text."""
+"""The description of an endpoint in a few lines of plain text, and its methods."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class TextPage:
             "fresh process of the program, and ends with it.",
             "",
         ]
-        here = "http" + url.removeprefix("ws")
+        here = f"http{url.removeprefix('ws')}" if url else ""
         if not policy.missing:
             lines.append(f"Subprotocols: {policy.offer()}")
             lines.append(f"Manifest: {here}{policy.root}{MANIFEST_FILE}")
@@ -33,3 +33,13 @@ class TextPage:
 
     def response(self, *, head: bool = False) -> bytes:
         return http.response(200, self.text, head=head)
+
+
+class MethodsResponse:
+    """Response to OPTIONS: the methods, without content and without CORS fields."""
+
+    __slots__ = ()
+    status = 204
+
+    def response(self, *, head: bool = False) -> bytes:
+        return http.response(204, "", headers=(("Allow", http.METHODS),), head=head)

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
         def on_head_timeout(self) -> None: ...
 
+        def on_head_eof(self) -> None: ...
+
         def on_frames(self, events: list[Event], size: int) -> None: ...
 
         def on_output_buffer_low(self) -> None: ...
@@ -254,6 +256,9 @@ class Connection(Stream):
 
     def on_eof(self) -> None:
         """Called at the end of input. The queued output is still sent."""
+        if self.state == CONNECTING:
+            self.stop_reading()
+            self._handler.on_head_eof()
         if self.state == CLOSING and self.write_buffer is not None:
             self.stop_reading()
             return

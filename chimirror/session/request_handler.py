@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from chimirror.protocol.routes import ResourceRequest
     from chimirror.resources.console import StaticResponse
     from chimirror.resources.json_response import JSONResponse
-    from chimirror.resources.text_page import TextPage
+    from chimirror.resources.text_page import MethodsResponse, TextPage
     from chimirror.session import SessionContext
     from chimirror.session.connection import Connection
 
@@ -128,7 +128,7 @@ class RequestHandler:
             self._serve_resource(request, app)
 
     def _serve_resource(self, request: ResourceRequest, app: Application) -> None:
-        """Respond to a plain GET request."""
+        """Respond to a plain request."""
         from chimirror.protocol.routes import CATALOG
         from chimirror.resources import responder
 
@@ -157,6 +157,19 @@ class RequestHandler:
     def on_catalog_failed(self, error: Exception) -> None:
         """Called with an internal error, or if the directory has disappeared."""
         self._owner.on_error(error)
+
+    def on_eof(self) -> None:
+        """Called at the end of input. Rejects a head that ends early.
+
+        A connection without a byte gets no response: health checks make such ones.
+        """
+        if not self._head:
+            return
+        size = len(self._head)
+        text = f"the request ended within its head, after {size} bytes"
+        if not self._has_peer:
+            text = f"the request ended within its PROXY header, after {size} bytes"
+        self.reject(http.HTTPError(400, text, cause="short-head"))
 
     def on_timeout(self) -> None:
         """Called when the request head has not arrived in time."""
@@ -210,7 +223,12 @@ class RequestHandler:
         self._send_response(error)
 
     def _send_response(
-        self, answer: http.HTTPError | TextPage | JSONResponse | StaticResponse
+        self,
+        answer: http.HTTPError
+        | TextPage
+        | MethodsResponse
+        | JSONResponse
+        | StaticResponse,
     ) -> None:
         response = answer.response(head=self._head.startswith(b"HEAD "))
         self.finish()

@@ -102,6 +102,11 @@ class Session(Relay):
         if self._request_handler is not None:
             self._request_handler.on_data(data)
 
+    def on_head_eof(self) -> None:
+        """Called when the client has shut down before the end of its request head."""
+        if self._request_handler is not None:
+            self._request_handler.on_eof()
+
     def on_head_timeout(self) -> None:
         """Called when the request head has not arrived in time."""
         if self._request_handler is not None:

@@ -8,7 +8,7 @@ from chimirror.protocol.policy import HandshakePolicy
 from chimirror.protocol.request_cache import RequestCache, SessionRequest
 from fuzz_input import FuzzInput
 
-STATUSES = {400, 403, 404, 405, 426, 431, 500}
+STATUSES = {400, 403, 404, 405, 421, 426, 431, 500, 505}
 PEER = ("192.0.2.1", 4711)
 POLICY = HandshakePolicy(
     ("json", "stdio"), {"mcp": "lines"}, ("example.org",), ("https://a.example",)

@@ -41,6 +41,13 @@ http {{
 """
 
 
+# Each change of a server's health is a line of the log.
+HEALTH = """
+    log stdout format raw local0
+    option log-health-checks
+"""
+
+
 def filled(example: str, ports: dict[str, int]) -> str:
     """Return the published file with the ports of this test."""
     content = (EXAMPLES / example).read_text()
@@ -65,14 +72,24 @@ def nginx(directory: Path, behind: int) -> Iterator[Service]:
 
 @contextmanager
 def haproxy(
-    directory: Path, behind: int, *, tcp: bool = False, version: str = "-v2"
+    directory: Path,
+    behind: int,
+    *,
+    tcp: bool = False,
+    version: str = "-v2",
+    checks: bool = False,
 ) -> Iterator[Service]:
     with reserved() as http, reserved() as plain:
         ports = {"8081": http, "8082": plain, "30747": behind, "30748": behind}
         content = filled("haproxy.cfg", ports)
         assert "send-proxy-v2\n" in content
         config = directory / "haproxy.cfg"
-        config.write_text(content.replace("send-proxy-v2\n", f"send-proxy{version}\n"))
+        content = content.replace("send-proxy-v2\n", f"send-proxy{version}\n")
+        content = content.replace("\ndefaults\n", f"\ndefaults{HEALTH}")
+        # Under load, a check that is not wanted could take the server out of service.
+        config.write_text(
+            content.replace(" check", " check inter 100" if checks else "")
+        )
         argv = ["haproxy", "-db", "-f", str(config)]
         with running(directory, argv, f"haproxy{http}") as service:
             await_port(service, plain if tcp else http)
@@ -128,6 +145,21 @@ def test_a_session(front: Service) -> None:
         peer.send({"type": "eof"})
         # nginx resets the connection if it closes before it has read the close frame.
         assert peer.transcript(wait=False).closed == Closed(1000, "exit 0")
+
+
+@pytest.mark.parametrize(
+    ("backend", "version", "options"),
+    [("sessions", "-v2", FORWARDED), ("plain", "", PROXIED), ("plain", "-v2", PROXIED)],
+)
+def test_haproxy_finds_the_server_healthy(
+    tmp_path: Path, backend: str, version: str, options: tuple[str, ...]
+) -> None:
+    """The plain `option httpchk` asks with OPTIONS over HTTP/1.0, without Host."""
+    with (
+        server(tmp_path, PROGRAM, *options) as behind,
+        haproxy(tmp_path, behind.port, version=version, checks=True) as front,
+    ):
+        front.find(f"{backend}/chimirror succeeded.* passed, code: 204")
 
 
 def test_pipelined_with_the_handshake(front: Service) -> None:

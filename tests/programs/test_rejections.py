@@ -46,8 +46,10 @@ PLAIN = b"Host: localhost\r\n\r\n"
 OLD = handshake().replace(b"Version: 13", b"Version: 8")
 CASES = {
     "tls": Case(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400, "not TLS"),
-    "http2": Case(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400, "HTTP/1.1"),
-    "http1.0": Case(handshake().replace(b"HTTP/1.1", b"HTTP/1.0"), 400, "HTTP/1.1"),
+    "http2": Case(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505, "HTTP/1.1"),
+    "http1.0": Case(
+        handshake().replace(b"HTTP/1.1", b"HTTP/1.0"), 426, "proxy_http_version 1.1"
+    ),
     "noise": Case(bytes(range(256)) * 8, 400, "malformed"),
     "no host": Case(b"GET / HTTP/1.1\r\n\r\n", 400, "Host"),
     "two hosts": Case(handshake("Host: localhost", "Host: ::1"), 400, "Host"),
@@ -57,7 +59,9 @@ CASES = {
     "body": Case(handshake("Content-Length: 5") + b"hello", 400, "body"),
     "chunks": Case(handshake("Transfer-Encoding: chunked"), 400, "body"),
     "nul": Case(handshake(target="/a%00b"), 400, "NUL"),
-    "post": Case(b"POST / HTTP/1.1\r\n" + PLAIN, 405, "GET", {"allow": "GET, HEAD"}),
+    "post": Case(
+        b"POST / HTTP/1.1\r\n" + PLAIN, 405, "GET", {"allow": "GET, HEAD, OPTIONS"}
+    ),
     "version": Case(OLD, 426, "13", {"sec-websocket-version": "13"}),
     "no upgrade": Case(
         b"GET /x HTTP/1.1\r\n" + PLAIN, 426, "WebSocket", {"upgrade": "websocket"}

@@ -68,12 +68,12 @@ def test_a_peer_on_a_unix_socket() -> None:
     assert (accepted_handshake.host, accepted_handshake.port) == ("localhost", 80)
 
 
-@pytest.mark.parametrize("method", ["POST", "OPTIONS", "PUT", "get", "CONNECT", "A'B"])
+@pytest.mark.parametrize("method", ["POST", "PUT", "get", "CONNECT", "A'B"])
 @pytest.mark.parametrize("target", ["/", "/ws"])
 def test_methods_that_are_not_served(method: str, target: str) -> None:
     error = refused(request(method=method, target=target, host="evil.example"))
     check(error, 405, "method", f"{method} is not served here; use GET")
-    assert error.headers == (("Allow", "GET, HEAD"),)
+    assert error.headers == (("Allow", "GET, HEAD, OPTIONS"),)
 
 
 @pytest.mark.parametrize(
@@ -419,6 +419,126 @@ def test_an_origin_of_no_web_page_gets_two_cures() -> None:
 )
 def test_origins_that_are_not_listed(origin: str) -> None:
     assert refused(request(("Origin", origin)), ORIGINS).cause == "origin"
+
+
+# A URL as target: its authority and scheme count in place of Host
+
+
+@pytest.mark.parametrize(
+    ("target", "name", "port"),
+    [
+        ("http://App.example.org:8080/x", "app.example.org", 8080),
+        ("http://[0::1]", "[::1]", 80),
+    ],
+)
+def test_the_host_of_a_url(target: str, name: str, port: int) -> None:
+    accepted_handshake = accepted(request(target=target, host="evil.example"), HOSTS)
+    assert (accepted_handshake.host, accepted_handshake.port) == (name, port)
+    assert accepted_handshake.scheme == "http"
+
+
+@pytest.mark.parametrize(
+    ("target", "origin", "status", "cause"),
+    [
+        ("http://evil.example/", "", 403, "host"),
+        ("http://localhost:1/", "http://localhost:1", 101, ""),
+        ("http://localhost:1/", "http://localhost:2", 403, "origin"),
+        # The client names the scheme, so the one of the Origin has to be the same.
+        ("http://localhost/", "https://localhost", 403, "origin"),
+        ("https://localhost/", "https://localhost", 421, "scheme"),
+    ],
+)
+def test_checks_of_a_url(target: str, origin: str, status: int, cause: str) -> None:
+    fields = [("Origin", origin)] if origin else []
+    sent = request(*fields, target=target, host="localhost:2")
+    if status == 101:
+        assert accepted(sent, HOSTS).scheme == "http"
+        return
+    error = refused(sent, HOSTS)
+    assert (error.status, error.cause) == (status, cause)
+
+
+def test_a_trusted_proxy_may_have_received_https() -> None:
+    policy = HandshakePolicy(
+        ("json",), trusted=proxy_protocol.trusted_networks([f"{ROUTABLE}/32"])
+    )
+    sent = request(("Origin", "https://localhost"), target="https://localhost/")
+    assert accepted(sent, policy).scheme == "https"
+    forwarded = request(("X-Forwarded-Proto", "http"), target="https://localhost/")
+    assert accepted(forwarded, policy).scheme == "http"
+
+
+# HTTP/1.0 and OPTIONS: health checks
+
+
+OVER_1_0 = (
+    "a WebSocket handshake over HTTP/1.0; a proxy in between has to use HTTP/1.1 "
+    "(nginx: proxy_http_version 1.1) and to pass on Upgrade"
+)
+
+
+def old(text: str) -> http.HTTPRequest:
+    """Return a request by HTTP/1.0 with these lines."""
+    found = http.parse(text.replace("\n", "\r\n").encode() + b"\r\n\r\n")
+    assert found is not None
+    return found[0]
+
+
+@pytest.mark.parametrize("lines", ["", "\nHost: localhost", "\nUpgrade: websocket"])
+@pytest.mark.parametrize("target", ["/", "/ws", "/asyncapi.json", "http://[::1]/x"])
+def test_health_checks(target: str, lines: str) -> None:
+    for method, route in (("GET", "text"), ("HEAD", "text"), ("OPTIONS", "methods")):
+        found = decide(old(f"{method} {target} HTTP/1.0{lines}"))
+        assert isinstance(found, ResourceRequest)
+        assert found.route == route
+        has_host = "Host" in lines or "://" in target
+        assert bool(found.url) == has_host
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "cause"),
+    [
+        ("GET / HTTP/1.0\nHost: evil.example", 403, "host"),
+        ("GET / HTTP/1.0\nHost: ", 400, "malformed"),
+        ("GET / HTTP/1.0\nOrigin: http://evil.example", 403, "origin"),
+        ("OPTIONS * HTTP/1.1\nHost: evil.example", 403, "host"),
+        ("OPTIONS / HTTP/1.1\nHost: h\nOrigin: http://localhost", 403, "host"),
+        ("POST / HTTP/1.0", 405, "method"),
+    ],
+)
+def test_health_checks_that_are_refused(text: str, status: int, cause: str) -> None:
+    error = refused(old(text))
+    assert (error.status, error.cause) == (status, cause)
+
+
+def test_no_session_over_http_1_0() -> None:
+    text = "\n".join(["GET /ws HTTP/1.0", *(f"{k}: {v}" for k, v in UPGRADE.items())])
+    check(refused(old(text)), 426, "no-upgrade", OVER_1_0)
+
+
+@pytest.mark.parametrize("target", ["/", "/ws", "*", "/asyncapi.json", "http://[::1]"])
+def test_options(target: str) -> None:
+    found = decide(request(target=target, method="OPTIONS"))
+    assert isinstance(found, ResourceRequest)
+    assert found.route == "methods"
+
+
+# Missing applications
+
+
+def test_names_for_clients_that_may_list_them() -> None:
+    policy = HandshakePolicy(
+        ("json",), missing={"status": 404, "text": "not here", "cause": "missing"}
+    )
+    policy.describe_missing = "there are more than {}".format
+    check(refused(request(), policy), 404, "missing", "there are more than /ws")
+    assert refused(request(), policy).detail == "not here"
+    foreign = request(("Origin", "http://evil.example"))
+    check(refused(foreign, policy), 404, "missing", "not here")
+    check(refused(old("GET /ws HTTP/1.0"), policy), 404, "missing", "not here")
+    check(refused(old("OPTIONS /ws HTTP/1.0"), policy), 404, "missing", "not here")
+    assert refused(request(host="evil.example"), policy).cause == "host"
+    assert isinstance(decide(old("OPTIONS * HTTP/1.0"), policy), ResourceRequest)
 
 
 # Subprotocols

@@ -76,10 +76,21 @@ ENDS = st.sampled_from(["\r\n"] * 12 + ["\n", "\r", "\r\r\n", "\r\n ", "\n\r\n"]
 @st.composite
 def requests(draw: st.DrawFn) -> bytes:
     """Requests that are valid, or nearly so."""
-    versions = ["HTTP/1.1"] * 8 + ["HTTP/1.0", "HTTP/2.0", "http/1.1", "HTTP/1.10", ""]
+    versions = ["HTTP/1.1"] * 8 + [
+        "HTTP/1.0",
+        "HTTP/1.9",
+        "HTTP/2.0",
+        "http/1.1",
+        "HTTP/1.10",
+        "",
+    ]
     first = " ".join(
         [
-            draw(st.sampled_from(["GET", "HEAD", "POST", "PRI", "", "CONNECT"])),
+            draw(
+                st.sampled_from(
+                    ["GET", "HEAD", "POST", "PRI", "", "CONNECT", "OPTIONS"]
+                )
+            ),
             draw(TARGETS),
             draw(st.sampled_from(versions)),
         ]
@@ -146,9 +157,16 @@ def test_accepts_nothing_that_h11_refuses_and_reads_the_same(data: bytes) -> Non
     event = peer.next_event()
     assert isinstance(event, h11.Request)
     assert event.method == request.method.encode()
-    assert event.target == request.target.encode()
-    assert event.http_version == b"1.1"
-    assert list(event.headers) == request.fields
+    assert (event.http_version == b"1.0") == request.is_http10
+    assert event.http_version[:2] == b"1."
+    fields = list(event.headers)
+    if not request.scheme:
+        assert event.target == request.target.encode() or request.method == "CONNECT"
+        assert fields == request.fields
+    else:
+        assert event.target.endswith(request.target.encode())
+        others = [field for field in fields if field[0] != b"host"]
+        assert [field for field in request.fields if field[0] != b"host"] == others
     assert isinstance(peer.next_event(), h11.EndOfMessage)
     assert peer.trailing_data[0] == data[length:]
 
@@ -223,12 +241,65 @@ def test_targets_that_are_served(target: str) -> None:
     assert request.target == target
 
 
+@pytest.mark.parametrize(
+    ("url", "host", "target"),
+    [
+        ("http://h:1", "h:1", "/"),
+        ("HTTP://LocalHost/a?b", "LocalHost", "/a?b"),
+        ("https://[::1]:443?b", "[::1]:443", "/?b"),
+        ("http://192.0.2.1/http://x@y/", "192.0.2.1", "/http://x@y/"),
+    ],
+)
+@pytest.mark.parametrize("version", ["1.0", "1.1", "1.9"])
+def test_a_url_as_target_replaces_the_host(
+    url: str, host: str, target: str, version: str
+) -> None:
+    request = parsed(head(b"A: b", first=f"GET {url} HTTP/{version}".encode()))
+    assert request.scheme == url.partition(":")[0].lower()
+    assert request.target == target
+    assert (request.path, request.query) == target.partition("?")[::2]
+    assert request.get_all(b"host") == [host.encode()]
+    assert request.fields == [(b"host", host.encode()), (b"a", b"b")]
+    assert request.is_http10 == (version == "1.0")
+
+
+@pytest.mark.parametrize("host", ["", "h h", "user@h", "h:x"])
+def test_a_url_as_target_excuses_no_malformed_host(host: str) -> None:
+    data = head(b"Host: " + host.encode(), first=b"GET http://h/ HTTP/1.1", host=False)
+    assert refused(data).text == f'malformed Host "{host}"'
+    assert refused(head(first=b"GET http://h/ HTTP/1.1", host=False)).status == 400
+
+
+def test_only_http_1_0_may_have_no_host() -> None:
+    request = parsed(head(first=b"OPTIONS * HTTP/1.0", host=False))
+    assert (request.is_http10, request.target, request.get(b"host")) == (
+        True,
+        "*",
+        None,
+    )
+    assert not parsed(head(first=b"CONNECT h:80 HTTP/1.9")).is_http10
+
+
 def test_a_content_length_of_zero_is_allowed() -> None:
     assert parsed(head(b"Content-Length: 0")).get(b"content-length") == b"0"
 
 
-LINE = "malformed request line"
-FIELD = "malformed header field 2"
+def line(shown: str) -> str:
+    return f'malformed request line "{shown}"; write GET /PATH HTTP/1.1'
+
+
+FIELD = "malformed header field 2: "
+FOLDED = FIELD + "it continues the line before; write each field on one line"
+CONTROL = FIELD + "control character 0x{} in A"
+VERSION = 'this port speaks HTTP/1.1, not "{}"'
+HTTP2 = (
+    "this port speaks HTTP/1.1, not HTTP/2; set the proxy or client in front to "
+    "HTTP/1.1"
+)
+NOT_USED = (
+    "{}:// is not used in requests; write {}:// (RFC 6455, section 4.1) or a path"
+)
+URL = "the request target has a malformed authority"
 PATH = "the request target must be a path that starts with /"
 BODY = "a request with a body is not served"
 TLS = "this port speaks ws:// and http://, not TLS"
@@ -239,31 +310,34 @@ TLS = "this port speaks ws:// and http://, not TLS"
     [
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400, "tls", TLS),
         (b"\x16", 400, "tls", TLS),
-        (b"\x04\x01\x00\x50", 400, "malformed", LINE),
-        (b"\r\nGET", 400, "malformed", LINE),
-        (b"\n", 400, "malformed", LINE),
-        (b" ", 400, "malformed", LINE),
-        (b"GET / HTTP/1.1\n", 400, "malformed", LINE),
-        (b"GET / HTTP/1.1\rx", 400, "malformed", LINE),
-        (b"G(T", 400, "malformed", LINE),
-        (b"hello to you all", 400, "malformed", LINE),
-        (b"GET /\xfc", 400, "malformed", LINE),
-        (b"GET /\tx", 400, "malformed", LINE),
-        (b"GET\r\n", 400, "malformed", LINE),
-        (b"GET /\r\n", 400, "malformed", LINE),
-        (b"GET  HTTP/1.1\r\n", 400, "malformed", LINE),
-        (
-            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-            400,
-            "http-version",
-            'this port speaks HTTP/1.1, not "HTTP/2.0"',
-        ),
-        (
-            b"GET / HTTP/1.0\r\n",
-            400,
-            "http-version",
-            'this port speaks HTTP/1.1, not "HTTP/1.0"',
-        ),
+        (b"\x04\x01\x00\x50", 400, "malformed", line("\\x04")),
+        (b"\r\nGET", 400, "malformed", line("")),
+        (b"\n", 400, "malformed", line("\\n")),
+        (b" ", 400, "malformed", line(" ")),
+        (b"GET / HTTP/1.1\n", 400, "malformed", line("GET / HTTP/1.1\\n")),
+        (b"GET / HTTP/1.1\rx", 400, "malformed", line("GET / HTTP/1.1\\r")),
+        (b"G(T", 400, "malformed", line("G(")),
+        (b"hello to you all", 400, "malformed", line("hello to you ")),
+        (b"GET /\xfc", 400, "malformed", line("GET /\\xfc")),
+        (b"GET /\tx", 400, "malformed", line("GET /\\t")),
+        (b"GET\r\n", 400, "malformed", line("GET")),
+        (b"GET /\r\n", 400, "malformed", line("GET /")),
+        (b"GET  HTTP/1.1\r\n", 400, "malformed", line("GET  HTTP/1.1")),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505, "http-version", HTTP2),
+        *[
+            (
+                f"GET / {version}\r\n".encode(),
+                status,
+                "http-version",
+                VERSION.format(version),
+            )
+            for status, versions in (
+                (505, ("HTTP/2.0", "HTTP/3.0", "HTTP/0.9", "HTTP/9.9")),
+                (400, ("http/1.1", "HTTP/1.10", "HTTP/11", "HTTP/1,1", "HTTP/1.")),
+                (400, ("HTTP/", "HTTP/2", "HTTP/x.1", "RTSP/1.0", "HTTP/1.1x")),
+            )
+            for version in versions
+        ],
         (
             b'GET / "\\"\r\n',
             400,
@@ -276,9 +350,39 @@ TLS = "this port speaks ws:// and http://, not TLS"
             "http-version",
             f'this port speaks HTTP/1.1, not "{"x" * 253}..."',
         ),
-        (b"GET http://h/ HTTP/1.1\r\n", 400, "malformed", PATH),
-        (b"CONNECT h:80 HTTP/1.1\r\n", 400, "malformed", PATH),
-        (b"OPTIONS * HTTP/1.1\r\n", 400, "malformed", PATH),
+        *[
+            (f"{start} HTTP/1.1\r\n".encode(), 400, "malformed", text)
+            for start, text in (
+                ("GET *", PATH),
+                ("GET h:80", PATH),
+                ("CONNECT h:x", PATH),
+                ("GET http:/h", PATH),
+                ("GET ://h/", PATH),
+                (
+                    "GET ftp://h/",
+                    'a request target has the scheme http or https, not "ftp"',
+                ),
+                (
+                    "GET ws://h/",
+                    NOT_USED.format("ws", "http"),
+                ),
+                (
+                    "GET wss://h/",
+                    NOT_USED.format("wss", "https"),
+                ),
+                ("GET http:///x", f'{URL} ""'),
+                ("GET http://h:x/", f'{URL} "h:x"'),
+                ("GET http://[::1/", f'{URL} "[::1"'),
+                ("GET http://h%00/", f'{URL} "h%00"'),
+                (
+                    "GET http://me:secret@h/",
+                    "the request target names a user; write HOST:PORT alone",
+                ),
+                ("GET http://h/#f", "the request target holds a fragment"),
+                ("GET http://h#f", "the request target holds a fragment"),
+                ("GET http://h/%00", "the path holds a NUL"),
+            )
+        ],
         (b"GET ?x HTTP/1.1\r\n", 400, "malformed", PATH),
         (
             b"GET /a#b HTTP/1.1\r\n",
@@ -296,20 +400,21 @@ TLS = "this port speaks ws:// and http://, not TLS"
             )
             for tail in (b"%", b"%4", b"%4?", b"%zz", b"%+1", b"%%41")
         ],
-        (head(b" folded: x"), 400, "malformed", FIELD),
-        (head(b"\tfolded"), 400, "malformed", FIELD),
-        (head(b"no colon"), 400, "malformed", FIELD),
-        (head(b"nocolon"), 400, "malformed", FIELD),
-        (head(b": x"), 400, "malformed", FIELD),
-        (head(b"A : x"), 400, "malformed", FIELD),
-        (head(b"A\xfc: x"), 400, "malformed", FIELD),
-        (head(b"A: x\0"), 400, "malformed", FIELD),
-        (head(b"A: x\nB: y"), 400, "malformed", FIELD),
-        (head(b"A: x\ry"), 400, "malformed", FIELD),
-        (head(b"A: x\x7f"), 400, "malformed", FIELD),
-        (head()[:-2] + b"A (", 400, "malformed", FIELD),
-        (head()[:-2] + b"A: \x0b", 400, "malformed", FIELD),
-        (head()[:-2] + b"\rX", 400, "malformed", FIELD),
+        (head(b" folded: x"), 400, "malformed", FOLDED),
+        (head(b"\tfolded"), 400, "malformed", FOLDED),
+        (head(b"no colon"), 400, "malformed", FIELD + '"no " is not a name'),
+        (head(b"nocolon"), 400, "malformed", FIELD + 'no colon in "nocolon"'),
+        (head(b": x"), 400, "malformed", FIELD + 'no name in ":"'),
+        (head(b"A : x"), 400, "malformed", FIELD + '"A " is not a name'),
+        (head(b"A\xfc: x"), 400, "malformed", FIELD + '"A\\xfc" is not a name'),
+        (head(b"A: x\0"), 400, "malformed", CONTROL.format("00")),
+        (head(b"A: x\nB: y"), 400, "malformed", CONTROL.format("0a")),
+        (head(b"A: x\ry"), 400, "malformed", CONTROL.format("0d")),
+        (head(b"A: x\x7f"), 400, "malformed", CONTROL.format("7f")),
+        (head(b"A: \x01"), 400, "malformed", CONTROL.format("01")),
+        (head()[:-2] + b"A (", 400, "malformed", FIELD + '"A " is not a name'),
+        (head()[:-2] + b"A: \x0b", 400, "malformed", CONTROL.format("0b")),
+        (head()[:-2] + b"\rX", 400, "malformed", FIELD + '"\\r" is not a name'),
         (head(host=False), 400, "malformed", "no Host field"),
         (head(b"HOST: h"), 400, "malformed", "more than one Host field"),
         (
@@ -339,6 +444,12 @@ def test_refusals(data: bytes, status: int, cause: str, text: str) -> None:
     refusal = refused(data)
     assert (refusal.status, refusal.cause, refusal.text) == (status, cause, text)
     assert refusal.headers == ()
+
+
+def test_no_query_of_a_malformed_line_is_logged() -> None:
+    refusal = refused(b"GET /a?key=secret b HTTP/1.1\r\n")
+    assert refusal.text == line("GET /a?key=secret b ")
+    assert refusal.detail == 'malformed request line "GET /a?..."'
 
 
 @pytest.mark.parametrize(
@@ -397,7 +508,8 @@ def test_as_many_fields_as_are_read() -> None:
 
 def test_the_first_error_is_reported() -> None:
     lines = [b"A: x"] * MAX_FIELDS
-    assert refused(head(b"\0", *lines)).text == FIELD
+    text = FIELD + '"\\x00" is not a name'
+    assert refused(head(b"\0", *lines)).text == text
 
 
 # Quoting and decoding
@@ -456,7 +568,9 @@ def test_response_of_an_error() -> None:
     assert str(refusal) == "(503, 'no room')"
 
 
-@pytest.mark.parametrize("status", [200, 400, 403, 405, 408, 426, 431, 500, 503])
+@pytest.mark.parametrize(
+    "status", [200, 400, 403, 405, 408, 421, 426, 431, 500, 503, 505]
+)
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_a_client_understands_the_answer(status: int, method: str) -> None:
     is_head = method == "HEAD"

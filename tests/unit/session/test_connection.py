@@ -52,6 +52,9 @@ class RecordingHandler:
     def on_head(self, data: bytes) -> None:
         self.head += data
 
+    def on_head_eof(self) -> None:
+        self.calls.append("head eof")
+
     def on_head_timeout(self) -> None:
         self.calls.append("head timeout")
 
@@ -221,7 +224,7 @@ def test_client_closes_before_the_request() -> None:
     with connected() as harness:
         harness.peer.close()
         harness.wait()
-        assert harness.handler.calls == ["closed"]
+        assert harness.handler.calls == ["head eof", "closed"]
 
 
 def test_early_bytes_are_served_after_the_101() -> None:

@@ -24,6 +24,7 @@ from chimirror.protocol import (
     DRAIN,
     KILLED_BY_OPERATOR,
     CloseReason,
+    http,
 )
 from chimirror.protocol.frame_reader import Close
 from chimirror.session import Peer as Address
@@ -163,7 +164,7 @@ def test_the_page() -> None:
 
 @pytest.mark.parametrize(
     ("request_line", "status"),
-    [(b"HEAD / HTTP/1.1", 200), (b"HEAD /x HTTP/1.1", 426), (b"HEAD / HTTP/1.0", 400)],
+    [(b"HEAD / HTTP/1.1", 200), (b"HEAD /x HTTP/1.1", 426), (b"HEAD /x HTTP/1.0", 200)],
 )
 def test_head_is_answered_without_a_body(request_line: bytes, status: int) -> None:
     with SessionHarness() as harness:
@@ -233,11 +234,16 @@ def test_the_handshake_timeout_ends_with_the_request() -> None:
 def test_client_closes_before_the_request(part: bytes) -> None:
     with SessionHarness() as harness:
         harness.ask(part)
-        harness.peer.close()
+        harness.peer.half_close()
         harness.settle()
         assert not harness.context.sessions
         assert harness.context.connecting == 0
-    assert harness.event_log.records == []
+        text = f"the request ended within its head, after {len(part)} bytes"
+        answer = http.HTTPError(400, text, cause="short-head").response()
+        assert harness.peer.stream.read() == (answer if part else b"")
+    assert [record["detail"] for record in harness.event_log.of("refused")] == (
+        [text] if part else []
+    )
 
 
 def test_command_that_cannot_be_started() -> None:

@@ -366,7 +366,7 @@ def test_a_request_head_in_single_bytes_is_parsed_a_few_times(
 @pytest.mark.parametrize(
     ("head", "status"),
     [
-        (b"GET / HTTP/1.0\r\n", 400),
+        (b"GET / HTTP/2.0\r\n", 505),
         (b"\x16\x03", 400),
         (b"GET / HTTP/1.1\r\nA: b\r\n C", 400),
         (b"GET / HTTP/1.1\r\nA: " + b"b" * 16384, 431),
