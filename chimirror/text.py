@@ -7,13 +7,37 @@ the place where the text is shown.
 `escape` is for fields: unambiguous, bounded in bytes, `\xNN` for each byte that is not
 printable. `printable` is for text that is already a line or a traceback. `escape_line`
 is for messages that the client library shows to users: bounded in characters.
+`nearest` corrects misspelt names.
 """
 
 from __future__ import annotations
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 MAX_FIELD = 256  # bytes of UTF-8
 MAX_LINE = 1000  # characters
 SHORT_ID = 8  # characters of a session id that are shown at least
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return the known name that a misspelt one most likely means, "" for none.
+
+    Letters are compared without regard to case. The beginning of a known name is the
+    best match.
+
+    Args:
+        name: Of bounded length.
+        known: At most a few hundred names: each takes about 4 µs.
+    """
+    from difflib import get_close_matches
+
+    lower = name.lower()
+    names = {each.lower(): each for each in known}
+    begun = [each for each in names if lower and each.startswith(lower)]
+    close = begun[:1] or get_close_matches(lower, names, n=1)
+    return names[close[0]] if close else ""
 
 
 class _EscapeTable(dict[int, str]):

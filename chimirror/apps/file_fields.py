@@ -11,6 +11,7 @@ from __future__ import annotations
 from chimirror.apps.toml_parser import TomlParser, TomlSyntaxError
 from chimirror.config.options import FILE, Option, options_of
 from chimirror.config.options import OPTIONS as ALL_OPTIONS
+from chimirror.text import nearest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -121,18 +122,14 @@ def _hint(key: str, known: Sequence[str]) -> str:
 
     Keys are compared without regard to case and to _ for -.
     """
-    from difflib import get_close_matches
-
     if key in KEYS:
         return "write it above the first line in [ ]"
     if key in TEXTS or key in SIDES:
         return f"write [interface] above it, or interface.{key}"
     if f"--{key}" in COMMAND_LINE:
         return f"--{key} belongs to the command line of the server"
-    plain = key[:MAX_KEY].lower().replace("_", "-")
-    begun = [each for each in known if plain and each.startswith(plain)]
-    close = begun[:1] or get_close_matches(plain, known, n=1)
-    return f"write {close[0]}" if close else f"the keys are {', '.join(known)}"
+    close = nearest(key[:MAX_KEY].replace("_", "-"), known)
+    return f"write {close}" if close else f"the keys are {', '.join(known)}"
 
 
 def _command(document: dict[str, Any]) -> tuple[str, ...]:

@@ -86,6 +86,25 @@ def test_a_name_is_found(name: str, end: str) -> None:
     assert name_in_request(head.replace(b"GET", b"HEAD", 1)) == name
 
 
+@pytest.mark.parametrize(
+    ("start", "name"),
+    [
+        ("GET http://h:1/game/x", "game"),
+        ("OPTIONS HTTPS://[::1]/game?/x", "game"),
+        ("GET http://h?/game", ""),
+        ("GET http://me@h/game", ""),
+        ("GET http:///game", ""),
+        ("GET x:/game", ""),
+        ("OPTIONS *", ""),
+        ("CONNECT game:80", ""),
+        ("GET //game", ""),
+    ],
+)
+def test_the_name_is_that_of_the_parsed_path(start: str, name: str) -> None:
+    """No later part of the head is taken for the path."""
+    assert name_in_request(f"{start} HTTP/1.1\r\nA: /game\r\n\r\n".encode()) == name
+
+
 @settings(max_examples=300)
 @given(st.binary(max_size=100) | st.text(max_size=70).map(str.encode))
 def test_a_found_name_is_part_of_the_path(target: bytes) -> None:
@@ -129,6 +148,32 @@ def test_no_path_leads_out_of_the_directory(
         if folder != "/proc/self/fd":
             assert folder == str(path)
             assert is_name(rest.removesuffix(".toml"))
+
+
+NONE = "there is no application of this name here"
+SEE = "see /.well-known/chimirror"
+
+
+def test_a_wrong_name_is_answered_with_those_that_exist(apps: AppDirectory) -> None:
+    def answer(target: str) -> str:
+        return str(apps.request(target).text)
+
+    assert answer("/ches") == f"{NONE}; {SEE}"
+    apps.write("chess")
+    apps.write("chest", "command =")  # cannot be used, so no list names it
+    assert answer("/chest") != answer("/ches")
+    assert answer("/Ches?x") == f"{NONE}; the nearest is /chess; there is /chess; {SEE}"
+    assert answer("/zzz") == answer("//chess") == f"{NONE}; there is /chess; {SEE}"
+    for number in range(200):
+        apps.write(f"app{number:03}-" + "x" * 50)
+    names = ", ".join(f"/app{number:03}-{'x' * 50}" for number in range(8))
+    others = f"there are {names} and others"
+    assert answer("/hess") == f"{NONE}; {others}; {SEE}"
+    assert answer("/CHESS/x") == f"{NONE}; the nearest is /chess; {others}; {SEE}"
+    assert answer("/app150") == (
+        f"{NONE}; the nearest is /app150-{'x' * 50}; {others}; {SEE}"
+    )
+    assert len(answer("/" + "y" * 9000)) < 700
 
 
 def test_an_incomplete_head_touches_no_file(
