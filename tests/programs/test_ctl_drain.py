@@ -16,37 +16,19 @@ from pathlib import Path
 import pytest
 
 from chimirror.ctl import unit_names
+from chimirror.ctl.commands.drain import stopped_units
 from chimirror.ctl.main import run
 from chimirror.ctl.messages import CommandError
 from chimirror.ctl.paths import HostPaths
-from ctl_process import only_this_server
+from ctl_process import connected, host, service
 from fake_host import Machine, Screen, ctl
 from processes import until
-from serve import Service, server
+from serve import Service
 from websocket_peer import Closed, Peer, upgrade
 
+__all__ = ["host", "service"]
+
 # A server
-
-SLOW = ("--drain-timeout=1h",)
-
-
-@pytest.fixture
-def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    with server(tmp_path, ["cat"], "--workers=2", *SLOW) as found:
-        yield found
-
-
-@pytest.fixture
-def host(tmp_path: Path, service: Service) -> HostPaths:
-    return only_this_server(tmp_path, service)
-
-
-@contextmanager
-def connected(service: Service) -> Iterator[Peer]:
-    with Peer(service.connect()) as peer:
-        assert peer.open().status == 101
-        yield peer
 
 
 def echo(peer: Peer) -> None:
@@ -191,10 +173,12 @@ SYSTEMCTL = """\
 case "$1" in
 show)
     for unit in $LOADED; do
-        echo "Id=$unit"; echo LoadState=loaded; echo ActiveState=active; echo
+        echo "Id=$unit"; echo LoadState=loaded; echo ActiveState=active
+        echo "ActiveEnterTimestampMonotonic=$STARTED"; echo
     done
     for unit in $IDLE; do
-        echo "Id=$unit"; echo LoadState=loaded; echo ActiveState=inactive; echo
+        echo "Id=$unit"; echo LoadState=loaded; echo ActiveState=inactive
+        echo "ActiveEnterTimestampMonotonic=$STARTED"; echo
     done ;;
 start) [ -z "$SAID" ] || { echo "$SAID" >&2; exit 1; } ;;
 esac
@@ -212,6 +196,7 @@ def units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     monkeypatch.setenv("LOADED", f"chimirror.socket {GAME}")
     monkeypatch.setenv("IDLE", "chimirror-server.socket")
     monkeypatch.setenv("SAID", "")
+    monkeypatch.setenv("STARTED", "4711")
     return machine
 
 
@@ -261,6 +246,21 @@ def test_a_socket_that_does_not_start_can_be_tried_again(
     assert ctl(units.host, "undrain").text.count("accepts sessions") == 2
 
 
+@pytest.mark.parametrize(("started", "drained"), [("4712", False), ("0", True)])
+def test_a_socket_that_was_started_by_hand_is_not_drained(
+    units: Machine, monkeypatch: pytest.MonkeyPatch, started: str, drained: bool
+) -> None:
+    """Also if an operator stopped that socket again. systemd may forget the time."""
+    ctl(units.host, "drain")
+    monkeypatch.setenv("LOADED", "")
+    monkeypatch.setenv("IDLE", f"chimirror.socket chimirror-server.socket {GAME}")
+    monkeypatch.setenv("STARTED", started)
+    assert stopped_units(units.host) == (["chimirror.socket", GAME] if drained else [])
+    if not drained:
+        with pytest.raises(CommandError, match="nothing is drained here"):
+            ctl(units.host, "undrain")
+
+
 def test_other_names_in_the_file_are_ignored(units: Machine) -> None:
-    units.write("run/chimirror/drained", "sshd.service chimirror.socket\n")
+    units.write("run/chimirror/drained", "sshd.service 1\nchimirror.socket 4711\n")
     assert ctl(units.host, "undrain").text == "accepts sessions: chimirror.socket\n"

@@ -23,33 +23,16 @@ from chimirror.ctl.main import run
 from chimirror.ctl.messages import CommandError
 from chimirror.ctl.paths import HostPaths
 from chimirror.ctl.session_info import SessionInfo
-from ctl_process import only_this_server
+from ctl_process import connected, host, service
 from fake_host import Machine, Screen, ctl, identity, status
 from machine_sessions import closed_abruptly
 from processes import PATIENCE, ended, marked, until
-from serve import Bridge, Service, server
+from serve import Bridge, Service
 from websocket_peer import Closed, Peer
 
+__all__ = ["host", "service"]
+
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    with server(tmp_path, ["cat"], "--workers=2") as found:
-        yield found
-
-
-@pytest.fixture
-def host(tmp_path: Path, service: Service) -> HostPaths:
-    return only_this_server(tmp_path, service)
-
-
-@contextmanager
-def connected(service: Service) -> Iterator[Peer]:
-    with Peer(service.connect()) as peer:
-        assert peer.open().status == 101
-        yield peer
 
 
 def session_of(peer: Peer, host: HostPaths) -> str:

@@ -2,7 +2,9 @@
 
 A running server is asked over its control sockets. It keeps its listeners and answers
 503 until it is asked again. Socket units are stopped, and a file below /run keeps the
-names of those that were active. `undrain` starts these, and removes the file.
+names of those that were active. `undrain` starts these, and removes the file. The file
+also keeps when systemd had started each socket: one that an operator has started since
+is no longer drained, whatever its state is now.
 """
 
 from __future__ import annotations
@@ -31,8 +33,10 @@ if TYPE_CHECKING:
     from chimirror.ctl.usage import CommandLine
 
 STOP = ("stop", "--no-block")
-# Below HostPaths.run: the socket units that `drain` has stopped, one a line.
+# Below HostPaths.run: the socket units that `drain` has stopped, one a line, each with
+# its STARTED at that time.
 DIRECTORY, FILE = "chimirror", "drained"
+STARTED = "ActiveEnterTimestampMonotonic"  # 0: systemd has forgotten it
 RUNNING = ("active", "activating", "reloading")
 
 
@@ -89,13 +93,32 @@ def undrain(_given: CommandLine, host: HostPaths, output: OutputWriter) -> int:
 
 
 def stopped_units(host: HostPaths) -> list[str]:
-    """Return the socket units that `drain` has stopped and that still exist."""
+    """Return the socket units that `drain` has stopped, and that still are drained."""
+    return list(_recorded(host))
+
+
+def _recorded(host: HostPaths) -> dict[str, str]:
+    """Return the drained socket units and their STARTED.
+
+    Units that do not exist, and those that were started since, are left out.
+    """
     try:
         with open(f"{host.run}/{DIRECTORY}/{FILE}", encoding="utf-8") as file:
-            names = file.read().split()
+            lines = [line.partition(" ") for line in file.read().splitlines()]
     except FileNotFoundError:
-        return []
-    return [name for name in _socket_names(host) if name in names]
+        return {}
+    known = _socket_names(host)
+    found = {name: started for name, _, started in lines if name in known}
+    if not found:
+        return {}
+    units = systemd.properties(list(found), [STARTED])
+    started_at = {unit["Id"]: unit.get(STARTED, "0") for unit in units}
+    return {
+        name: started
+        for name, started in found.items()
+        # An older version has recorded the name alone.
+        if not started or started_at.get(name, "0") in ("0", started)
+    }
 
 
 def _socket_names(host: HostPaths) -> list[str]:
@@ -109,19 +132,22 @@ def _stop_sockets(host: HostPaths, servers: Collection[int]) -> bool:
     Returns:
         True if any socket unit exists.
     """
-    states = systemd.properties(_socket_names(host), ["LoadState", "ActiveState"])
+    states = systemd.properties(
+        _socket_names(host), ["LoadState", "ActiveState", STARTED]
+    )
     loaded = [unit for unit in states if unit.get("LoadState") == "loaded"]
     asked = any(_in_unit(host, pid) for pid in servers)
-    running = [
-        unit["Id"]
+    running = {
+        unit["Id"]: unit.get(STARTED, "0")
         for unit in loaded
         if unit.get("ActiveState") in RUNNING
         and not (asked and unit["Id"] == systemd.SERVER_SOCKET)
-    ]
+    }
     if running:
-        names = dict.fromkeys([*stopped_units(host), *running])
+        record = _recorded(host) | running
+        text = "".join(f"{name} {started}\n" for name, started in record.items())
         with SafeDirectory(f"{host.run}/{DIRECTORY}", create=True) as directory:
-            directory.replace(FILE, "".join(f"{name}\n" for name in names).encode())
+            directory.replace(FILE, text.encode())
         systemd.systemctl(*STOP, "--", *running)
     return bool(loaded)
 
