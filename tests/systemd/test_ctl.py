@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from chimirror.log.records import SESSION_ENDED, SESSION_STARTED
+from chimirror.text import short_id
 from ctl_on_machine import await_open_sessions, ctl, ctl_failure, ctl_history, ctl_json
 from machine_sessions import (
     await_named,
@@ -143,8 +144,11 @@ def test_the_log_of_a_session(machine: Machine) -> None:
     assert [line for line in lines if line.endswith(": oops")]
     assert [line for line in lines if line.endswith(" s: closed by operator")]
     wanted = f"_SYSTEMD_INVOCATION_ID={one['id']}"
+    prefix = f"{short_id(one['id'])}: "  # of a line of the application
     said = machine.do("journalctl", "--output=cat", wanted).splitlines()
-    assert set(said) <= {line.partition(": ")[2] for line in lines}
+    assert {line.removeprefix(prefix) for line in said} <= {
+        line.partition(": ")[2] for line in lines
+    }
 
 
 def test_following_can_be_interrupted(machine: Machine) -> None:
