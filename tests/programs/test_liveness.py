@@ -1,6 +1,6 @@
 """Tests that pings disconnect dead peers and no slow ones.
 
-`LONG` is three times the time after which a silent peer is disconnected. A slow client
+`LONG` is twice the time after which a silent peer is disconnected. A slow client
 and a slow application stay connected, on TCP (where the kernel has its own timeout) and
 on a Unix socket.
 """
@@ -19,9 +19,9 @@ from processes import ended, marked, silent, steady, until, written
 from serve import Bridge, server
 from websocket_peer import PING, PONG, Closed, Peer, Sender, frame, stdin, text
 
-INTERVAL, TIMEOUT = 0.3, 0.3
+INTERVAL, TIMEOUT = 0.3, 0.6
 PINGS = (f"--ping-interval={INTERVAL}", f"--ping-timeout={TIMEOUT}")
-LONG = 3 * (INTERVAL + TIMEOUT)
+LONG = 2 * (INTERVAL + TIMEOUT)
 GRACES = ("--stop-grace=50ms", "--kill-grace=100ms")
 PAIRS = pytest.mark.parametrize("tcp", [True, False], ids=["tcp", "unix"])
 

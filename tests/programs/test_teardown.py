@@ -20,7 +20,7 @@ from serve import Bridge, Service, server
 from websocket_peer import Closed, Peer, Sender, stdin, text
 
 GRACES = ("--stop-grace", "50ms", "--kill-grace", "100ms", "--linger-timeout", "100ms")
-PINGS = ("--ping-interval", "200ms", "--ping-timeout", "200ms")
+PINGS = ("--ping-interval", "200ms", "--ping-timeout", "600ms")
 SOON = 30.0  # seconds; longer than stop timeouts and pings on a slow machine
 
 APPLICATIONS = {

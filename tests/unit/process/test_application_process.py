@@ -31,7 +31,7 @@ from chimirror.process.application_process import (
 from chimirror.process.pipes import READ_SIZE
 from chimirror.process.spawner import Program, Spawner
 from loops import FakeTimeWithPoller, Timer, event_loop, fill, subreaper, turn_until
-from processes import descendants
+from processes import descendants, stopped, until
 
 PID = 4_000_000
 PROGRAM = Program(("program",))
@@ -767,6 +767,7 @@ def test_a_stopped_one_is_let_go_on_to_end_by_itself(
     script = "trap 'exit 5' TERM; echo up; kill -STOP $$"
     application, handler = real_processes.start(script, Patient)
     turn_until(real_processes.loop, lambda: handler.out["stdout"] == b"up\n")
+    until(lambda: application.pid in stopped(), "it has stopped")
     application.stop()
     real_processes.ends(application)
     assert handler.events[-1] == "end 5"

@@ -300,7 +300,7 @@ def test_an_error_of_one_client_affects_no_other(harness: SpawnerHarness) -> Non
 def test_only_children_are_signalled(
     harness: SpawnerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client = harness.sh("trap 'exit 5' USR1; echo up; while :; do read line; done")
+    client = harness.sh("trap 'exit 5' USR1; sleep 1000 & echo up; wait")
     turn_until(harness.loop, lambda: client.output == b"up\n")
     client.spawner.signal(client.pid, signal.SIGUSR1)
     harness.output_of(client)

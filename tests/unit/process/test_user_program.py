@@ -146,20 +146,24 @@ def signal_itself(number: int, user: int) -> Callable[..., None]:
 def test_a_child_that_is_stopped_delays_no_other_start(
     harness: SpawnerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(user_program, "START_TIMEOUT", 0.5)
+    monkeypatch.setattr(user_program, "START_TIMEOUT", 3600)
     stop = signal_itself(signal.SIGSTOP, IDS[0])
     monkeypatch.setattr(child_setup, "switch_user", stop)
     stopped = harness.start(program("cat"))
+    (child,) = children.list_children()
     other = Program(("echo", "served"), user_ids=(65530, 65530))
     assert harness.output_of(harness.start(other)) == b"served\n"
     assert (stopped.pid, stopped.failed) == (0, "")
+    start = harness.spawner.client(child)
+    assert isinstance(start, user_program.UserStart)
+    start.on_timer(harness.loop.now)
     outcome(harness, stopped)
-    assert stopped.failed == "user 65534: the start took over 0.5 s"
+    assert stopped.failed == "user 65534: the start took over 3600 s"
     assert stopped.shortage
     harness.wait_for_all()
     # refused at once, and only this user
     barred = harness.start(program("cat"))
-    text = "user 65534: an earlier start took over 0.5 s (EAGAIN)"
+    text = "user 65534: an earlier start took over 3600 s (EAGAIN)"
     assert (barred.failed, barred.shortage) == (text, True)
     assert harness.output_of(harness.start(other)) == b"served\n"
     assert harness.spawner._user_starts
