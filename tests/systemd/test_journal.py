@@ -18,6 +18,7 @@ from chimirror.log.records import (
     SESSION_STARTED,
 )
 from chimirror.log.serving import SERVING
+from chimirror.text import short_id
 from machine_sessions import (
     SERVER_PORT,
     echo,
@@ -185,7 +186,9 @@ def logged(machine: Machine, session: str) -> list[str]:
     assert last["MESSAGE_ID"] == SESSION_ENDED
     assert {line["MESSAGE_ID"] for line in lines} == {APPLICATION_OUTPUT}
     assert not [entry for entry in entries if "CHIMIRROR_DROPPED" in entry]
-    return [line["MESSAGE"] for line in lines]
+    found = [line["MESSAGE"].partition(": ") for line in lines]
+    assert {name for name, _, _ in found} <= {short_id(session)}
+    return [text for _, _, text in found]
 
 
 def numbers(count: int) -> list[str]:
