@@ -17,7 +17,7 @@ import pytest
 
 from chimirror.control.gateway import MAX_FIRST_MESSAGE
 from control_clients import ControlWebSocket, authorized
-from processes import Memory, descriptors, until
+from processes import Memory, descendants, descriptors, until
 from serve import Service, argv_of, running, server
 from websocket_peer import Closed, Peer, frame, upgrade
 
@@ -82,7 +82,8 @@ def small_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 def small(small_server: Service) -> Iterator[Service]:
     """The same server, without the sessions of this test afterwards."""
     yield small_server
-    until(lambda: not small_server.applications(), "the sessions have ended")
+    # also reaped: a zombie would be a child that this test has left
+    until(lambda: len(descendants(small_server.pid)) == 2, "a worker and the zygote")
 
 
 @pytest.mark.parametrize("kind", STRANGERS)
