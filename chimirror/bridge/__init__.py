@@ -294,7 +294,7 @@ def serve_open_session(context: SessionContext, session: Session) -> None:
     status = StatusReporter(context, session)
     control_server = _make_control_server(context, session)
     try:
-        while context.sessions:
+        while context.sessions or (control_server and control_server.is_finishing):
             context.loop.run_once()
     finally:
         status.remove()

@@ -3,6 +3,7 @@
 Modules:
     server: ControlServer, accepts local clients of a control socket.
     connection: ControlConnection, authorizes one client and serves its requests.
+    output_watcher: OutputWatcher, copies output to a client as far as it reads.
     peer: ControlPeer, common base of client and application.
     controller: SessionController, methods of one session.
     application_channel: ApplicationChannel, control channel of the application.

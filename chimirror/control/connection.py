@@ -2,7 +2,8 @@
 
 The protocol is JSON-RPC 2.0 with one message per line (chimirror-protocol(7)). The
 first request is `authorize`, which makes the client a control peer of one session. Root
-and the user of this process need no secret. They may also list and close all sessions.
+and the user of this process need no secret. They may also list and close all sessions,
+and follow the output of one with `attach`.
 
 Guarantees: no request, flood or disconnect affects the data of a session.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 from itertools import islice
 
+from chimirror.control.output_watcher import OutputWatcher
 from chimirror.control.peer import ControlPeer
 from chimirror.protocol import CLOSED_BY_OPERATOR, DRAIN, KILLED_BY_OPERATOR
 from chimirror.protocol.jsonrpc import (
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
 # Bytes of a line of a client that is not trusted and has not authorized.
 MAX_FIRST_LINE = 4096
 PAGE_SIZE = 1000  # sessions in one response: 10 ms of work
+FINISH_TIMEOUT = 1.0  # seconds for the last output of a session to leave
 UNKNOWN = "no such session, or not its secret"
 
 
@@ -62,23 +65,34 @@ class ControlConnection(ControlPeer):
     Args:
         owner: control server that accepted the client.
         fd: non-blocking socket, owned by the object from now on.
+        uid: user of the client.
         trusted: the client runs as root or as the user of this process.
+
+    Attributes:
+        is_finishing: the session has ended, and its last output is still queued.
     """
 
-    __slots__ = ("_listing", "_owner", "_refused")
+    __slots__ = ("_listing", "_owner", "_refused", "_uid", "_watcher", "is_finishing")
 
-    def __init__(self, owner: ControlOwner, fd: int, *, trusted: bool) -> None:
+    def __init__(
+        self, owner: ControlOwner, fd: int, *, uid: int, trusted: bool
+    ) -> None:
         loop, config = owner.context.loop, owner.context.config
         super().__init__(loop, fd, trusted=trusted)
         self._owner = owner
         self._listing: Iterator[SessionEntry] = iter(())
         self._refused = False  # disconnect after the response
+        self._uid = uid
+        self._watcher: OutputWatcher | None = None
+        self.is_finishing = False
         if not trusted:
             self._max_line = MAX_FIRST_LINE
             loop.set_timer(self, loop.now + config.handshake_timeout)
 
     def on_line(self, line: bytes) -> None:
         """Called with one request or batch."""
+        if self.is_finishing:
+            return
         handle_line(line, self._perform, self.send_reply)
         if self._refused:
             self.disconnect()
@@ -110,7 +124,11 @@ class ControlConnection(ControlPeer):
 
     def _perform(self, call: RPCRequest) -> None:
         if self.controller is not None:
-            self.controller.dispatch(call, self)
+            # Other clients could see output that is meant for the log only.
+            if call.method == "attach" and self.trusted:
+                call.respond(self._attach(self.controller))
+            else:
+                self.controller.dispatch(call, self)
         elif call.method == "authorize":
             self._authorize(call)
         elif not self.trusted:
@@ -156,6 +174,39 @@ class ControlConnection(ControlPeer):
         self._max_line = MAX_LINE
         self._owner.on_authorized(self)
         self._loop.cancel_timer(self)
+
+    # Output
+
+    def _attach(self, controller: Controller) -> Object:
+        """Follow the output from now on. Returns the status of the session."""
+        if self._watcher is None:
+            self._watcher = OutputWatcher(self)
+            controller.add_watcher(self, self._watcher, self._uid)
+        return controller.status()
+
+    def notify(self, line: bytes) -> None:
+        """Send a notification, but none to a client that follows the output.
+
+        Otherwise the application could forge output, or the end of its session.
+        """
+        if self._watcher is None:
+            super().notify(line)
+
+    def on_write_buffer_low(self) -> None:
+        """Called when queued output is low. Reports output that was skipped."""
+        super().on_write_buffer_low()
+        if self._watcher is not None:
+            self._watcher.on_room()
+
+    def on_session_ended(self) -> None:
+        """Called when the session has ended. Sends the last output, and disconnects."""
+        if not self.queued_bytes:
+            self.disconnect()
+            return
+        self.is_finishing = True
+        self.controller = None
+        self.stop_reading()
+        self._loop.set_timer(self, self._loop.now + FINISH_TIMEOUT)
 
     @property
     def context(self) -> SessionContext:

@@ -8,7 +8,9 @@ is connected. Control never touches the data of a session, except for paused str
 from __future__ import annotations
 
 from chimirror.control.application_channel import ApplicationChannel
+from chimirror.control.output_watcher import output_line
 from chimirror.framing.json_framing import SIGNALS
+from chimirror.process.children import describe
 from chimirror.process.pipes import STDERR, STDIN, STDOUT
 from chimirror.protocol import CLOSED_BY_CONTROL
 from chimirror.protocol.jsonrpc import (
@@ -17,6 +19,7 @@ from chimirror.protocol.jsonrpc import (
     NOT_AUTHORIZED,
     RPCError,
     UnknownMethod,
+    notification,
 )
 from chimirror.session import summary
 
@@ -24,6 +27,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from chimirror.control.output_watcher import OutputWatcher
     from chimirror.control.peer import ControlPeer
     from chimirror.protocol.jsonrpc import Object, RPCRequest
     from chimirror.session import SessionContext, SessionEntry
@@ -44,7 +48,14 @@ class SessionController:
         on_unused: called with the session id when the last peer has disconnected.
     """
 
-    __slots__ = ("_application_channel", "_context", "_on_unused", "peers", "session")
+    __slots__ = (
+        "_application_channel",
+        "_context",
+        "_on_unused",
+        "_watchers",
+        "peers",
+        "session",
+    )
 
     def __init__(
         self,
@@ -56,6 +67,7 @@ class SessionController:
         self.session = session
         self._on_unused = on_unused
         self.peers: set[ControlPeer] = set()
+        self._watchers: dict[ControlPeer, OutputWatcher] = {}
         # None if the application has no control channel, or has closed it.
         self._application_channel: ApplicationChannel | None = None
 
@@ -79,6 +91,8 @@ class SessionController:
     def remove_peer(self, peer: ControlPeer) -> None:
         """Remove a control peer. The controller ends with its last peer."""
         self.peers.discard(peer)
+        if self._watchers.pop(peer, None) and not self._watchers:
+            self.session.process.output_observer = None
         if peer is self._application_channel:
             self._application_channel = None
         elif self._application_channel is not None:
@@ -88,12 +102,43 @@ class SessionController:
 
     def end(self) -> None:
         """Disconnect all peers at the end of the session."""
+        self._end_watchers()
         for peer in (*self.peers, *filter(None, (self._application_channel,))):
-            peer.disconnect()
+            peer.on_session_ended()
 
     def on_error(self, error: Exception) -> None:
         """Called with an internal error. Writes it to the log."""
         self._context.log_internal_error(error, self.session.session_id)
+
+    # Output
+
+    def add_watcher(self, peer: ControlPeer, watcher: OutputWatcher, uid: int) -> None:
+        """Send output to a peer from now on, and record the user of the peer."""
+        self._watchers[peer] = watcher
+        self.session.process.output_observer = self.on_output
+        self._context.event_log.output_followed(self.session.session_id, uid)
+
+    def on_output(self, stream: str, chunk: bytes) -> None:
+        """Called with output of the application. Never affects the session."""
+        line = b""
+        for peer, watcher in list(self._watchers.items()):
+            try:
+                if watcher.is_skipping:
+                    watcher.skip(len(chunk))
+                else:
+                    line = line or output_line(stream, chunk)
+                    watcher.send(line)
+            except Exception as error:  # noqa: BLE001 (ends one control connection)
+                peer.on_error(error)
+
+    def _end_watchers(self) -> None:
+        """Report the end of the session, with the texts of its last record."""
+        self.session.process.output_observer = None
+        status = self.session.status
+        exit_text = "" if status is None else describe(status)
+        ended = {"exit": exit_text, "reason": self.session.reason}
+        for watcher in list(self._watchers.values()):
+            watcher.finish(notification("ended", ended))
 
     # Methods
 

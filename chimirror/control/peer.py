@@ -15,6 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Protocol
 
+    from chimirror.control.output_watcher import OutputWatcher
     from chimirror.io.loop import EventLoop
     from chimirror.protocol.jsonrpc import Object, RPCRequest
 
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
         def add_peer(self, peer: ControlPeer) -> None: ...
 
         def remove_peer(self, peer: ControlPeer) -> None: ...
+
+        def add_watcher(
+            self, peer: ControlPeer, watcher: OutputWatcher, uid: int
+        ) -> None: ...
 
         def has_method(self, method: str) -> bool: ...
 
@@ -117,6 +122,10 @@ class ControlPeer(LineStream):
             self.disconnect()
         else:
             self.write([line])
+
+    def on_session_ended(self) -> None:
+        """Called when the session has ended. Disconnects the peer."""
+        self.disconnect()
 
     def disconnect(self) -> None:
         """Close the connection and leave the controller."""

@@ -63,7 +63,8 @@ class ControlServer:
         uid = peer_uid(handle)
         handle.setblocking(False)
         trusted = uid in self._trusted
-        connection = ControlConnection(self, handle.detach(), trusted=trusted)
+        fd = handle.detach()
+        connection = ControlConnection(self, fd, uid=uid, trusted=trusted)
         self.connections.add(connection)
         self._unauthorized.add(connection, None if trusted else uid)
 
@@ -84,6 +85,11 @@ class ControlServer:
     def on_error(self, error: Exception) -> None:
         """Called with an internal error. Writes it to the log."""
         self.context.log_internal_error(error, part="a control connection")
+
+    @property
+    def is_finishing(self) -> bool:
+        """Whether a client still gets the last output of a session, for a second."""
+        return any(connection.is_finishing for connection in self.connections)
 
     def close(self) -> None:
         """Close the socket and disconnect all clients."""

@@ -28,7 +28,10 @@ ANSWER_TIMEOUT = 2.0  # seconds until more of a response has to arrive
 RESPONSE_TIMEOUT = 10.0  # seconds until all of it has to arrive
 MAX_RECEIVED = 1 << 26  # bytes of all responses of a connection
 MAX_WORKERS = 1024  # of a server
+MAX_NOTIFICATION = 1 << 20  # bytes
 READ_SIZE = 1 << 18
+# The begin of a notification: a response has its id there.
+NOTIFICATION = b'{"jsonrpc":"2.0","method":'
 _CREDENTIALS = struct.Struct("3i")  # pid, uid and gid: SO_PEERCRED in unix(7)
 
 
@@ -167,22 +170,24 @@ class ControlClient:
 
     def _exchange(self, method: str, params: bytes) -> bytes:
         """Send one request and return the line of the response."""
+        deadline = time.monotonic() + RESPONSE_TIMEOUT
         self._last_id += 1
         head = b'{"jsonrpc":"2.0","id":%d,"method":' % self._last_id
         name = jsonrpc.encode(method)
         try:
             self._socket.sendall(b'%b%b,"params":%b}\n' % (head, name, params))
-            line = self._read_line()
+            line = self._read_line(deadline)
+            while line.startswith(NOTIFICATION):  # the application may send them
+                line = self._read_line(deadline)
         except OSError as error:
             raise self._failure(error) from None
         if not line:
             raise ConnectionClosed(f"{self._about} closed the connection")
         return line
 
-    def _read_line(self) -> bytes:
+    def _read_line(self, deadline: float) -> bytes:
         """Read one line, or less at the end of the connection."""
         parts = [self._buffer]
-        deadline = time.monotonic() + RESPONSE_TIMEOUT
         while b"\n" not in parts[-1]:
             part = self._socket.recv(READ_SIZE)
             self._received += len(part)
@@ -194,6 +199,38 @@ class ControlClient:
                 raise NoAnswer(f"{self._about}: a response of {text}")
         line, newline, self._buffer = b"".join(parts).partition(b"\n")
         return line + newline
+
+    def notifications(self) -> Iterator[tuple[str, Object]]:
+        """Receive notifications until the connection closes, however late they come.
+
+        Yields:
+            The method and the params of each.
+
+        Raises:
+            NoAnswer: A line is unreadable or too long, or the connection fails.
+        """
+        self._socket.settimeout(None)
+        data = self._buffer
+        while True:
+            *lines, data = data.split(b"\n")
+            for line in lines:
+                with self.reading():
+                    found = json_fields.decode(line)
+                    params = json_fields.as_object(found.get("params"))
+                    method = json_fields.text(found, "method")
+                yield method, params
+            if len(data) > MAX_NOTIFICATION:
+                text = f"a line of over {MAX_NOTIFICATION} bytes"
+                raise NoAnswer(f"{self._about}: {text}")
+            try:
+                part = self._socket.recv(READ_SIZE)
+            except ConnectionResetError:
+                return
+            except OSError as error:
+                raise self._failure(error) from None
+            if not part:
+                return
+            data += part
 
     def sessions(self) -> Iterator[Object]:
         """Request the status of each session of this worker, page by page."""

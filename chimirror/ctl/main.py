@@ -13,6 +13,7 @@ from chimirror import __version__
 from chimirror.ctl import usage
 from chimirror.ctl.commands import (
     apps,
+    attach,
     check,
     control,
     drain,
@@ -41,6 +42,7 @@ VERBS: dict[str, Verb] = {
     "sessions": sessions.sessions,
     "show": sessions.show,
     "log": log.log,
+    "attach": attach.attach,
     "history": history.history,
     "stats": history.stats,
     "close": stop.close,

@@ -80,7 +80,11 @@ class OutputWriter:
 
     def write(self, text: str) -> None:
         """Write all of a text."""
-        data = self._encodable(text).encode(self.encoding, "backslashreplace")
+        encodable = self._encodable(text)
+        self.write_bytes(encodable.encode(self.encoding, "backslashreplace"))
+
+    def write_bytes(self, data: bytes) -> None:
+        """Write bytes as they are."""
         while data:
             data = data[os.write(self._fd, data) :]
 

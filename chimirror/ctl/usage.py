@@ -30,6 +30,7 @@ Usage:
   chimirror-ctl [sessions] [options]
   chimirror-ctl show [options] ID
   chimirror-ctl log [options] ID
+  chimirror-ctl attach [options] ID
   chimirror-ctl history [options]
   chimirror-ctl stats [options]
   chimirror-ctl close ID...
@@ -52,6 +53,8 @@ Verbs:
   sessions                     The live sessions, the oldest first. The default verb.
   show                         One session in full, with its processes and limits.
   log                          The journal of one session, live or ended.
+  attach                       The output of one session from now on, until it ends
+                               or Ctrl-C. The session does not notice.
   history                      Ended sessions, from the journal.
   stats                        Rates, totals, and refusals by cause.
   close                        End sessions; their clients see 1001 closed by
@@ -74,8 +77,8 @@ Verbs:
   remove                       Remove the file or the units of an application.
 
 Options:
-  --json                       sessions, show, history, stats, limits, check: print
-                               JSON.
+  --json                       sessions, show, attach, history, stats, limits,
+                               check: print JSON.
   --no-trunc                   sessions, history, stats, limits: print all columns
                                on a terminal, and cut nothing.
   --watch                      sessions: print them again every second.
@@ -90,6 +93,8 @@ Options:
   --older TIME                 sessions: at least this old.
   --younger TIME               sessions: at most this old.
   --follow, -f                 log: continue with new records.
+  --raw                        attach: do not escape control characters on a
+                               terminal.
   --since WHEN                 history, stats: from that time on: 2h (ago), today,
                                yesterday, 2026-11-21 or "2026-11-21 10:30".
                                history: without it, all. stats: without it, 1h.
@@ -122,13 +127,15 @@ See chimirror-ctl(1).
 """
 
 _VERB = re.compile(r"^  ([a-z]+) {2,}\S", re.MULTILINE)
-_SCOPE = re.compile(r"^  (--[a-z-]+).*? {2,}([a-z]+(?:, [a-z]+)*): ", re.MULTILINE)
+_SCOPE = re.compile(r"^  (--[a-z-]+).*? {2,}([a-z]+(?:,\s+[a-z]+)*): ", re.MULTILINE)
 # Sentences about some verbs begin with these verbs.
 _SEGMENT = re.compile(r"(?:^|(?<=\. ))([a-z]+(?:, [a-z]+)*): ")
 # The options of each verb: the description of an option begins with its verbs.
 VERBS = {
     verb: tuple(
-        name for name, verbs in _SCOPE.findall(USAGE) if verb in verbs.split(", ")
+        name
+        for name, verbs in _SCOPE.findall(USAGE)
+        if verb in re.findall(r"\w+", verbs)
     )
     for verb in _VERB.findall(USAGE)
 }

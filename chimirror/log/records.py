@@ -35,6 +35,7 @@ SESSION_STARTED = "f9a6ed4ca8e248cebd8a0c71c9f97faa"
 SESSION_ENDED = "064a48bb2f274460b689d473bc586ced"
 REFUSED = "95f8fe4526c74907bbb885f7ec4eb1be"
 APPLICATION_OUTPUT = "dfc571fafe9b434381fa99fd41446661"
+OUTPUT_FOLLOWED = "927097b4b3414e97ac3066d3a145b948"
 MESSAGE = "8b08329f43e842fc9cb5365337435c7a"
 
 WARNING, NOTICE, INFO = 4, 5, 6  # syslog(3)
@@ -244,6 +245,17 @@ class EventLog(RecordWriter):
         if self._names_processes:
             text = f"worker {number} (pid {pid}) serves sessions"
             self._append(SERVING, DEBUG, text, [("CHIMIRROR_WORKER", str(pid))])
+
+    def output_followed(self, session: str, uid: int) -> None:
+        """Record that a user begins to follow the output of a session.
+
+        Args:
+            session: its id.
+            uid: user of the control client.
+        """
+        text = f"session {short_id(session)}: uid {uid} follows the output"
+        fields = [("CHIMIRROR_SESSION", session), ("CHIMIRROR_UID", str(uid))]
+        self._append(OUTPUT_FOLLOWED, NOTICE, text, fields)
 
     def message(self, priority: int, text: str, **fields: object) -> None:
         """Record any other event of this program.

@@ -25,7 +25,7 @@ from chimirror.process.pipes import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Protocol
 
     from chimirror.io.loop import EventLoop
@@ -98,6 +98,8 @@ class ApplicationProcess(ProcessPipes):
 
     Attributes:
         control_fd: its control channel until it is detached, or -1.
+        output_observer: called with stream and chunk of all output, after the handler.
+            None if no control peer follows the output. Never raises.
         phase: IDLE, STARTING, RUNNING, EXITED or ENDED.
         pid, status: of the process, 0 before they are known.
     """
@@ -111,6 +113,7 @@ class ApplicationProcess(ProcessPipes):
         "armed",
         "control_fd",
         "deadline",
+        "output_observer",
         "stop_timeouts",
         "phase",
         "pid",
@@ -140,6 +143,7 @@ class ApplicationProcess(ProcessPipes):
         self.pid = 0
         self.status = 0
         self.control_fd = -1
+        self.output_observer: Callable[[str, bytes], None] | None = None
 
     # Starting
 
@@ -222,6 +226,8 @@ class ApplicationProcess(ProcessPipes):
             self._handler.on_output(stream, chunk)
         else:
             self._handler.on_late_output(stream, chunk)
+        if self.output_observer is not None:
+            self.output_observer(stream, chunk)
 
     def on_output_ended(self) -> None:
         """Called when one of the two output streams has ended."""

@@ -20,6 +20,7 @@ LAZY_MODULES = (
     "chimirror.control.connection",
     "chimirror.control.controller",
     "chimirror.control.gateway",
+    "chimirror.control.output_watcher",
     "chimirror.control.server",
     "chimirror.apps.directory",
     "chimirror.session.keepalive",

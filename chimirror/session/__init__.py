@@ -95,11 +95,17 @@ if TYPE_CHECKING:
         bytes_out: int
         messages_in: int
         messages_out: int
+        status: int | None
+        reason: str
 
         def hash_secret(self) -> bytes: ...
 
     class Closable(Protocol):
         """A listening socket and its connections."""
+
+        @property
+        def is_finishing(self) -> bool:
+            """Whether the last output of an ended session is still being sent."""
 
         def close(self) -> None: ...
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,55 +16,9 @@ from chimirror.ctl.commands import control
 from chimirror.ctl.main import run
 from chimirror.ctl.messages import CommandError
 from chimirror.ctl.paths import HostPaths
-from chimirror.host import runtime_dir
-from ctl_process import only_this_server
 from fake_host import Machine, Screen, ctl, identity
-from processes import until
-from serve import Bridge, server
-from websocket_peer import Closed, Peer, stdin
-
-CAT = ["sh", "-c", "echo up; exec cat"]
-
-
-class Steered:
-    """A session, and host paths on which it is found."""
-
-    def __init__(self, host: HostPaths, peer: Peer) -> None:
-        self.host = host
-        self.peer = peer
-        assert peer.open(framing="stdio").status == 101
-        self.id: str = peer.message()["id"]
-        assert peer.output(3) == b"up\n"
-
-    def ask(self, *argv: str) -> str:
-        verb, *words = argv
-        return ctl(self.host, verb, self.id[:16], *words).text
-
-    def fail(self, *argv: str) -> tuple[int, str]:
-        verb, *words = argv
-        with pytest.raises(CommandError) as caught:
-            run([verb, self.id, *words], self.host, Screen())
-        return caught.value.status, str(caught.value)
-
-
-@contextmanager
-def of_a_server(path: Path, place: Path) -> Iterator[Steered]:
-    del place
-    with server(path, CAT, "--workers=2") as service, Peer(service.connect()) as peer:
-        yield Steered(only_this_server(path, service), peer)
-
-
-@contextmanager
-def of_a_bridge(path: Path, place: Path) -> Iterator[Steered]:
-    host = HostPaths((str(place.parent),), run=str(path / "run"))
-    with Bridge(CAT) as bridge, Peer(bridge.socket) as peer:
-        steered = Steered(host, peer)
-        socket = place / runtime_dir.control(steered.id)
-        until(socket.exists, "its control socket")
-        until((place / steered.id).read_text, "its status")
-        yield steered
-        peer.close()
-        bridge.finish()
+from steered_session import Steered, of_a_bridge, of_a_server
+from websocket_peer import Closed, stdin
 
 
 @pytest.fixture(params=[of_a_server, of_a_bridge])

@@ -190,6 +190,9 @@ class RecordingEventLog:
                 self.records.append((buffer.stream, fields))
             buffer.consume(len(lines))
 
+    def output_followed(self, session: str, uid: int) -> None:
+        self.records.append(("followed", {"session": session, "uid": uid}))
+
     def message(self, priority: int, text: str, **fields: object) -> None:
         self.records.append(("note", {"priority": priority, "text": text, **fields}))
 

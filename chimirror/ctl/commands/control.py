@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from _json import encode_basestring_ascii
+from contextlib import contextmanager
 
 from chimirror.ctl import (
     control_client,
@@ -19,8 +20,11 @@ from chimirror.protocol import json_text, jsonrpc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from chimirror.ctl.output import OutputWriter
     from chimirror.ctl.paths import HostPaths
+    from chimirror.ctl.session_info import SessionInfo
     from chimirror.ctl.usage import CommandLine
 
 STREAMS = ("stdin", "stdout", "stderr")
@@ -99,11 +103,24 @@ def _call_session(host: HostPaths, text: str, method: str, params: bytes) -> str
     Raises:
         CommandError: The session has ended, or the call failed.
     """
+    with authorized_client(host, text) as (_, client):
+        return client.call(method, params)
+
+
+@contextmanager
+def authorized_client(
+    host: HostPaths, text: str
+) -> Iterator[tuple[SessionInfo, control_client.ControlClient]]:
+    """Connect to the control socket of the session with this prefix.
+
+    Raises:
+        CommandError: The session has ended, or a request failed.
+    """
     (session,) = discovery.discover(host).select([text])
     try:
         with control_client.ControlClient(session.socket, session.name) as client:
             client.request("authorize", session=session.id)
-            return client.call(method, params)
+            yield session, client
     except control_client.Ended:
         message = f"{session.name} has ended, or is just starting; chimirror-ctl"
         message += " sessions lists the live ones"

@@ -3,8 +3,8 @@
 # chimirror-ctl.
 
 _chimirror_ctl() {
-    local verbs='sessions show log history stats close kill pause resume call limits limit'
-    verbs+=' drain undrain check manifest add remove'
+    local verbs='sessions show log attach history stats close kill pause resume call limits'
+    verbs+=' limit drain undrain check manifest add remove'
     local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
     local verb='' options='' word
     for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
@@ -40,6 +40,7 @@ _chimirror_ctl() {
         limits) options='--json --no-trunc --application' ;;
         check) options='--json --apps' ;;
         log) options='--follow -f' ;;
+        attach) options='--json --raw' ;;
         history) options='--json --no-trunc --since --lines --peer --application' ;;
         stats) options='--json --no-trunc --since' ;;
         limit)
@@ -55,7 +56,7 @@ _chimirror_ctl() {
     if [[ -n $verb && $current == -* ]]; then
         options+=' --help -h'
     fi
-    case $verb in show | log | close | kill | pause | resume | call)
+    case $verb in show | log | attach | close | kill | pause | resume | call)
         if [[ $current != -* ]]; then
             # compgen expands its words, so only ids may reach it.
             options=$(chimirror-ctl sessions 2>/dev/null | cut -f 1 | grep '^[0-9a-f]*$')

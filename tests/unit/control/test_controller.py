@@ -7,10 +7,8 @@ test_gateway. Real servers and bridges are in tests/programs/test_control.py.
 from __future__ import annotations
 
 import json
-import os
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +18,15 @@ from chimirror.control import server
 from chimirror.control.connection import MAX_FIRST_LINE
 from chimirror.control.controller import MAX_PEERS
 from chimirror.control.server import MAX_UNAUTHORIZED, MAX_UNAUTHORIZED_PER_USER
-from chimirror.io.session_socket import SessionSocket
 from chimirror.io.write_buffer import HIGH
 from chimirror.process.application_process import ApplicationProcess
 from chimirror.protocol.jsonrpc import MAX_BATCH, MAX_LINE
 from chimirror.resources.responder import build_manifest
-from chimirror.session import session_secret
 from control_requests import ControlSocketClient, request
+from controlled_session import OTHER_USER, ControlledSession, opened
 from session_harness import SESSION_ID, SessionHarness
 from websocket_peer import Closed, stdin, text
 
-OTHER_USER = 4000  # uid of a client that needs the secret
 STATUS = {
     "id": SESSION_ID,
     "application": "",
@@ -45,54 +41,6 @@ STATUS = {
     "backlog_out": 0,
     "paused": [],
 }
-
-
-class ControlledSession:
-    """A session with a control server."""
-
-    def __init__(self, harness: SessionHarness, path: Path) -> None:
-        self.harness = harness
-        self.path = path / "control"
-        self.uid = os.geteuid()
-        self.server = harness.control.listen(SessionSocket(str(self.path), 0o600))
-        self.secret = "0." + "ab" * 16
-        harness.session._secret = session_secret.hash_secret(self.secret)
-        self.clients: list[ControlSocketClient] = []
-
-    def connect(self, uid: int | None = None) -> ControlSocketClient:
-        self.uid = os.geteuid() if uid is None else uid
-        connection = socket.socket(socket.AF_UNIX)
-        connection.connect(str(self.path))
-        self.clients.append(ControlSocketClient(self.harness, connection))
-        self.harness.settle()
-        return self.clients[-1]
-
-    def authorized_client(self) -> ControlSocketClient:
-        """Connect a client and authorize it."""
-        client = self.connect(OTHER_USER)
-        credentials = {"session": SESSION_ID, "secret": self.secret}
-        assert client.ask("authorize", **credentials) == {}
-        return client
-
-
-@contextmanager
-def opened(
-    path: Path, monkeypatch: pytest.MonkeyPatch, *options: str
-) -> Iterator[ControlledSession]:
-    with SessionHarness("--ping-interval=off", *options) as harness:
-        controlled = ControlledSession(harness, path)
-        monkeypatch.setattr(server, "peer_uid", lambda _handle: controlled.uid)
-        try:
-            harness.open("stdio")
-            harness.peer.message()
-            yield controlled
-        finally:
-            controlled.server.close()
-            for client in controlled.clients:
-                client.connection.close()
-            harness.settle()
-    assert not harness.control.controllers
-    assert not controlled.server.connections
 
 
 @pytest.fixture

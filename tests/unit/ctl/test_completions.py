@@ -106,7 +106,7 @@ def test_ids(tmp_path: Path) -> None:
     program.write_text("#!/bin/sh\nprintf 'id\\tpeer\\n1a\\tx\\n1b\\ty\\n2c\\tz\\n'\n")
     program.chmod(0o755)
     path = f"{tmp_path}:/usr/bin:/bin"
-    for verb in ("show", "log", "close", "kill", "pause", "resume", "call"):
+    for verb in ("show", "log", "attach", "close", "kill", "pause", "resume", "call"):
         assert shell("bash", BASH, verb, "1", path=path) == ["1a", "1b"]
     script = "compadd() { print -l -- ${(P)2} }\nsource $1 >/dev/null\n"
     script = f"_arguments() {{ }}; _describe() {{ }}; words=(x ''); CURRENT=2\n{script}"

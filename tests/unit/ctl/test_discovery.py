@@ -392,6 +392,44 @@ def test_a_response_to_another_request_is_rejected(tmp_path: Path) -> None:
             client.request("sessions")
 
 
+@pytest.mark.parametrize(
+    ("last", "message"),
+    [
+        (b"", None),
+        (b"[]\n", "not an object"),
+        (b'{"method":"x"}\n', "not an object"),
+        (b"x" * ((1 << 20) + 1), "a line of over 1048576 bytes"),
+    ],
+)
+def test_notifications(tmp_path: Path, last: bytes, message: str | None) -> None:
+    """Those before a response are skipped: the application may send them."""
+    path = str(tmp_path / "0")
+    notice = b'{"jsonrpc":"2.0","method":"%b","params":{"a":1}}\n'
+    response = b'{"jsonrpc":"2.0","id":1,"result":{"b":2}}\n'
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(4096)
+            connection.sendall(notice % b"early" + response + notice % b"x" + last)
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with control_client.ControlClient(path, "worker 0") as client:
+            assert client.request("attach") == {"b": 2}
+            notifications = client.notifications()
+            assert next(notifications) == ("x", {"a": 1})
+            if message is None:
+                assert list(notifications) == []
+            else:
+                with pytest.raises(control_client.NoAnswer, match=message):
+                    next(notifications)
+        thread.join()
+
+
 class Clock:
     """A clock that goes on by a second each time it is read."""
 

@@ -191,6 +191,13 @@ def test_suppressed_rejections_are_reported_at_the_exit(
     assert journal.read()["MESSAGE"] == "refused 1 more request within 10 s: host"
 
 
+def test_a_watcher_is_recorded(told: EventLog, journal: FakeJournal) -> None:
+    told.output_followed("a" * 32, 1000)
+    found = journal.read()
+    assert found["MESSAGE"] == "session aaaaaaaa: uid 1000 follows the output"
+    assert (found["CHIMIRROR_SESSION"], found["CHIMIRROR_UID"]) == ("a" * 32, "1000")
+
+
 def test_message(told: EventLog, journal: FakeJournal) -> None:
     told.message(4, "two\nlines\x1b", worker=3, detail="a\n\tb\0")
     assert journal.read() == {
