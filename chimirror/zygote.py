@@ -24,7 +24,7 @@ from chimirror.io.loop import NEVER, EventLoop
 from chimirror.io.packet_socket import PacketError
 from chimirror.io.pending_connections import PendingConnections
 from chimirror.io.stderr import report, report_exception
-from chimirror.process import children
+from chimirror.process import children, process_title
 from chimirror.process.reaper import SESSION_VARIABLE
 from chimirror.process.sigchld import SigchldReader
 from chimirror.spawn import messages
@@ -287,6 +287,7 @@ def main() -> None:
     listeners: list[Listener] = []
     try:
         config = parser.parse_zygote(sys.argv[1:])
+        process_title.show_as("chimirror-zygote", sys.argv[1:])
         fds.open_missing_stdio()
         listeners = _open(config)
         fds.set_cloexec_all()

@@ -18,13 +18,14 @@ if TYPE_CHECKING:
 ARG_START, ARG_END = 45, 46  # in /proc/self/stat, counted after the name
 
 
-def show_as(program: str, arguments: Sequence[str]) -> None:
+def show_as(program: str, arguments: Sequence[str] = ()) -> None:
     """Show this process as a program with these arguments.
 
     Nothing is changed on another system than Linux, or without proc(5).
 
     Args:
-        program: The name of the program. Its first 15 bytes become the short name.
+        program: The name of the program, with the role of this process if it has
+            several. Its first 15 bytes become the short name.
         arguments: The rest of the command line. What does not fit is cut.
     """
     encoding = sys.getfilesystemencoding()

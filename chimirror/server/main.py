@@ -15,7 +15,7 @@ from chimirror.apps.program_check import ProgramFault
 from chimirror.config import options, parser
 from chimirror.io import fds, listener
 from chimirror.log.records import EventLog
-from chimirror.process import children
+from chimirror.process import children, process_title
 from chimirror.server import capacity
 from chimirror.server.supervisor import Supervisor
 
@@ -60,6 +60,7 @@ def main() -> None:
     listeners: list[Listener] = []
     try:
         config = parser.parse_server(sys.argv[1:])
+        process_title.show_as("chimirror-server", sys.argv[1:])
         fds.open_missing_stdio()
         listeners = _open_listeners(config)
         fds.set_cloexec_all()

@@ -15,7 +15,7 @@ from chimirror import program
 from chimirror.host import runtime_dir
 from chimirror.io.loop import NEVER, EventLoop, FatalErrorHandler
 from chimirror.io.stderr import report
-from chimirror.process import children, fork
+from chimirror.process import children, fork, process_title
 from chimirror.server import capacity, preimport, worker, zygote
 from chimirror.server.admission import WorkerAdmission
 from chimirror.server.limit_table import LimitTable
@@ -212,6 +212,7 @@ class Supervisor(FatalErrorHandler):
 
     def _run_worker(self, number: int, worker_link: socket.socket) -> NoReturn:
         def run() -> int:
+            process_title.show_as(f"chimirror-server: worker {number}")
             self._loop.release_after_fork()
             self._zygote_manager.release_after_fork()
             worker.run(

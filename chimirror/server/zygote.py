@@ -20,7 +20,7 @@ from chimirror.io import fds
 from chimirror.io.loop import NEVER, EventLoop, FatalErrorHandler
 from chimirror.io.packet_socket import PacketError, PacketSocket
 from chimirror.io.stderr import report
-from chimirror.process import children
+from chimirror.process import children, process_title
 from chimirror.process.sigchld import SigchldReader
 from chimirror.process.spawner import Program, Spawner
 from chimirror.server import capacity
@@ -233,6 +233,7 @@ def run(
     os.closerange(3, control.fileno())
     os.closerange(control.fileno() + 1, preload.MAX_FD)
     fds.redirect_to_null(0)
+    process_title.show_as("chimirror-server: zygote")
     children.set_name(NAME)
     capacity.set_descriptor_limit(max(descriptors, RESERVED_DESCRIPTORS + 2 * workers))
     # blocked until their handlers are installed

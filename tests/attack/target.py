@@ -297,16 +297,15 @@ class Target:
 
     def own(self) -> list[int]:
         """Return the processes of the server itself: supervisor, workers, zygotes."""
-        line = read(f"/proc/{self.process.pid}/cmdline")
         born = [process.pid for process in descendants(self.process.pid)]
         return [
             pid
             for pid in (self.process.pid, *born)
-            if line and read(f"/proc/{pid}/cmdline") == line
+            if read(f"/proc/{pid}/cmdline").startswith(b"chimirror-server")
         ]
 
     def workers(self) -> list[int]:
-        """Return the workers: its children with its command line, but no zygote."""
+        """Return the workers: its children that are its own, but no zygote."""
         born = set(self.own())
         return [
             process.pid

@@ -31,7 +31,6 @@ from chimirror.server.supervisor import Supervisor
 from chimirror.server.worker_process import WorkerProcess
 from processes import (
     MARK,
-    comm,
     descendants,
     ended,
     listening,
@@ -428,7 +427,7 @@ def test_worker_is_replaced_once_fork_succeeds(tmp_path: Path) -> None:
 
 
 def is_worker(pid: int) -> bool:
-    return "chimirror.server" in name_of(pid) and comm(pid) != "zygote"
+    return "chimirror-server: worker" in name_of(pid)
 
 
 # Stop
