@@ -14,7 +14,7 @@ import pytest
 
 import processes
 import websocket_peer
-from cpu_quota import SPINNER, TOLERANCE, bandwidth
+from cpu_quota import SPINNER, TOLERANCE, enforced
 from ctl_on_machine import ctl, ctl_json
 from machine_sessions import echo, only_session, open_session
 from processes import until
@@ -129,12 +129,7 @@ def test_cpu_of_all_together(machine: Machine) -> None:
         for peer in both:
             # before this, the command would have to share the quota with the sessions
             peer.send(1)
-        until(lambda: bandwidth(machine)[1] > 0, "a first throttling")
-        before = bandwidth(machine)
-        until(lambda: bandwidth(machine)[0] >= before[0] + 100, "100 periods")
-        after = bandwidth(machine)
-    periods, throttled, spent = (b - a for a, b in zip(before, after, strict=True))
+        periods, throttled, spent = enforced(machine, 100)
     share = 0.2 * 0.1  # CPU seconds per period
-    assert throttled > 0
     assert spent < (1 + TOLERANCE) * share * periods
     assert spent > (1 - TOLERANCE) * share * throttled

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from processes import until
 from systemd_machine import Machine
 
 SPINNER = "while True: pass\n"
@@ -18,6 +19,25 @@ def controller(machine: Machine, name: str) -> Path:
     """Return the cgroup of the slice in the hierarchy of a controller."""
     tree = "" if machine.cgroups == "unified" else f"/{name}"
     return machine.path(f"/sys/fs/cgroup{tree}/chimirror.slice")
+
+
+def enforced(machine: Machine, least: int) -> tuple[int, int, float]:
+    """Return the growth of `bandwidth` over this number of periods, or more.
+
+    A tenth of them are throttled. Beside busy processes, the sessions may use less than
+    their quota for any number of periods.
+    """
+    until(lambda: bandwidth(machine)[1] > 0, "a first throttling")
+    before = bandwidth(machine)
+
+    def ask() -> bool:
+        periods, throttled, _ = bandwidth(machine)
+        is_throttled = throttled >= before[1] + least // 10
+        return is_throttled and periods >= before[0] + least
+
+    until(ask, f"{least} periods")
+    after = bandwidth(machine)
+    return after[0] - before[0], after[1] - before[1], after[2] - before[2]
 
 
 def bandwidth(machine: Machine) -> tuple[int, int, float]:
