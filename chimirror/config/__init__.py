@@ -63,6 +63,7 @@ class Config:
     user_range: tuple[int, int] | None
     # Options of the server alone. In a bridge they have the default values.
     listen: tuple[str, ...]  # (): systemd's sockets, else DEFAULT_LISTEN
+    bind_ipv6_only: bool
     socket_mode: int
     workers: int | None
     drain_timeout: float

@@ -104,6 +104,8 @@ OPTIONS = (
     Option("--listen", SERVER, "ADDR", None, (), "listen", "values.listen",
            "Listen on ADDRESS:PORT, [IPV6]:PORT or unix:PATH; repeatable "
            f"({DEFAULT_LISTEN}, or the sockets that systemd passes).", True),
+    Option("--bind-ipv6-only", SERVER, "", None, False, "bind_ipv6_only", "",
+           "Let [::]:PORT serve IPv6 alone, not IPv4 too."),
     Option("--socket-mode", SERVER | ZYGOTE, "MODE", "0600", 0o600,
            "socket_mode", "quantities.mode",
            "Permissions of Unix sockets."),

@@ -6,5 +6,5 @@ process. The event loop is `loop` with its fallback poller `selector_poller`. St
 `listen_address`, `listener`, `session_socket` and `acceptor`. `activation` finds an
 inherited connection, `fds` cares for inherited descriptors, `stderr` prints a
 program's own lines, and `tcp_info` reads the TCP state from the kernel. May import
-only config, builtin_modules and text.
+only config, protocol.addresses, builtin_modules and text.
 """

@@ -144,6 +144,8 @@ def _read_peer(connection: InheritedConnection, handle: socket.socket) -> None:
     if handle.family not in (socket.AF_INET, socket.AF_INET6):
         return
     try:
+        from chimirror.protocol.addresses import plain_address
+
         address, connection.port = handle.getpeername()[:2]
         connection.address = plain_address(address)
         handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -158,17 +160,6 @@ def peer_uid(handle: socket.socket) -> int:
     credentials = handle.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
     uid = int.from_bytes(credentials[4:8], byteorder)
     return -1 if uid == UNKNOWN_UID else uid
-
-
-def plain_address(address: str) -> str:
-    """Return an address without its IPv6 mapping (`::ffff:`) and its scope.
-
-    An IPv4 peer on an IPv6 socket is reported as an IPv4 peer.
-    """
-    mapped = address.removeprefix("::ffff:")
-    if ":" not in mapped:
-        return mapped
-    return address.partition("%")[0]
 
 
 def _describe(kind: int) -> str:

@@ -17,6 +17,8 @@ from _socket import (
     inet_pton,
 )
 
+from chimirror.protocol.addresses import plain_address
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -34,6 +36,8 @@ class ListenError(Exception):
 def resolve(host: str, port: int) -> list[tuple[int, Address]]:
     """Return the addresses of a host, each once, in the order of the resolver.
 
+    An IPv6-mapped address is the IPv4 address in it.
+
     Raises:
         ListenError: There is no such host.
     """
@@ -45,9 +49,16 @@ def resolve(host: str, port: int) -> list[tuple[int, Address]]:
     except UnicodeError:
         text = f'"{host}" is not a host name'
     else:
-        pairs: list[tuple[int, Address]] = [(entry[0], entry[4]) for entry in found]
+        pairs = [_unmapped(entry[0], entry[4]) for entry in found]
         return list(dict.fromkeys(pairs))
     raise ListenError(text, "write an IP address")
+
+
+def _unmapped(family: int, name: Address) -> tuple[int, Address]:
+    plain = plain_address(str(name[0]))
+    if family == AF_INET6 and ":" not in plain:
+        return AF_INET, (plain, name[1])
+    return family, name
 
 
 def is_loopback(address: str) -> bool:

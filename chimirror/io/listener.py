@@ -23,7 +23,7 @@ from chimirror.io.listen_address import ListenError, is_loopback, resolve
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Container, Mapping, Sequence
 
     from chimirror.io.listen_address import Address
 
@@ -91,25 +91,42 @@ class Listener:
         self.close()
 
 
-def open_all(texts: Iterable[str], mode: int = 0o600) -> list[Listener]:
+def open_all(
+    texts: Sequence[str], mode: int = 0o600, *, bind_ipv6_only: bool = False
+) -> list[Listener]:
     """Open all addresses, or none.
+
+    `[::]:PORT` serves IPv4 too, unless one of the addresses is of IPv4 and has the same
+    port. The default of the system (net.ipv6.bindv6only) has no effect.
 
     Args:
         texts: `127.0.0.1:30747`, `[::1]:30747`, `localhost:30747` (each address of the
             name), `unix:/path`. With port 0 the kernel chooses the port.
         mode: permissions of a Unix socket.
+        bind_ipv6_only: `[::]:PORT` serves IPv6 alone.
 
     Raises:
         ListenError: One of the addresses cannot be opened.
     """
     listeners: list[Listener] = []
+    resolved = {
+        text: resolve(*listen_syntax.split(text))
+        for text in texts
+        if not text.startswith(listen_syntax.UNIX)
+    }
+    ipv4_ports = {
+        name[1]
+        for addresses in resolved.values()
+        for family, name in addresses
+        if family == _socket.AF_INET and name[1]
+    }
     try:
         for text in texts:
-            if text.startswith(listen_syntax.UNIX):
+            if text in resolved:
+                listeners += _open_tcp(text, resolved[text], ipv4_ports, bind_ipv6_only)
+            else:
                 path = text.removeprefix(listen_syntax.UNIX)
                 listeners.append(open_unix(path, mode))
-            else:
-                listeners += _open_tcp(text)
     except BaseException:
         for listener in listeners:
             listener.remove()
@@ -164,9 +181,26 @@ def _backlog(handle: _socket.socket) -> int:
 # TCP
 
 
-def _open_tcp(text: str) -> list[Listener]:
-    host, port = listen_syntax.split(text)
-    addresses = resolve(host, port)
+def _open_tcp(
+    text: str,
+    addresses: Sequence[tuple[int, Address]],
+    ipv4_ports: Container[object],
+    bind_ipv6_only: bool,
+) -> list[Listener]:
+    """Open the addresses of a name.
+
+    Args:
+        text: the name with its port, for errors.
+        addresses: as from `resolve`.
+        ipv4_ports: ports that IPv4 addresses are opened for, 0 excepted.
+        bind_ipv6_only: no address serves IPv4 too.
+    """
+    port = addresses[0][1][1]
+    ipv6_only = (
+        bind_ipv6_only
+        or port in ipv4_ports
+        or any(family == _socket.AF_INET for family, _ in addresses)
+    )
     listeners: list[Listener] = []
     missing: ListenError | None = None
     try:
@@ -176,7 +210,7 @@ def _open_tcp(text: str) -> list[Listener]:
                 chosen = int(listeners[0].address.rpartition(":")[2])
                 address = (name[0], chosen, *name[2:])
             try:
-                listeners.append(_bind_tcp(family, address, text))
+                listeners.append(_bind_tcp(family, address, text, ipv6_only))
             except ListenError as error:
                 if not _is_missing(error):
                     raise
@@ -190,11 +224,15 @@ def _open_tcp(text: str) -> list[Listener]:
     return listeners
 
 
-def _bind_tcp(family: int, address: Address, text: str) -> Listener:
+def _bind_tcp(family: int, address: Address, text: str, ipv6_only: bool) -> Listener:
+    # No other address of IPv6 can serve IPv4.
+    is_dual = address[0] == "::" and not ipv6_only
     try:
         handle = _socket.socket(family, _socket.SOCK_STREAM, _socket.IPPROTO_TCP)
     except OSError as error:
-        raise ListenError(f"cannot listen on {text}: {error.strerror}") from error
+        raise ListenError(
+            f"cannot listen on {text}: {error.strerror}", _hint(error, text, is_dual)
+        ) from error
     try:
         handle.setblocking(False)
         handle.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
@@ -202,13 +240,13 @@ def _bind_tcp(family: int, address: Address, text: str) -> Listener:
             _socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1
         )  # inherited by each connection
         if family == _socket.AF_INET6:
-            handle.setsockopt(_socket.IPPROTO_IPV6, _socket.IPV6_V6ONLY, 1)
+            handle.setsockopt(_socket.IPPROTO_IPV6, _socket.IPV6_V6ONLY, not is_dual)
         handle.bind(address)
         handle.listen(BACKLOG)
     except OSError as error:
         handle.close()
         raise ListenError(
-            f"cannot listen on {text}: {error.strerror}", _hint(error, text)
+            f"cannot listen on {text}: {error.strerror}", _hint(error, text, is_dual)
         ) from error
     return Listener(handle)
 
@@ -218,9 +256,15 @@ def _is_missing(error: ListenError) -> bool:
     return isinstance(cause, OSError) and cause.errno in _NO_SUCH_FAMILY
 
 
-def _hint(error: OSError, text: str) -> str:
+def _hint(error: OSError, text: str, is_dual: bool) -> str:
+    port = text.rpartition(":")[2]
     if error.errno == EADDRINUSE:
-        return f"find the process: ss -ltnp sport = :{text.rpartition(':')[2]}"
+        hint = f"find the process: ss -ltnp sport = :{port}"
+        return f"{hint}; --bind-ipv6-only leaves IPv4 to it" if is_dual else hint
+    if error.errno == EAFNOSUPPORT:
+        return (
+            f"this machine has no IPv6; write an IPv4 address, such as 0.0.0.0:{port}"
+        )
     if error.errno == EACCES:
         return "ports below 1024 need a privilege: let systemd open it (a .socket unit)"
     if error.errno == EADDRNOTAVAIL:

@@ -82,6 +82,22 @@ def canonical(text: str) -> str | None:
     return None if packed is None else ipv6_text(packed)
 
 
+def plain_address(text: str) -> str:
+    """Return the address of a peer without IPv6 mapping (`::ffff:`) and scope.
+
+    Every address of a peer passes here when it enters: from the kernel, a PROXY header
+    or X-Forwarded-For. So one IPv4 peer has one address, in limits, networks, records
+    and variables, whatever the family of the socket.
+
+    Args:
+        text: In canonical form, as the kernel and `canonical` write it.
+    """
+    mapped = text.removeprefix("::ffff:")
+    if ":" not in mapped:
+        return mapped
+    return text.partition("%")[0]
+
+
 def authority(text: str) -> tuple[str, int] | None:
     """Split ``host[:port]`` (RFC 3986, section 3.2, without userinfo).
 

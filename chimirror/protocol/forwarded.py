@@ -62,10 +62,22 @@ def _unusable(name: str, value: bytes) -> HTTPError:
 
 
 def _node(text: str) -> tuple[str, int] | None:
-    """Read an address of X-Forwarded-For, with or without port and brackets."""
+    """Read an address of X-Forwarded-For, with or without port, brackets and zone."""
+    if "%" in text:
+        text = _without_zone(text)
     if text.count(":") > 1 and not text.startswith("["):
         text = f"[{text}]"
     place = addresses.authority(text)
     if place is None or not addresses.is_literal(place[0]):
         return None
-    return place[0].strip("[]"), place[1]
+    return addresses.plain_address(place[0].strip("[]")), place[1]
+
+
+def _without_zone(text: str) -> str:
+    """Cut the zone of an IPv6 address (RFC 4007), which Apache httpd writes."""
+    address, _, rest = text.partition("%")
+    zone, bracket, end = rest.partition("]")
+    is_zone = zone.isascii() and zone.replace("-", "a").replace(".", "a").isalnum()
+    if not is_zone or ":" not in address:
+        return text  # is no address
+    return address + bracket + end

@@ -43,7 +43,7 @@ def _parse_line(line: bytes) -> Source | None:
         port, to = [addresses.decimal(port, 65535) for port in ports]
         text = addresses.canonical(source)
         if text and pack(source) and pack(destination) and port >= 0 and to >= 0:
-            return text, port
+            return addresses.plain_address(text), port
     raise _refusal("malformed PROXY protocol line")
 
 
@@ -78,7 +78,7 @@ def _parse_block(kind: int, block: bytes) -> Source | None:
     width = 4 if family == 1 else 16
     write = addresses.ipv4_text if family == 1 else addresses.ipv6_text
     port = int.from_bytes(block[2 * width : 2 * width + 2], "big")
-    return write(block[:width]), port
+    return addresses.plain_address(write(block[:width])), port
 
 
 def _parse_binary(data: bytes) -> tuple[Source | None, int] | None:
@@ -101,7 +101,7 @@ def parse(buffer: bytes | bytearray) -> tuple[Source | None, int] | None:
     """Read the header from the start of the received bytes.
 
     Returns:
-        The source, and the length of the header in bytes. The source is a canonical
+        The source, and the length of the header in bytes. The source is a plain
         address and a port. It is None for connections of the proxy itself or of a
         protocol other than TCP. None instead of both while the header is incomplete.
 
@@ -125,7 +125,8 @@ def trusted_networks(cidrs: Iterable[str]) -> Callable[[str], bool]:
     """Return the predicate for `--trusted-proxy`.
 
     Args:
-        cidrs: Networks or single addresses, and "unix" for peers on Unix sockets.
+        cidrs: Networks or single addresses, and "unix" for peers on Unix sockets. The
+            predicate expects addresses in the form of `addresses.plain_address`.
 
     Raises:
         ValueError: A text is malformed. The message names the fault.
@@ -143,8 +144,6 @@ def trusted_networks(cidrs: Iterable[str]) -> Callable[[str], bool]:
             peer = ipaddress.ip_address(text)
         except ValueError:
             return False
-        # A listener for both families shows IPv4 peers as ::ffff:a.b.c.d.
-        peer = getattr(peer, "ipv4_mapped", None) or peer
         return any(peer in network for network in networks)
 
     return is_trusted

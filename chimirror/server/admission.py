@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from chimirror.session import Admission, Peer
 
 
-_MAPPED = bytes(10) + b"\xff\xff"  # RFC 4291, 2.5.5.2
-
-
 def source_key(address: str, uid: int = -1) -> bytes:
     """Return the key of a source: an IPv4 address, an IPv6 /64 or a local user.
 
@@ -25,7 +22,8 @@ def source_key(address: str, uid: int = -1) -> bytes:
     have no effect.
 
     Args:
-        address: without port, empty for a peer on a Unix socket.
+        address: in the form of `addresses.plain_address`, empty for a peer on a Unix
+            socket.
         uid: the user of a Unix peer (SO_PEERCRED).
     """
     if not address:
@@ -35,13 +33,11 @@ def source_key(address: str, uid: int = -1) -> bytes:
     except (OSError, ValueError):
         pass
     try:
-        packed = inet_pton(AF_INET6, address.partition("%")[0])
+        packed = inet_pton(AF_INET6, address)
     except (OSError, ValueError):
         # For example a name from a proxy. It counts as a source: an exception here
         # would stop accepting connections.
         return b"?" + address.encode("utf-8", "backslashreplace")
-    if packed.startswith(_MAPPED):
-        return b"4" + packed[12:]
     return b"6" + packed[:8]
 
 

@@ -37,17 +37,24 @@ def _open_listeners(config: Config) -> list[Listener]:
 
     Raises:
         ListenError: an address cannot be opened, or systemd passed sockets and --listen
-            was given as well.
+            or --bind-ipv6-only was given as well.
     """
     inherited = listener.systemd_listeners(os.environ)
     if inherited and config.listen:
         raise listener.ListenError(
             "sockets came from systemd and --listen was given too: use one of them"
         )
+    if inherited and config.bind_ipv6_only:
+        raise listener.ListenError(
+            "sockets came from systemd and --bind-ipv6-only was given too",
+            "write BindIPv6Only=ipv6-only in the socket unit",
+        )
     if inherited:
         return inherited
     addresses = config.listen or (options.DEFAULT_LISTEN,)
-    return listener.open_all(addresses, config.socket_mode)
+    return listener.open_all(
+        addresses, config.socket_mode, bind_ipv6_only=config.bind_ipv6_only
+    )
 
 
 def main() -> None:

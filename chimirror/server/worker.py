@@ -12,10 +12,11 @@ from chimirror import program
 from chimirror.builtin_modules import environ_dict, os, signal, socket
 from chimirror.control import ControlRegistry
 from chimirror.io.acceptor import Acceptor
-from chimirror.io.activation import peer_uid, plain_address
+from chimirror.io.activation import peer_uid
 from chimirror.io.loop import NEVER, EventLoop, FatalErrorHandler
 from chimirror.io.pending_connections import PendingConnections
 from chimirror.protocol import DRAIN
+from chimirror.protocol.addresses import plain_address
 from chimirror.server.admission import DrainingAdmission, source_key
 from chimirror.server.control_socket import WorkerControlSocket
 from chimirror.session import Peer, SessionContext, new_session_id, session_secret

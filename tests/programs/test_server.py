@@ -123,6 +123,22 @@ def test_several_listeners(tmp_path: Path) -> None:
     assert not path.exists()
 
 
+def test_ipv4_clients_of_a_socket_for_both_families(tmp_path: Path) -> None:
+    """A trusted proxy and its client are IPv4 in options, variables, log and limits."""
+    options = ("--listen=[::]:0", "--trusted-proxy=::ffff:127.0.0.1")
+    command = ["sh", "-c", "echo $REMOTE_ADDR; exec cat"]
+    with server(tmp_path, command, *options, "--max-sessions-per-source=1") as service:
+        port = int(service.find(r"listening on \[::\]:(\d+)"))
+        with socket.create_connection(("127.0.0.1", port)) as link, Peer(link) as first:
+            fields = ("X-Forwarded-For: ::ffff:192.0.2.7",)
+            assert first.open(fields=fields).status == 101
+            assert first.output(10) == b"192.0.2.7\n"
+            service.find(r"session \w+ for (192\.0\.2\.7) started")
+            with Peer(service.connect()) as second:
+                fields = ("X-Forwarded-For: 192.0.2.7",)
+                assert second.open(fields=fields).status == 503
+
+
 def test_the_mode_of_a_socket(tmp_path: Path) -> None:
     with server_unix(tmp_path, CAT, "--socket-mode=0666"):
         assert (tmp_path / "socket").stat().st_mode & 0o777 == 0o666
@@ -643,3 +659,5 @@ def test_sockets_of_systemd_are_used(
     assert program._open_listeners(parser.parse_server(["cat"])) is handed
     with pytest.raises(listener.ListenError):
         program._open_listeners(parser.parse_server(["--listen=127.0.0.1:0", "cat"]))
+    with pytest.raises(listener.ListenError, match="write BindIPv6Only=ipv6-only in"):
+        program._open_listeners(parser.parse_server(["--bind-ipv6-only", "cat"]))

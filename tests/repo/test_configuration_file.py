@@ -23,7 +23,14 @@ TEXT = (DIRECTORY / "chimirror.conf").read_text()
 # The units set the first ones, systemd passes sockets, and no service prints a text.
 LEFT_OUT = {
     *(*set_limits.OPTIONS, "--user-range"),
-    *("--listen", "--socket", "--socket-mode", "--help", "--version"),
+    *(
+        "--listen",
+        "--bind-ipv6-only",
+        "--socket",
+        "--socket-mode",
+        "--help",
+        "--version",
+    ),
 }
 
 

@@ -27,7 +27,7 @@ LAYERS: dict[str, set[str]] = {
     "framing": {"protocol", ""},
     "regular_file": {""},
     "config": {"framing", "protocol", "regular_file", ""},
-    "io": {"config", ""},
+    "io": {"config", "protocol", ""},
     "host": {""},
     "log": {""},
     "manifest": {"framing", "protocol", ""},

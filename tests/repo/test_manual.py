@@ -151,7 +151,7 @@ def described_by_help(program: str) -> Described:
     _, _, listing = help_of(program).partition("\nOptions:\n")
     found: Described = {}
     for entry in re.split(r"\n(?=  --)", "\n" + listing.partition("\n\n")[0])[1:]:
-        shape = re.match(r"  (--[a-z-]+)(?: ([A-Z][A-Z=:]*))?", entry)
+        shape = re.match(r"  (--[a-z0-9-]+)(?: ([A-Z][A-Z=:]*))?", entry)
         assert shape, entry
         default = re.search(r"\[default:\s+(\S+)\]", entry)
         found[shape[1]] = (shape[2] or "", default[1] if default else None)

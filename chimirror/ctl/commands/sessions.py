@@ -6,7 +6,7 @@ import ipaddress
 import os
 import time
 
-from chimirror.config import quantities
+from chimirror.config import quantities, values
 from chimirror.ctl import discovery, formats, procfs, session_info
 from chimirror.ctl.cgroups import CgroupHierarchy
 from chimirror.ctl.messages import CommandError
@@ -139,7 +139,7 @@ def peer_filter(given: CommandLine) -> Callable[[Row], bool]:
     """Return the filter of --peer: an address, a network, or a part of the text."""
     text = given.options.get("--peer", "")
     try:
-        network = ipaddress.ip_network(text.strip("[]"), strict=False)
+        network = values.ip_network(text.strip("[]"), strict=False)
     except ValueError:
         return lambda row: text in str(row["peer"])
     return lambda row: _within(network, str(row["peer"]))

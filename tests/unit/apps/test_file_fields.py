@@ -193,6 +193,7 @@ WRONG = [
     (COMMAND + 'framing = "xml"', 2, '"xml" is not a framing; write json, stdio'),
     (COMMAND + "framing = [\n'json',\n'json',\n]", 2, '"json" is named twice'),
     (COMMAND + "framing = []", 2, '"" is not a framing'),
+    (COMMAND + "origin = [\n'https://*.x']", 2, "as in vscode-webview://*; else name"),
     (COMMAND + "framing = { a = 1 }", 2, "a table where a string belongs"),
     (COMMAND + "stderr = true", 2, "true where a string belongs"),
     (COMMAND + 'idle-timeout = "20x"', 2, '"20x" is not a time; write 20, 500ms'),

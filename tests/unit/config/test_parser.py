@@ -153,6 +153,7 @@ def test_defaults() -> None:
         "apps": None,
         "console": False,
         "listen": (),
+        "bind_ipv6_only": False,
         "socket_mode": 0o600,
         "workers": None,
         "drain_timeout": 30,
@@ -177,8 +178,9 @@ def test_bridge_has_the_defaults_of_the_server() -> None:
 
 def test_all_options_given() -> None:
     config = parser.parse_server(
-        "--listen [::1]:8000 --listen unix:/run/a --socket-mode 0660 --workers 2"
-        " --drain-timeout 1min --max-sessions 100 --max-sessions-per-source=5"
+        "--listen [::1]:8000 --listen unix:/run/a --bind-ipv6-only"
+        " --socket-mode 0660 --workers 2 --drain-timeout 1min"
+        " --max-sessions 100 --max-sessions-per-source=5"
         " --max-rate 90/min --max-handshakes 8 --max-handshakes-per-source off"
         " --framing lines,json --stderr log --subprotocol mcp=lines"
         " --multiline split --direction receive --read-only --control"
@@ -222,6 +224,7 @@ def test_all_options_given() -> None:
         "apps": None,
         "console": True,
         "listen": ("[::1]:8000", "unix:/run/a"),
+        "bind_ipv6_only": True,
         "socket_mode": 0o660,
         "workers": 2,
         "drain_timeout": 60,

@@ -81,6 +81,8 @@ STAR = "as in vscode-webview://*; else name each origin, such as https://app.exa
         (values.origins, ["https://u@x.example"], ORIGIN),
         (values.origins, ["://x"], ORIGIN),
         (values.networks, ["10.0.0.1/8"], "is not a network; write 10.0.0.0/8"),
+        (values.networks, ["::ffff:10.0.0.1/104"], "write 10.0.0.0/8"),
+        (values.networks, ["fe80::1%lo"], "compared without one; write fe80::1"),
         (values.networks, ["proxy"], "write 192.0.2.7, 10.0.0.0/8, fd00::/8 or unix"),
         (values.listen, ["a:1", "a:1"], '"a:1" is given twice'),
         (values.pass_env, ["A,,B"], '"" does not begin with a variable name'),
@@ -125,6 +127,9 @@ def test_equal_origins_have_one_text(text: str, origin: str) -> None:
 def test_networks() -> None:
     texts = ["192.0.2.7", "fd00::/8", "unix"]
     assert values.networks(texts) == ("192.0.2.7/32", "fd00::/8", "unix")
+    mapped = ["::ffff:10.0.0.0/104", "::ffff:c000:207", "::ffff:0:0/96", "::/95"]
+    plain = ("10.0.0.0/8", "192.0.2.7/32", "0.0.0.0/0", "::/95")
+    assert values.networks(mapped) == plain
 
 
 def test_variables() -> None:

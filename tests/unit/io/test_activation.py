@@ -345,17 +345,3 @@ def test_every_uid(uid: int, monkeypatch: pytest.MonkeyPatch) -> None:
     assert activation.peer_uid(handle) == uid
     monkeypatch.delattr(builtin_modules.socket, "SO_PEERCRED")
     assert activation.peer_uid(handle) == -1
-
-
-@pytest.mark.parametrize(
-    ("address", "plain"),
-    [
-        ("192.0.2.1", "192.0.2.1"),
-        ("2001:db8::1", "2001:db8::1"),
-        ("::ffff:192.0.2.1", "192.0.2.1"),
-        ("::ffff:0:c000:201", "::ffff:0:c000:201"),
-        ("fe80::1%eth0", "fe80::1"),
-    ],
-)
-def test_plain_addresses(address: str, plain: str) -> None:
-    assert activation.plain_address(address) == plain

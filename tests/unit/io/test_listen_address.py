@@ -25,6 +25,12 @@ def test_literals_are_not_looked_up() -> None:
         listen_address.resolve("::1::", 80)
 
 
+def test_mapped_addresses_are_of_ipv4() -> None:
+    expected = [(socket.AF_INET, ("192.0.2.1", 80))]
+    assert listen_address.resolve("::ffff:192.0.2.1", 80) == expected
+    assert listen_address.resolve("::ffff:c000:201", 80) == expected
+
+
 def test_invalid_names_are_rejected() -> None:
     with pytest.raises(ListenError, match="is not a host name; write an IP address"):
         listen_address.resolve("a" * 70 + ".example", 80)

@@ -17,6 +17,7 @@ import pytest
 
 from chimirror.io import listener
 from chimirror.io.listener import Listener, ListenError, systemd_listeners
+from chimirror.protocol.addresses import plain_address
 
 Opener = Callable[..., list[Listener]]
 
@@ -26,8 +27,10 @@ def opener() -> Iterator[Opener]:
     """Return `open_all` with listeners that are removed after the test."""
     opened: list[Listener] = []
 
-    def open_all(*texts: str, mode: int = 0o600) -> list[Listener]:
-        found = listener.open_all(texts, mode)
+    def open_all(
+        *texts: str, mode: int = 0o600, bind_ipv6_only: bool = False
+    ) -> list[Listener]:
+        found = listener.open_all(texts, mode, bind_ipv6_only=bind_ipv6_only)
         opened.extend(found)
         return found
 
@@ -92,12 +95,52 @@ def test_tcp(opener: Opener, text: str) -> None:
         assert answers(opened)
 
 
-def test_ipv6_is_ipv6_only(opener: Opener) -> None:
-    (one,) = opener("[::]:0")
-    assert not one.is_local
-    port = one.address.rpartition(":")[2]
-    (two,) = opener(f"0.0.0.0:{port}")
-    assert (one.address, two.address) == (f"[::]:{port}", f"0.0.0.0:{port}")
+V6ONLY = (socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+
+
+def test_the_ipv6_wildcard_serves_ipv4_too(opener: Opener) -> None:
+    (opened,) = opener("[0::0]:0")
+    assert not opened.is_local
+    assert options(opened, V6ONLY) == [0]
+    port = int(opened.address.removeprefix("[::]:"))
+    with socket.socket(fileno=opened.fd) as server:
+        for host in ("127.0.0.1", "::1"):
+            with socket.create_connection((host, port)) as client:
+                connection, address = server.accept()
+                assert plain_address(address[0]) == host
+                assert address[1] == client.getsockname()[1]
+                connection.close()
+        server.detach()
+    with pytest.raises(ListenError, match=f" = :{port}; --bind-ipv6-only leaves IPv4 "):
+        opener(opened.address)
+
+
+@pytest.mark.parametrize("ipv4", ["127.0.0.1", "0.0.0.0", "[::ffff:127.0.0.1]"])
+@pytest.mark.parametrize("is_first", [True, False])
+def test_the_ipv6_wildcard_leaves_ipv4_to_another_address(
+    opener: Opener, ipv4: str, is_first: bool
+) -> None:
+    with socket.socket(socket.AF_INET6) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("::", 0))  # reserves the port until the listeners are open
+        port = probe.getsockname()[1]
+        texts = [f"[::]:{port}", f"{ipv4}:{port}"]
+        opened = opener(*(texts if is_first else texts[::-1]))
+    by_family = {found.family: found for found in opened}
+    assert options(by_family[socket.AF_INET6], V6ONLY) == [1]
+    assert by_family[socket.AF_INET].address == f"{ipv4.strip('[]:f')}:{port}"
+
+
+def test_ipv6_only_sockets(opener: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = opener("[::]:0", "[::1]:0", bind_ipv6_only=True)
+    assert [options(opened, V6ONLY) for opened in found] == [[1], [1]]
+    (loopback,) = opener("[::1]:0")
+    assert options(loopback, V6ONLY) == [1]
+    # Port 0 is another port for each address, but one port for a name.
+    wildcard, _ = opener("[::]:0", "127.0.0.1:0")
+    assert options(wildcard, V6ONLY) == [0]
+    monkeypatch.setattr(listener, "resolve", resolved("::", "0.0.0.0"))
+    assert options(opener("name:0")[0], V6ONLY) == [1]
 
 
 def test_a_used_port_gives_a_hint(opener: Opener) -> None:

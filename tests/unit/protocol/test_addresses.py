@@ -164,3 +164,17 @@ def test_authority_round_trip(text: str) -> None:
 )
 def test_literal(host: str, literal: bool) -> None:
     assert addresses.is_literal(host) is literal
+
+
+@pytest.mark.parametrize(
+    ("address", "plain"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("2001:db8::1", "2001:db8::1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("::ffff:0:c000:201", "::ffff:0:c000:201"),
+        ("fe80::1%eth0", "fe80::1"),
+    ],
+)
+def test_plain_addresses(address: str, plain: str) -> None:
+    assert addresses.plain_address(address) == plain

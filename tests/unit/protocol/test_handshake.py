@@ -616,6 +616,11 @@ BEHIND = HandshakePolicy(
         (["2001:DB9::1"], "2001:db9::1", 0),
         (["[2001:db9::1]"], "2001:db9::1", 0),
         (["[2001:db9:0::1]:55"], "2001:db9::1", 55),
+        # A proxy on a socket for both families names and is named like this.
+        (["::ffff:192.0.2.1, ::ffff:10.0.0.1"], "192.0.2.1", 0),
+        (["[::FFFF:c000:201]:55"], "192.0.2.1", 55),
+        (["fe80::1%eth0"], "fe80::1", 0),
+        (["[fe80::1%br-0.1]:55"], "fe80::1", 55),
         (["192.0.2.1, 192.0.2.2"], "192.0.2.2", 0),
         (["192.0.2.1", "192.0.2.2, 10.0.0.1"], "192.0.2.2", 0),
         (["192.0.2.1", "10.0.0.1", "2001:db8::7"], "192.0.2.1", 0),
@@ -625,7 +630,7 @@ BEHIND = HandshakePolicy(
         (["10.0.0.2, 10.0.0.1"], "10.0.0.2", 0),
     ],
 )
-@pytest.mark.parametrize("peer", [ROUTABLE, "10.1.2.3", "::ffff:10.1.2.3", ""])
+@pytest.mark.parametrize("peer", [ROUTABLE, "10.1.2.3", ""])
 def test_the_right_most_hop_that_is_not_trusted(
     values: list[str], address: str, port: int, peer: str
 ) -> None:
@@ -647,7 +652,10 @@ def test_the_right_most_hop_that_is_not_trusted(
         "[192.0.2.1]",
         "2001:db9::1:",
         "[2001:db9::1",
-        "fe80::1%lo",
+        "fe80::1%",
+        "fe80::1%l o",
+        "[fe80::1%lo",
+        "192.0.2.1%lo",
         "192.0.2.1 192.0.2.2",
         "192.0.2.1, rubbish, 10.0.0.1",
         "\xfc",

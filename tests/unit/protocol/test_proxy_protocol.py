@@ -54,7 +54,7 @@ GOOD: list[tuple[bytes, tuple[str, int] | None]] = [
     (b"PROXY TCP4 0.0.0.0 255.255.255.255 0 65535\r\n", ("0.0.0.0", 0)),
     (b"PROXY TCP6 2001:db8::7 ::1 56324 443\r\n", V6),
     (b"PROXY TCP6 2001:0DB8:0:0:0:0:0:7 ::1 56324 443\r\n", V6),
-    (b"PROXY TCP6 ::ffff:192.0.2.1 ::1 1 2\r\n", ("::ffff:192.0.2.1", 1)),
+    (b"PROXY TCP6 ::ffff:192.0.2.1 ::1 1 2\r\n", ("192.0.2.1", 1)),
     (b"PROXY TCP6 %s %s 65535 65535\r\n" % (FULL, FULL), (FULL.decode(), 65535)),
     (b"PROXY UNKNOWN\r\n", None),
     (b"PROXY UNKNOWN \r\n", None),
@@ -273,7 +273,12 @@ def test_both_versions_say_the_same_for_ipv4(
     assert proxy_protocol.parse(binary(0x11, block)) == ((str(address), port), 28)
 
 
-@given(st.ip_addresses(v=6), st.integers(0, 65535))
+MAPPED = st.ip_addresses(v=4).map(
+    lambda found: ipaddress.IPv6Address(f"::ffff:{found}")
+)
+
+
+@given(st.ip_addresses(v=6) | MAPPED, st.integers(0, 65535))
 def test_both_versions_say_the_same_for_ipv6(
     address: ipaddress.IPv6Address, port: int
 ) -> None:
@@ -287,7 +292,8 @@ def test_both_versions_say_the_same_for_ipv6(
     assert by_block is not None
     assert by_line[0] is not None
     assert by_line[0] == by_block[0]
-    assert ipaddress.ip_address(by_line[0][0]) == address
+    expected = address.ipv4_mapped or address
+    assert ipaddress.ip_address(by_line[0][0]) == expected
 
 
 # --trusted-proxy
@@ -303,12 +309,11 @@ def test_both_versions_say_the_same_for_ipv6(
         (["127.0.0.1"], "127.0.0.1", True),
         (["127.0.0.1"], "127.0.0.2", False),
         (["127.0.0.1"], "", False),
-        (["127.0.0.1"], "::ffff:127.0.0.1", True),
         (["10.0.0.0/8", "::1"], "10.255.0.1", True),
         (["10.0.0.0/8", "::1"], "11.0.0.1", False),
         (["10.0.0.0/8", "::1"], "::1", True),
         (["10.0.0.0/8", "::1"], "::2", False),
-        (["fe80::/10"], "fe80::1%lo", True),
+        (["fe80::/10"], "fe80::1", True),
         (["0.0.0.0/0"], "::1", False),
         (["::/0"], "127.0.0.1", False),
         (["0.0.0.0/0", "::/0"], "localhost", False),
