@@ -47,7 +47,7 @@ def check_programs(config: Config, inherited: Mapping[str, str]) -> None:
         ProgramFault: The COMMAND cannot be started.
     """
     from chimirror.apps import program_check
-    from chimirror.io.stderr import report
+    from chimirror.log.stderr import WARNING, report
 
     path = inherited.get("PATH")
     for app in open_catalog(config, inherited).all():
@@ -59,7 +59,7 @@ def check_programs(config: Config, inherited: Mapping[str, str]) -> None:
                 raise fault
             text = fault and f"{app.name}.toml: {fault}"
         if text:
-            report(f"warning: {config.apps}/{text}")
+            report(f"warning: {config.apps}/{text}", WARNING)
 
 
 def termination_signals() -> list[int]:
@@ -99,9 +99,9 @@ def describe_stop(verb: str, count: int, noun: str, timeout: float | None) -> st
 
 def fail(text: str, status: int) -> NoReturn:
     """Print why the program does not start on standard error, and exit."""
-    from chimirror.io.stderr import report
+    from chimirror.log.stderr import ERROR, report
 
-    report(text)
+    report(text, ERROR)
     raise SystemExit(status)
 
 

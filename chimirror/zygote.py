@@ -23,7 +23,7 @@ from chimirror.io.activation import peer_uid
 from chimirror.io.loop import NEVER, EventLoop
 from chimirror.io.packet_socket import PacketError
 from chimirror.io.pending_connections import PendingConnections
-from chimirror.io.stderr import report, report_exception
+from chimirror.log.stderr import ERROR, INFO, report, report_exception, set_format
 from chimirror.process import children, process_title
 from chimirror.process.reaper import SESSION_VARIABLE
 from chimirror.process.sigchld import SigchldReader
@@ -268,7 +268,7 @@ class ZygoteServer:
 
     def on_timer(self, now: float) -> None:
         """Called when applications have outlived the kill grace. Ends the loop."""
-        report("chimirror-zygote: applications do not end; killing them")
+        report("applications do not end; killing them", ERROR)
         self.loop.running = False
 
     def _leave_if_empty(self) -> None:
@@ -288,6 +288,7 @@ def main() -> None:
     try:
         config = parser.parse_zygote(sys.argv[1:])
         process_title.show_as("chimirror-zygote", sys.argv[1:])
+        set_format(config.log_format)
         fds.open_missing_stdio()
         listeners = _open(config)
         fds.set_cloexec_all()
@@ -300,11 +301,14 @@ def main() -> None:
         SigchldReader(loop, spawner)
         server = ZygoteServer(config, loop, spawner, app, listeners)
         for opened in listeners:
-            report(f"listening on {opened.address}")
+            report(f"listening on {opened.address}", INFO)
         sd_notify.notify("READY=1")
         server.serve()
     except EXPECTED as error:
         program.fail_with("chimirror-zygote", error, os.EX_UNAVAILABLE)
+    except Exception as error:  # noqa: BLE001 (told, and the process ends)
+        report_exception(error)
+        sys.exit(os.EX_SOFTWARE)
     finally:
         for opened in listeners:
             opened.remove()

@@ -188,11 +188,11 @@ class BridgeStop(FatalErrorHandler):
         self._abort(DRAIN)
 
 
-def open_event_log(loop: EventLoop) -> EventLog:
+def open_event_log(config: Config, loop: EventLoop) -> EventLog:
     """Import the event log and open it, after the application's first byte."""
     from chimirror.log.records import EventLog
 
-    event_log = EventLog(stderr_was_connection=STDERR_WAS_CONNECTION)
+    event_log = EventLog(config.log_format, stderr_was_connection=STDERR_WAS_CONNECTION)
     event_log.attach(loop)
     return event_log
 
@@ -218,7 +218,7 @@ def serve(
         catalog,
         loop,
         Spawner(loop),
-        lambda: open_event_log(loop),
+        lambda: open_event_log(config, loop),
         load_control,
         admission,
     )
@@ -316,9 +316,9 @@ def main() -> None:
     try:
         serve(config, inherited, session_id, admission)
     except BaseException as error:  # noqa: BLE001 (told, and the process ends)
-        from chimirror.io.stderr import report_exception
+        from chimirror.log.stderr import report_exception
 
-        report_exception(error)
+        report_exception(error, session_id)
         sys.exit(os.EX_SOFTWARE)
 
 

@@ -216,6 +216,9 @@ OPTIONS = (
            "Start the application in this directory (the current one)."),
     Option("--user", ANY | FILE, "NAME", None, None, "user", "values.user",
            "Start the application as this user, by name or number. Only root can."),
+    Option("--log-format", ANY, "FORMAT", "auto", "auto",
+           "log_format", "values.log_format",
+           "Format of the log on standard error: auto, text or json."),
     Option("--apps", SESSION, "DIR", None, None, "apps", "values.applications",
            "Instead of a COMMAND: serve each application that has a file NAME.toml in "
            "this directory under the path /NAME."),

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _STDERR = ("client", "log", "discard")
 _DIRECTIONS = ("send", "receive", "both")
 _MULTILINE = ("refuse", "split")
+_LOG_FORMATS = ("auto", "text", "json")
 _BUILT_IN = "chimirror."  # prefix of the project's own subprotocol names
 # RFC 9110, section 5.6.2, besides letters and digits
 _TOKEN = frozenset("!#$%&'*+-.^_`|~")
@@ -48,6 +49,11 @@ def _framing(name: str) -> str:
 def stderr(text: str) -> str:
     """Read the destination of the application's standard error."""
     return _one_of(_STDERR, text)
+
+
+def log_format(text: str) -> str:
+    """Read the format of the log."""
+    return _one_of(_LOG_FORMATS, text)
 
 
 def direction(text: str) -> str:

@@ -4,7 +4,7 @@ Layer 1. The package moves bytes and knows no WebSocket, no message format and n
 process. The event loop is `loop` with its fallback poller `selector_poller`. Streams:
 `stream`, `line_stream`, `packet_socket` and their `write_buffer`. Listening:
 `listen_address`, `listener`, `session_socket` and `acceptor`. `activation` finds an
-inherited connection, `fds` cares for inherited descriptors, `stderr` prints a
-program's own lines, and `tcp_info` reads the TCP state from the kernel. May import
-only config, protocol.addresses, builtin_modules and text.
+inherited connection, `fds` cares for inherited descriptors, and `tcp_info` reads the
+TCP state from the kernel. May import only config, protocol.addresses, builtin_modules
+and text.
 """

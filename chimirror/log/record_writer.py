@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
     from chimirror.log.output_logger import OutputLogger
     from chimirror.log.rate_limit import RateLimit
-    from chimirror.log.sinks import JournalSink, StreamSink
+    from chimirror.log.sinks import JournalSink
+    from chimirror.log.stream_sinks import StreamSink
 
     class Loop(Protocol):
         """The event loop of the process."""

@@ -1,4 +1,4 @@
-r"""Records of sessions: written to the journal if available, otherwise to stderr.
+r"""Records of sessions: written to the journal, or to stderr as text or JSON.
 
 Guarantees: records never contain message data. Nothing here raises or blocks. Text of
 a peer is escaped (`\x1b`) and shortened, so that it can forge no line and move no
@@ -49,6 +49,7 @@ class EventLog(RecordWriter):
     """Writer of the records of one process.
 
     Args:
+        log_format: `auto`, `text` or `json`.
         stderr_was_connection: True if descriptor 2 was the connection (inetd). Then
             only the journal can be used.
         environ: environment of this process, for JOURNAL_STREAM.
@@ -59,15 +60,17 @@ class EventLog(RecordWriter):
 
     def __init__(
         self,
+        log_format: str = sinks.AUTO,
         *,
         stderr_was_connection: bool = False,
         environ: Mapping[str, str] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         environ = environ_dict() if environ is None else environ
-        stream = environ.get("JOURNAL_STREAM")
-        journal = stderr_was_connection or stream == sinks.journal_stream(2)
-        super().__init__(sinks.open_sink(journal=journal), clock)
+        found = sinks.format_of(2, log_format, environ)
+        if stderr_was_connection:
+            found = sinks.NATIVE
+        super().__init__(sinks.open_sink(found), clock)
         is_unit = environ.get("SYSTEMD_EXEC_PID") == str(os.getpid())
         self._names_processes = is_unit and isinstance(self._sink, sinks.JournalSink)
         self._limits: list[RateLimit] = []
@@ -279,13 +282,13 @@ class EventLog(RecordWriter):
     def _encode(
         self, message_id: str, priority: int, text: str, fields: Fields
     ) -> bytes:
-        record = [("MESSAGE", text), *_common_fields(message_id, priority)]
+        record = [("MESSAGE", text), *common_fields(message_id, priority)]
         return self._sink.encode([*record, *[field for field in fields if field[1]]])
 
     def _encode_constant(self, session: str, stream: str) -> tuple[bytes, bytes]:
         """Encode the parts that all lines of a stream share."""
         fields = [("CHIMIRROR_SESSION", session), ("CHIMIRROR_STREAM", stream)]
-        common = _common_fields(APPLICATION_OUTPUT, INFO)
+        common = common_fields(APPLICATION_OUTPUT, INFO)
         return self._sink.encode_constant([*common, *fields], short_id(session) + ": ")
 
     def _encode_dropped(self, count: int, session: str) -> bytes:
@@ -297,7 +300,8 @@ class EventLog(RecordWriter):
         return self._encode(MESSAGE, WARNING, text, fields)
 
 
-def _common_fields(message_id: str, priority: int) -> Fields:
+def common_fields(message_id: str, priority: int) -> Fields:
+    """Return the fields that all records have besides the message."""
     return [
         ("MESSAGE_ID", message_id),
         ("PRIORITY", str(priority)),

@@ -4,5 +4,6 @@ Layer 2. An application is an `application_process` over `pipes`, or a `pty_proc
 over a `pty`. `spawner` starts processes, `reaper` and `sigchld` wait for their ends,
 `children` holds the calls of proc(5), waitpid(2) and kill(2). `fork` runs a forked
 child. `user_program` starts a process as another user, and `effective_user` acts as
-one. The package knows no WebSocket and no messages. May import io and builtin_modules.
+one. The package knows no WebSocket and no messages. May import log, io, text and
+builtin_modules.
 """

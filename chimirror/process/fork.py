@@ -8,7 +8,7 @@ from __future__ import annotations
 import mmap
 import os
 
-from chimirror.io.stderr import report_exception
+from chimirror.log.stderr import report_exception
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from chimirror import program
 from chimirror.apps.program_check import ProgramFault
 from chimirror.config import options, parser
 from chimirror.io import fds, listener
+from chimirror.log import stderr
 from chimirror.log.records import EventLog
 from chimirror.process import children, process_title
 from chimirror.server import capacity
@@ -68,15 +69,20 @@ def main() -> None:
     try:
         config = parser.parse_server(sys.argv[1:])
         process_title.show_as("chimirror-server", sys.argv[1:])
+        stderr.set_format(config.log_format)
         fds.open_missing_stdio()
         listeners = _open_listeners(config)
         fds.set_cloexec_all()
         program.change_directory(config)
         program.check_programs(config, os.environ)
         descriptors = capacity.raise_descriptor_limit()
-        sys.exit(Supervisor(config, listeners, EventLog(), descriptors).run())
+        event_log = EventLog(config.log_format)
+        sys.exit(Supervisor(config, listeners, event_log, descriptors).run())
     except EXPECTED as error:
         program.fail_with("chimirror-server", error, os.EX_UNAVAILABLE)
+    except Exception as error:  # noqa: BLE001 (told, and the process ends)
+        stderr.report_exception(error)
+        sys.exit(os.EX_SOFTWARE)
     finally:
         for opened in listeners:
             opened.remove()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from chimirror.log import sinks
+from chimirror.log import stream_sinks
 from chimirror.protocol import frame_format, json_text
 
 TYPE_CHECKING = False
@@ -57,7 +57,7 @@ def preimport(config: Config) -> None:
         import_module(name)
     raise_malloc_thresholds()
     json_text.use_orjson()
-    sinks.use_orjson()
+    stream_sinks.use_orjson()
     frame_format.use_native()
 
 

@@ -14,7 +14,7 @@ import traceback
 from chimirror import program
 from chimirror.host import runtime_dir
 from chimirror.io.loop import NEVER, EventLoop, FatalErrorHandler
-from chimirror.io.stderr import report
+from chimirror.log.stderr import INFO, WARNING, report
 from chimirror.process import children, fork, process_title
 from chimirror.server import capacity, preimport, worker, zygote
 from chimirror.server.admission import WorkerAdmission
@@ -116,7 +116,7 @@ class Supervisor(FatalErrorHandler):
         self._loop.add_signal_handler(
             worker.DRAIN_AND_REJECT, self._on_sockets_stopping
         )
-        self._make_control_directory(report)
+        self._make_control_directory(lambda text: report(text, WARNING))
         self._event_log.server_started()  # before the zygote loads any application
         self._zygote_manager.start()
         preimport.preimport(self._config)
@@ -166,12 +166,13 @@ class Supervisor(FatalErrorHandler):
 
     def _log_listening(self) -> None:
         for listener in self._listeners:
-            report(f"listening on {listener.address}")
+            report(f"listening on {listener.address}", INFO)
             as_root = os.getuid() == 0 and self._config.user is None
             if as_root and not listener.is_local:
                 report(
                     "warning: root serves an address that is not loopback; every "
-                    "client is given a process of root: write --user"
+                    "client is given a process of root: write --user",
+                    WARNING,
                 )
         self._notifier.ready()
 

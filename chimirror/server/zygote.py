@@ -19,7 +19,7 @@ from chimirror import program
 from chimirror.io import fds
 from chimirror.io.loop import NEVER, EventLoop, FatalErrorHandler
 from chimirror.io.packet_socket import PacketError, PacketSocket
-from chimirror.io.stderr import report
+from chimirror.log.stderr import ERROR, report
 from chimirror.process import children, process_title
 from chimirror.process.sigchld import SigchldReader
 from chimirror.process.spawner import Program, Spawner
@@ -168,7 +168,7 @@ class Zygote(FatalErrorHandler):
 
     def on_faulty_packet(self, reason: str) -> None:
         """Called with the reason when a packet cannot be used. It is dropped."""
-        report(f"chimirror-server: zygote: a faulty packet: {reason}")
+        report(f"zygote: dropped a faulty packet: {reason}", ERROR)
 
     def on_lost(self, link: PacketSocket) -> None:
         """Called when the supervisor is gone. Waits for the workers, which drain."""
@@ -244,7 +244,7 @@ def run(
     try:
         spawner = make_spawner(loop, config.preload, catalog.environment, zygote)
     except preload.PreloadError as error:
-        report(f"chimirror-server: --preload: {error}")
+        report(f"chimirror-server: --preload: {error}", ERROR)
         return os.EX_UNAVAILABLE
     # copies of an application must not write what the server relies on
     marks.hide_from_children()

@@ -13,7 +13,7 @@ import signal
 
 from chimirror.io.loop import NEVER
 from chimirror.io.packet_socket import PacketError, PacketSocket
-from chimirror.io.stderr import report_exception
+from chimirror.log.stderr import report_exception
 from chimirror.process.reaper import SESSION_VARIABLE
 from chimirror.spawn import messages
 
@@ -302,7 +302,7 @@ class SpawnHandler(LinkHandler):
         try:
             self._start(message, session, environment)
         except Exception as error:  # noqa: BLE001 (told, and others are still served)
-            report_exception(error)
+            report_exception(error, session)
             text = f"an internal error: {error!r}"[: messages.MAX_REASON]
             self.send(messages.StartFailed(message.start, text))
 

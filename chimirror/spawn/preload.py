@@ -24,6 +24,7 @@ import sys
 import threading
 
 from chimirror.io.loop import EventLoop
+from chimirror.log.stderr import captured
 from chimirror.process import child_setup, children
 from chimirror.process.reaper import MAX_NAME, SESSION_VARIABLE
 from chimirror.process.spawner import CONTROL_FD, Spawner
@@ -277,11 +278,16 @@ def make_spawner(
         return Spawner(loop, sweeper)
     os.environ.clear()
     os.environ.update(environment)
+    with captured():
+        function = _import(preload)
+    return ForkSpawner(loop, preload, function, sweeper)
+
+
+def _import(preload: str) -> Callable[[], object]:
     try:
-        function = load_function(preload)
+        return load_function(preload)
     except PreloadError:
         raise
     except (Exception, SystemExit) as error:  # noqa: BLE001 (the application's own)
         sys.excepthook(type(error), error, error.__traceback__)
         raise PreloadError(f"importing {preload} failed") from None
-    return ForkSpawner(loop, preload, function, sweeper)

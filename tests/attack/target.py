@@ -40,7 +40,7 @@ from processes import (
 PR_SET_PDEATHSIG = 1  # prctl(2)
 CLONE_NEWNS = 0x20000  # unshare(2)
 MS_REC, MS_PRIVATE = 0x4000, 0x40000  # mount(2)
-LISTENING = re.compile(rb"listening on (\S+):(\d+)")
+LISTENING = re.compile(rb"listening on ([^\s\"]+):(\d+)")
 START = 60.0  # seconds for the server to listen
 WATCHDOG = 30.0  # seconds, as in chimirror-server.service
 LOG_TAIL = 64 << 10  # bytes of the log that are kept

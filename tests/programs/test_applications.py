@@ -18,6 +18,7 @@ import pytest
 import serve
 from app_servers import AppServer, bridges, directory, servers
 from chimirror.log.records import SESSION_ENDED
+from json_log import messages
 from processes import stopped, until
 from serve import Bridge
 from websocket_peer import Closed, Peer, upgrade
@@ -203,7 +204,7 @@ def test_a_server_warns_of_each_bad_file_when_it_starts(directory: Path) -> None
     write(directory, "good", TELL.format("cat") + LINES)
     with servers(directory) as served:
         assert served.first("/good") == b"/good::"
-        lines = served.log().splitlines()
+        lines = messages(served.log())
     found = [line for line in lines if line.startswith("warning: ")]
     assert [line.partition(": ")[2].partition(".toml")[0] for line in found] == [
         f"{directory}/bad",
@@ -217,13 +218,13 @@ def test_a_server_without_its_directory_does_not_start(tmp_path: Path) -> None:
     argv = serve.argv_of("server", [], options, "")
     done = subprocess.run(argv, capture_output=True, text=True)
     assert done.returncode == os.EX_UNAVAILABLE
-    text = f"chimirror-server: {tmp_path}/none/.: No such file or directory\n"
-    assert done.stderr == text
+    text = f"chimirror-server: {tmp_path}/none/.: No such file or directory"
+    assert messages(done.stderr) == [text]
 
 
 def test_a_bridge_without_its_directory_does_not_start(tmp_path: Path) -> None:
     with Bridge([], "--apps", str(tmp_path / "none")) as bridge:
         status, said = bridge.finish()
     assert status == os.EX_UNAVAILABLE
-    text = f"chimirror-bridge: {tmp_path}/none/.: No such file or directory\n"
-    assert said.decode() == text
+    text = f"chimirror-bridge: {tmp_path}/none/.: No such file or directory"
+    assert messages(said.decode()) == [text]

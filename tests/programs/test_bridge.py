@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 import chimirror
+from json_log import message
 from processes import comm, ended, marked, name_of, until
 from serve import ROOT, Bridge, argv_of
 from websocket_peer import Closed, Peer, text, upgrade
@@ -120,8 +121,9 @@ def test_a_served_refusal_is_success() -> None:
 def test_usage_errors(arguments: tuple[str, ...], text: str) -> None:
     done = run(*arguments)
     assert (done.returncode, done.stdout) == (64, "")
-    assert text in done.stderr
-    assert "chimirror-bridge" in done.stderr
+    said = message(done.stderr)
+    assert text in said
+    assert said.startswith("chimirror-bridge: ")
     assert "Traceback" not in done.stderr
 
 
@@ -138,7 +140,8 @@ def test_a_directory_that_is_not_there() -> None:
     with ours, theirs:
         done = run("--directory=/nonexistent", "cat", stdin=theirs.fileno())
     assert done.returncode == os.EX_UNAVAILABLE
-    assert done.stderr == "chimirror-bridge: /nonexistent: No such file or directory\n"
+    text = "chimirror-bridge: /nonexistent: No such file or directory"
+    assert message(done.stderr) == text
 
 
 def test_a_listening_socket_is_no_connection() -> None:

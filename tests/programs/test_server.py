@@ -29,6 +29,7 @@ from chimirror.io import listener
 from chimirror.server import main as program
 from chimirror.server.supervisor import Supervisor
 from chimirror.server.worker_process import WorkerProcess
+from json_log import messages
 from processes import (
     MARK,
     descendants,
@@ -64,8 +65,7 @@ def status_of(service: Service) -> int:
 
 def notes(service: Service, priority: int = 4) -> list[str]:
     """Return the messages of at least this priority."""
-    lines = service.log.read_text().splitlines()
-    told = [json.loads(line) for line in lines if line.startswith("{")]
+    told = [json.loads(line) for line in service.log.read_text().splitlines()]
     return [one["MESSAGE"] for one in told if int(one["PRIORITY"]) <= priority]
 
 
@@ -97,7 +97,7 @@ def test_what_cannot_be_started(
 ) -> None:
     done = run(*arguments)
     assert (done.returncode, done.stdout) == (status, "")
-    assert text in done.stderr
+    assert text in "\n".join(messages(done.stderr))
     assert "Traceback" not in done.stderr
 
 
@@ -408,8 +408,8 @@ def test_workers_that_cannot_run_are_given_up() -> None:
     argv += ["cat"]
     done = subprocess.run(argv, capture_output=True, env=ENVIRONMENT, text=True)
     assert done.returncode == os.EX_SOFTWARE
-    assert done.stderr.count("ValueError: a bug") == 5
-    assert "the workers cannot run; giving up" in done.stderr
+    assert messages(done.stderr).count("internal error: ValueError: a bug") == 5
+    assert "the workers cannot run; giving up" in messages(done.stderr)
 
 
 FORKLESS = """

@@ -14,6 +14,7 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
+from json_log import messages
 from processes import comm, descriptors, ended, parent_of, until
 from serve import ROOT, Service, server
 from shell_sessions import (
@@ -176,7 +177,7 @@ def test_it_is_given_up_when_it_cannot_run() -> None:
         text=True,
     )
     assert done.returncode == os.EX_SOFTWARE
-    assert done.stderr.count("ValueError: a bug") == 6
+    assert messages(done.stderr).count("internal error: ValueError: a bug") == 6
     assert "the zygote cannot run; giving up" in done.stderr
 
 

@@ -21,6 +21,7 @@ import pytest
 
 import shell_sessions
 from chimirror.zygote import MAX_IDLE
+from json_log import messages
 from processes import descendants, descriptors, ended, listening, marked, read, until
 from serve import LAUNCH, ROOT, Service, zygote
 
@@ -323,7 +324,7 @@ def test_second_term_does_not_wait(tmp_path: Path) -> None:
         service.process.terminate()
         assert service.process.wait(SOON) == 0
         assert marked(service.mark) == []
-        said = service.log.read_text().splitlines()[-3:]
+        said = messages(service.log.read_text())[-3:]
     assert said == [
         "stopping: 1 application, at most 3600 s; again to end them now",
         "ending 1 application now",
@@ -422,7 +423,8 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 def test_what_is_wrong_with_a_command_line(tmp_path: Path) -> None:
     done = run("--", "cat")
     assert done.returncode == os.EX_USAGE
-    assert done.stderr.startswith("chimirror-zygote: no socket; write --socket ")
+    (said,) = messages(done.stderr)
+    assert said.startswith("chimirror-zygote: no socket; write --socket ")
     done = run("--socket", str(tmp_path), "--", "cat")
     assert done.returncode == os.EX_UNAVAILABLE
     assert "exists and is not a socket" in done.stderr
@@ -431,7 +433,8 @@ def test_what_is_wrong_with_a_command_line(tmp_path: Path) -> None:
     assert "/no/such: No such file or directory" in done.stderr
     done = run("--socket", f"{tmp_path}/s", "--", "nosuchprogram")
     assert done.returncode == os.EX_UNAVAILABLE
-    assert 'there is no program "nosuchprogram" in PATH' in done.stderr
+    (said,) = messages(done.stderr)
+    assert 'there is no program "nosuchprogram" in PATH' in said
 
 
 def test_a_live_socket_is_not_taken(tmp_path: Path) -> None:

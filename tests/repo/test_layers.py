@@ -31,11 +31,11 @@ LAYERS: dict[str, set[str]] = {
     "host": {""},
     "log": {""},
     "manifest": {"framing", "protocol", ""},
-    "process": {"io", ""},
-    "spawn": {"process", "io", ""},
+    "process": {"log", "io", ""},
+    "spawn": {"process", "log", "io", ""},
     "apps": {"manifest", "process", "config", "protocol", "regular_file", ""},
     "resources": {"apps", "manifest", "io", "protocol", ""},
-    "program": {"apps", "io", "config", "protocol", ""},
+    "program": {"apps", "log", "io", "config", "protocol", ""},
     "session": {
         *("resources", "apps", "process", "log", "io", "framing", "config"),
         *("protocol", ""),
@@ -53,8 +53,8 @@ LAYERS: dict[str, set[str]] = {
         *("host", "io", "framing", "config", "protocol", ""),
     },
     "zygote": {
-        *("session", "program", "apps", "spawn", "process", "host", "io", "config"),
-        "",
+        *("session", "program", "apps", "spawn", "process", "log", "host", "io"),
+        *("config", ""),
     },
     "ctl": {
         *("resources", "apps", "process", "log", "host", "framing", "config"),

@@ -97,14 +97,15 @@ DECIDING = {
     ),
 }
 READING = {
-    "chimirror-bridge": ("host/runtime_dir.py", "host/sd_notify.py", "log/records.py"),
+    "chimirror-bridge": ("host/runtime_dir.py", "host/sd_notify.py", "log/sinks.py"),
     "chimirror-server": (
         "host/runtime_dir.py",
         "host/sd_notify.py",
         "io/listener.py",
         "log/records.py",
+        "log/sinks.py",
     ),
-    "chimirror-zygote": ("host/sd_notify.py", "io/listener.py"),
+    "chimirror-zygote": ("host/sd_notify.py", "io/listener.py", "log/sinks.py"),
 }
 STARTED_BY_SHELL = "chimirror-bridge"
 

@@ -8,7 +8,7 @@ from chimirror.log.records import EventLog
 
 if TYPE_CHECKING:
     from chimirror.io.loop import EventLoop
-    from chimirror.log.sinks import StreamSink
+    from chimirror.log.stream_sinks import StreamSink
 
 
 class FakeSink:

@@ -345,7 +345,7 @@ def server(
     options = ("--listen", listen, *options)
     argv = argv_of("server", command, options, mark)
     with running(directory, argv, mark) as service:
-        where = service.find(r"listening on (\S+)")
+        where = service.find(r"listening on ([^\s\"]+)")
         if where.startswith("unix:"):
             service.address = where.removeprefix("unix:")
         else:
@@ -378,7 +378,7 @@ def preloading(
     ]
     argv += ["--directory", str(directory), "--preload", spec, *options]
     with running(directory, argv, mark) as service:
-        host, _, port = service.find(r"listening on (\S+)").rpartition(":")
+        host, _, port = service.find(r"listening on ([^\s\"]+)").rpartition(":")
         service.address = (host, int(port))
         yield service
 
@@ -390,7 +390,7 @@ def zygote(directory: Path, *arguments: str) -> Iterator[Service]:
     argv = [*LAUNCH, "chimirror.zygote", "--env", f"{MARK}={mark}"]
     argv += ["--directory", str(directory), "--socket", str(directory / "zygote")]
     with running(directory, [*argv, *arguments], mark) as service:
-        service.address = service.find(r"listening on unix:(\S+)")
+        service.address = service.find(r"listening on unix:([^\s\"]+)")
         yield service
 
 

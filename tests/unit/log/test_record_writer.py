@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from chimirror.io.loop import READ, EventLoop
-from chimirror.log import record_writer, sinks
+from chimirror.log import record_writer, sinks, stream_sinks
 from chimirror.log.output_logger import OutputLogger
 from chimirror.log.record_writer import (
     GONE_TIMEOUT,
@@ -227,7 +227,7 @@ def test_nothing_is_lost_with_a_slow_journal(
 def test_nothing_is_lost_with_a_slow_reader_of_standard_error(loop: EventLoop) -> None:
     read, write = os.pipe()
     log = EventLog(environ={})
-    log._sink = sinks.StreamSink(write)
+    log._sink = stream_sinks.JSONSink(write)
     log.attach(loop)
     source = Source(log)
     source.write(numbers(0, 3000))
@@ -550,7 +550,7 @@ def test_standard_error_of_a_descriptor_of_the_loop(loop: EventLoop) -> None:
     """The writer watches its own descriptor, and lets go of it at the end."""
     read, write = os.pipe()
     log = EventLog(environ={})
-    log._sink = sinks.StreamSink(write)
+    log._sink = stream_sinks.JSONSink(write)
     log.attach(loop)
     source = Source(log)
     source.write(b"x" * 99 + b"\n" + b"x\n" * 1000)

@@ -15,8 +15,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from chimirror.log import sinks
-from chimirror.log.sinks import JournalSink, StreamSink
+from chimirror.log import sinks, stream_sinks
+from chimirror.log.sinks import JournalSink
+from chimirror.log.stream_sinks import JSONSink, StreamSink, TextSink
 from chimirror.text import printable
 from fake_journal import FakeJournal, parse
 
@@ -36,10 +37,10 @@ def pipe() -> Iterator[tuple[int, int]]:
 
 @pytest.fixture
 def lines() -> Iterator[Callable[[int], StreamSink]]:
-    made = []
+    made: list[StreamSink] = []
 
     def make(fd: int) -> StreamSink:
-        made.append(StreamSink(fd))
+        made.append((TextSink if os.isatty(fd) else JSONSink)(fd))
         return made[-1]
 
     yield make
@@ -76,7 +77,7 @@ def test_lines_take_the_binary_form() -> None:
 @given(st.lists(TEXT, max_size=12))
 def test_a_json_line_is_one_short_line(values: list[str]) -> None:
     fields = list(zip(NAMES, values, strict=False))
-    line = sinks.json_line(fields)
+    line = stream_sinks.json_line(fields)
     assert line.isascii()
     assert line.endswith(b"}\n")
     assert line.count(b"\n") == 1
@@ -91,22 +92,24 @@ def test_a_json_line_is_one_short_line(values: list[str]) -> None:
 @example(["\x7f"])
 def test_orjson_writes_the_same_line(values: list[str]) -> None:
     fields = list(zip(NAMES, values, strict=False))
-    plain = sinks.json_line(fields)
+    plain = stream_sinks.json_line(fields)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sinks, "_dumps", None)
-        sinks.use_orjson()
-        assert sinks.json_line(fields) == plain
+        patch.setattr(stream_sinks, "_dumps", None)
+        stream_sinks.use_orjson()
+        assert stream_sinks.json_line(fields) == plain
 
 
 def test_a_long_value_keeps_both_ends() -> None:
-    (found,) = json.loads(sinks.json_line([("A", "a" * 5000 + "z" * 5000)])).values()
+    (found,) = json.loads(
+        stream_sinks.json_line([("A", "a" * 5000 + "z" * 5000)])
+    ).values()
     assert len(found) == 2400
     assert found.strip("a").strip("z") == "…"
 
 
 def test_even_too_many_fields_are_a_line() -> None:
     many = [(f"FIELD_{i}", "😀" * 99) for i in range(100)]
-    assert len(json.loads(sinks.json_line(many))) == 100
+    assert len(json.loads(stream_sinks.json_line(many))) == 100
 
 
 # The journal
@@ -339,7 +342,7 @@ def test_a_terminal_shows_the_message(lines: Callable[[int], StreamSink]) -> Non
     assert found == [
         "TIME héllo\\x1b[2J",
         "TIME first",
-        "last",
+        "    last",
         "TIME 1d1d1d1d: of an application",
     ]
     os.close(master)
@@ -362,7 +365,43 @@ def test_a_socket_does_not_block(lines: Callable[[int], StreamSink]) -> None:
         assert json.loads(other.makefile("rb").readline())["MESSAGE"] == "hello"
 
 
+def test_text_on_a_pipe_is_short_lines(pipe: tuple[int, int]) -> None:
+    """A traceback is indented. Even text that is escaped fits into a pipe at once."""
+    sink = TextSink(pipe[1])
+    detail = [("MESSAGE", "internal error"), ("CHIMIRROR_DETAIL", "Traceback\n  File")]
+    assert send(sink, detail, [("MESSAGE", "\U0001f600\n\x1b" * 4000)]) == 2
+    sink.close()
+    record, long = os.read(pipe[0], 9999).decode().split("\n2", 1)
+    date = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d "
+    assert re.fullmatch(date + "internal error\n    Traceback\n      File", record)
+    assert re.match(date, f"2{long}")
+    assert len(long.encode()) < 4096
+    assert long.replace("\n", "").isprintable()
+
+
 # Choice
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        ("auto", ("json", "text", "journal")),
+        ("text", ("text",) * 3),
+        ("json", ("json",) * 3),
+    ],
+)
+def test_a_stream_has_one_format(
+    pipe: tuple[int, int], wanted: str, found: tuple[str, str, str]
+) -> None:
+    master, terminal = os.openpty()
+    journal = {"JOURNAL_STREAM": sinks.journal_stream(pipe[1])}
+    assert found == (
+        sinks.format_of(pipe[1], wanted, {"JOURNAL_STREAM": "1:2"}),
+        sinks.format_of(terminal, wanted, {}),
+        sinks.format_of(pipe[1], wanted, journal),
+    )
+    os.close(master)
+    os.close(terminal)
 
 
 def test_the_journal_is_used_if_available(
@@ -370,14 +409,15 @@ def test_the_journal_is_used_if_available(
 ) -> None:
     path = str(tmp_path / "journal")
     monkeypatch.setattr(sinks, "JOURNAL", path)
-    assert isinstance(sinks.open_sink(journal=True), StreamSink)
+    assert isinstance(sinks.open_sink(sinks.NATIVE), TextSink)
     Path(path).touch()
-    assert isinstance(sinks.open_sink(journal=True), StreamSink)
+    assert isinstance(sinks.open_sink(sinks.NATIVE), TextSink)
     os.unlink(path)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
         server.bind(path)
-        assert isinstance(sinks.open_sink(journal=True), JournalSink)
-        assert isinstance(sinks.open_sink(journal=False), StreamSink)
+        assert isinstance(sinks.open_sink(sinks.NATIVE), JournalSink)
+        assert isinstance(sinks.open_sink(sinks.JSON), JSONSink)
+        assert isinstance(sinks.open_sink(sinks.TEXT), TextSink)
 
 
 def test_a_stream_is_named_as_systemd_does(pipe: tuple[int, int]) -> None:
