@@ -197,14 +197,16 @@ def test_a_worker(server: Machine) -> None:
         echo(open_session(server, stack, SERVER_PORT))
 
 
-def test_the_supervisor(server: Machine) -> None:
+def test_the_supervisor(machine: Machine) -> None:
+    """Workers drain without a supervisor, and systemd kills them at any time later."""
+    serve_many(machine, "--drain-timeout 1h")
     with ExitStack() as stack:
-        peers = open_server_sessions(server, stack)
-        kill_main(server, SERVER)
+        peers = open_server_sessions(machine, stack)
+        kill_main(machine, SERVER)
         for peer in peers.values():
             assert closed_abruptly(peer)
-        await_past(server, "server signal KILL", "lost: signal", *peers)
-        echo(open_session(server, stack, SERVER_PORT))
+        await_past(machine, "server signal KILL", "lost: signal", *peers)
+        echo(open_session(machine, stack, SERVER_PORT))
 
 
 def test_the_supervisor_again_and_again(server: Machine) -> None:
