@@ -279,6 +279,8 @@ def test_a_server_that_ends_and_comes_back(
             running_case.wait_for_messages(1)
             first.stop() if lost is DRAINED else first.kill_all()
             running_case.wait_for_messages(2)
+            running_case.cue()
+            running_case.wait_for_messages(3)
             with cases.serve(["cat"], listen=listen):
                 running_case.cue()
                 result = running_case.result()

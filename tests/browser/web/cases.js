@@ -157,7 +157,7 @@ export async function abortedLate({ connect }, url) {
   return session.exit;
 }
 
-/** The server ends, and returns at `cue`. */
+/** The server ends. It is gone at the first `cue`, and back at the second. */
 export async function lost({ connect }, url, say, cue) {
   const session = await connect(url);
   const writer = session.stdin.getWriter();
@@ -169,6 +169,8 @@ export async function lost({ connect }, url, say, cue) {
   const writing = await refusal(writer.write("x"));
   const error = told((await failed).detail);
   const close = (await over).detail;
+  say("over");
+  await cue(); // the server closes its listeners after its sessions
   const gone = await refusal(connect(url));
   say("gone");
   await cue();
