@@ -8,12 +8,12 @@ from __future__ import annotations
 import os
 import re
 import stat
-from difflib import get_close_matches
 from typing import NamedTuple
 
 from chimirror.apps import application_file, program_check
 from chimirror.config import env_file, parser
 from chimirror.ctl.messages import BAD, GOOD, WARNING, Finding
+from chimirror.text import nearest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -105,8 +105,7 @@ def read_configuration(host: HostPaths) -> ServedConfiguration:
 
 def nearest_variable(name: str) -> str:
     """Return the advice for a variable that no unit uses."""
-    close = get_close_matches(name.upper(), VARIABLES, n=1)
-    return f"write {close[0] if close else ', '.join(VARIABLES)}"
+    return f"write {nearest(name, VARIABLES) or ', '.join(VARIABLES)}"
 
 
 def default_directory(host: HostPaths) -> str:

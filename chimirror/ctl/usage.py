@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-from difflib import get_close_matches
 from textwrap import wrap
 from typing import NamedTuple
 
@@ -18,6 +17,7 @@ from docopt import DocoptExit, DocoptLanguageError, docopt
 from chimirror.config import parser
 from chimirror.config.usage import read_options
 from chimirror.ctl.messages import CommandError
+from chimirror.text import nearest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -250,8 +250,8 @@ def _fault(words: Sequence[str]) -> str:
     """Return the error of a command line that docopt refuses."""
     verb, *ids = words or (DEFAULT_VERB,)
     if verb not in VERBS:
-        close = get_close_matches(verb, VERBS, n=1)
-        hint = f"write {close[0]}" if close else "--help lists the verbs"
+        close = nearest(verb, VERBS)
+        hint = f"write {close}" if close else "--help lists the verbs"
         return f'"{verb}" is not a verb; {hint}'
     if verb in NAMED:
         return f"{verb} takes one NAME{NAMED[verb]}"
