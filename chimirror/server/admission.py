@@ -91,6 +91,11 @@ class WorkerAdmission:
         """Return the seconds for Retry-After when `cause` rejected a session."""
         return self._table.retry_after(cause)
 
+    @property
+    def draining(self) -> bool:
+        """True while every new session of the server is rejected."""
+        return self._table.draining
+
     def set_draining(self, draining: bool) -> bool:
         """Reject all new sessions of the server, or admit them again.
 

@@ -317,6 +317,11 @@ class Worker(SessionContext, FatalErrorHandler):
 
     # Draining
 
+    @property
+    def rejects_sessions(self) -> bool:
+        """Whether a drain rejects all new sessions."""
+        return self._rejecting or self._worker_admission.draining
+
     def set_draining(self, draining: bool) -> bool:
         """Reject new sessions of all workers, or admit them again.
 

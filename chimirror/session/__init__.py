@@ -401,6 +401,11 @@ class SessionContext:
         """Return True if clients can reach a control socket. For subclasses."""
         return False
 
+    @property
+    def rejects_sessions(self) -> bool:
+        """Whether a drain rejects all new sessions. For subclasses."""
+        return False
+
     def set_draining(self, draining: bool) -> bool | None:
         """Reject new sessions, or admit them again. For subclasses.
 

@@ -129,10 +129,14 @@ class RequestHandler:
 
     def _serve_resource(self, request: ResourceRequest, app: Application) -> None:
         """Respond to a plain request."""
-        from chimirror.protocol.routes import CATALOG
+        from chimirror.protocol.routes import CATALOG, METHODS, PAGE, TEXT
         from chimirror.resources import responder
 
         context = self._context
+        if context.rejects_sessions and request.route in (PAGE, TEXT, METHODS):
+            # Not recorded: a balancer may ask each second.
+            self._send_response(context.capacity_error("drain"))
+            return
         if request.route == CATALOG:
             self._owner.connection.pause_until_response()
             if context.catalog_builder is None:

@@ -53,6 +53,20 @@ def statuses(service: Service) -> set[int]:
     return found
 
 
+def checks(service: Service) -> list[int]:
+    """Return the responses to a browser and to health checks of load balancers."""
+    found = []
+    for head in (
+        b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET / HTTP/1.0\r\n\r\n",
+        b"OPTIONS / HTTP/1.0\r\n\r\n",
+    ):
+        with Peer(service.connect()) as peer:
+            peer.send_raw(head)
+            found.append(peer.refusal().status)
+    return found
+
+
 def test_a_server_rejects_and_admits_again(service: Service, host: HostPaths) -> None:
     with connected(service) as one:
         assert ctl(host, "drain").text == "sessions left: 1\n"
@@ -63,10 +77,12 @@ def test_a_server_rejects_and_admits_again(service: Service, host: HostPaths) ->
             True,
         )
         assert statuses(service) == {503}
+        assert checks(service) == [503, 503, 503]
         echo(one)
         accepts = f"accepts sessions: server {service.pid}\n"
         assert ctl(host, "undrain").text == accepts
         assert statuses(service) == {101}
+        assert checks(service) == [200, 200, 204]
         assert ctl(host, "undrain").text == accepts
         echo(one)
     log = service.log.read_text()
