@@ -7,7 +7,7 @@ application of that bridge or server existed. Follows systemd.journal-fields(7).
 
 The journal reads the unit of a sender from /proc. A bridge that exits at once after its
 last record may be gone by then. Such a record counts if its process has recorded the
-start of the session.
+start of the session, or has announced itself.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ class Service:
         records: records of type SERVING of one invocation of a unit, oldest first.
 
     Attributes:
+        first: the oldest of the records.
         pid: process id of the bridge, or of the supervisor.
         session: the session of the bridge. Empty for a server.
         is_usable: False if the oldest record is lost, or if the server runs in a PID
@@ -60,6 +61,7 @@ class Service:
 
     def __init__(self, records: list[Record]) -> None:
         first = records[0]
+        self.first = first
         self.pid = first.get(PID, "")
         self.session = first.get(SESSION, "")
         self.is_usable = bool(self.session) or first.get(SUPERVISOR) == self.pid
@@ -132,7 +134,8 @@ class RecordVerifier:
         """
         session = record.get(SESSION, "")
         if _is_of_ended_process(record):
-            return _is_same_process(record, self._sender(session))
+            first = self._sender(session) or self._announcement(session)
+            return _is_same_process(record, first)
         service = self._service_of(record)
         if service is not None:
             return self._is_of_service(service, record)
@@ -166,6 +169,14 @@ class RecordVerifier:
             starts.sort(key=lambda start: start.get(INVOCATION) != session)
             self._senders[session] = starts[0] if starts else {}
         return self._senders[session]
+
+    def _announcement(self, session: str) -> Record:
+        """Return the first record of the bridge of a session, or an empty record.
+
+        The unit of a bridge gives the session its invocation.
+        """
+        service = self.service(session)
+        return service.first if service and service.session == session else {}
 
     def _may_start(self, start: Record) -> bool:
         """Return False for a start that an application of a known service wrote."""

@@ -163,5 +163,7 @@ def test_help_that_cannot_be_printed(program: str, words: str, tmp_path: Path) -
             assert status(program, words, fd, said.fileno()) == os.EX_OSERR
         assert status(program, words, fd, fd) == os.EX_OSERR
     text = (tmp_path / "said").read_text()
-    assert text.endswith("No space left on device\n")
     assert text.count("\n") == 1
+    if text.startswith("{"):  # chimirror-ctl has no log
+        text = json.loads(text)["MESSAGE"] + "\n"
+    assert text.endswith(": No space left on device\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any, cast
@@ -57,10 +58,10 @@ def config(*argv: str) -> Config:
 
 
 def refusal(capfd: pytest.CaptureFixture[str], *argv: str) -> tuple[object, str]:
-    """Return the exit status and the text on standard error."""
+    """Return the exit status and the message on standard error."""
     with pytest.raises(SystemExit) as caught:
         admission.prepare_process(config(*argv), SESSION)
-    return caught.value.code, capfd.readouterr().err
+    return caught.value.code, json.loads(capfd.readouterr().err)["MESSAGE"]
 
 
 @pytest.mark.parametrize(("limit", "cause"), [("2", "max-sessions"), ("3", None)])
@@ -188,7 +189,7 @@ def test_no_free_user(
 
     monkeypatch.setattr(users, "switch_to_free_user", fail)
     told = refusal(capfd, "--user-range", "5-7")
-    assert told == (status, f"chimirror-bridge: {text}\n")
+    assert told == (status, f"chimirror-bridge: {text}")
 
 
 def test_a_user_and_no_limit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

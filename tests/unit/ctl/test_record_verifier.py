@@ -126,6 +126,15 @@ def test_the_last_record_of_a_process_may_have_no_unit() -> None:
     assert not verifier.is_genuine(last | {BOOT: "b1"})
 
 
+def test_all_records_of_a_short_session_may_have_no_unit() -> None:
+    """The bridge has announced itself, and has ended before the journal looks."""
+    start = without_unit(of_bridge(7))
+    verifier = RecordVerifier(Records([of_bridge(7)], [start]))
+    assert verifier.is_genuine(start)
+    assert not verifier.is_genuine(start | {PID: "8"})
+    assert not verifier.is_genuine(start | {SESSION: identity(2)})
+
+
 @pytest.mark.parametrize("session", [identity(1), ""])
 def test_a_process_that_has_ended_invents_nothing(session: str) -> None:
     """An application starts a child that sends a record and exits at once."""
