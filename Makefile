@@ -34,6 +34,9 @@ LIBRARIES := gcc libc6-dev libsystemd-dev pkgconf python3-dev
 NPM_PACKAGES := @asyncapi/parser@3.6.3 @asyncapi/specs@6.11.1 typescript@5.9.3 \
 	axe-core@4.14.1 @xterm/xterm@6.0.0 @xterm/addon-fit@0.11.0 \
 	vscode-jsonrpc@10.0.0
+# npm packages with their dependencies, in node_modules of the same directory: foreign
+# clients of served programs.
+NPM_PROGRAMS := @agentclientprotocol/sdk@2.4.0 zod@4.6.7
 
 # Twice the number of cores, because most tests wait for other programs.
 WORKERS ?= $(shell expr 2 '*' $$(nproc))
@@ -171,6 +174,8 @@ $(VENV)/npm: $(VENV)/.test Makefile
 	@for each in build/npm/*.tgz; do \
 		mkdir $${each%-*} && tar -xf $$each -C $${each%-*} --strip-components 1 || exit; \
 		done
+	@$(BIN)/npm install --loglevel=error --no-audit --no-fund --no-save \
+		--no-package-lock --ignore-scripts --prefix build/npm $(NPM_PROGRAMS) >/dev/null
 	@mv build/npm $@
 
 clean:
