@@ -350,6 +350,8 @@ def connect(
         ping_timeout: Seconds until the pong must arrive. Default: 20.
         max_message: Size of the longest message from the server, in bytes.
             Default: 16 MiB and 4 KiB.
+        size: Columns and rows of the terminal before the application starts. Without
+            effect if it has no terminal. `resize` changes the size later.
 
     Raises:
         NotConnected: There is no session. Refused: the server gave a reason.

@@ -39,12 +39,15 @@ if TYPE_CHECKING:
         ping_interval: float | None
         ping_timeout: float
         max_message: int
+        size: tuple[int, int] | None
 
 
 # A line or body of --max-line by default, and what a framing may add to it.
 MAX_MESSAGE_SIZE = MAX_LINE + 4096
 
 USER_AGENT = "chimirror.client"
+
+MAX_SIZE = 65535  # columns or rows of a terminal
 
 # Fields that belong to the handshake or have a parameter of their own.
 RESERVED_FIELDS = {
@@ -79,6 +82,7 @@ class ConnectionParams:
         "ssl_context",
         "timeout",
         "_fields",
+        "_offered_size",
         "_origin",
         "_websocket_options",
     )
@@ -94,6 +98,7 @@ class ConnectionParams:
         ping_interval: float | None = 20,
         ping_timeout: float = 20,
         max_message: int = MAX_MESSAGE_SIZE,
+        size: tuple[int, int] | None = None,
     ) -> None:
         """Check the options of `connect`.
 
@@ -110,6 +115,7 @@ class ConnectionParams:
         pairs = headers.items() if isinstance(headers, Mapping) else headers
         self._fields = [(name, field_value(name, value)) for name, value in pairs]
         self._origin = Origin(origin) if origin is not None else None
+        self._offered_size = [] if size is None else [_size_subprotocol(*size)]
         self._websocket_options = max_message, ping_interval, ping_timeout
 
     def create_websocket(
@@ -120,7 +126,7 @@ class ConnectionParams:
         protocol = ClientProtocol(
             self.target.uri,
             origin=self._origin,
-            subprotocols=[Subprotocol(subprotocol)],
+            subprotocols=[Subprotocol(subprotocol), *self._offered_size],
             max_size=max_message,
             logger=_SILENT_LOGGER,
         )
@@ -184,6 +190,20 @@ def field_value(name: str, value: str) -> str:
     if reserved:
         raise ValueError(f"header {name}: cannot be set; {reserved}")
     return value.strip(" \t").encode("utf-8", "surrogateescape").decode("latin-1")
+
+
+def _size_subprotocol(columns: int, rows: int) -> Subprotocol:
+    """Return the subprotocol that carries the size of a terminal.
+
+    Raises:
+        ValueError: No terminal has this size.
+    """
+    for number in (columns, rows):
+        if type(number) is not int or not 0 < number <= MAX_SIZE:
+            raise ValueError(
+                f"size: {number!r} columns or rows; give each as 1 to {MAX_SIZE}"
+            )
+    return Subprotocol(f"chimirror.size.{columns}x{rows}")
 
 
 def is_token(name: str) -> bool:

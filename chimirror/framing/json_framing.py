@@ -16,6 +16,7 @@ from chimirror.framing import (
     ResizeRequest,
     SignalRequest,
 )
+from chimirror.protocol import MAX_TERMINAL_SIZE
 from chimirror.protocol.frame_format import text_header
 
 TYPE_CHECKING = False
@@ -75,7 +76,6 @@ def decode_base64(text: str | bytes) -> bytes:
 
 
 SIGNALS = ("HUP", "INT", "QUIT", "TERM", "KILL", "USR1", "USR2", "CONT", "WINCH")
-MAX_TERMINAL_SIZE = 65535  # columns or rows: the kernel's fields have two bytes
 
 _MIN_SPLIT = 4096
 _PREFIXES = {

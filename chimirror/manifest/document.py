@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 VERSION = "3.0.0"
 _HEADER = "Sec-WebSocket-Protocol"
+_TERMINAL_SIZE = (
+    "One of these, and chimirror.size.COLUMNSxROWS, such as chimirror.size.80x24, for "
+    "the size of the terminal before the application starts."
+)
 
 
 def path(name: str) -> str:
@@ -66,7 +70,9 @@ def document(
         "x-chimirror": _extension(policy, settings),
     }
     for framing, subprotocols in framings.items():
-        binding = _binding(subprotocols, optional=framing == policy.framings[0])
+        binding = _binding(
+            subprotocols, optional=framing == policy.framings[0], pty=settings.pty
+        )
         directions = messages.describe(framing, interface, settings)
         _add(found, framing, FRAMINGS[framing].title, binding, directions)
     if controllable and "stdio" in framings:
@@ -117,9 +123,11 @@ def _by_framing(policy: HandshakePolicy) -> dict[str, list[str]]:
     return found
 
 
-def _binding(subprotocols: list[str], *, optional: bool) -> Object:
+def _binding(subprotocols: list[str], *, optional: bool, pty: bool = False) -> Object:
     """Return the WebSocket binding. The default framing needs no subprotocol."""
     field = {"type": "string", "enum": subprotocols}
+    if pty:
+        field["description"] = _TERMINAL_SIZE
     headers: Object = {"type": "object", "properties": {_HEADER: field}}
     if not optional:
         headers["required"] = [_HEADER]
@@ -163,6 +171,7 @@ def _extension(policy: HandshakePolicy, settings: MessageSettings) -> Object:
         "max_line": settings.max_line,
         "max_output_message": settings.max_output_message,
         "control": settings.control,
+        "pty": settings.pty,
         "close": [
             {"code": code, "reason": reason, "meaning": meaning}
             for code, reason, meaning in sorted(closes)
@@ -185,4 +194,5 @@ def catalog_entry(
         "subprotocols": [name.decode() for name in policy.subprotocols],
         "direction": settings.client_direction,
         "control": settings.control,
+        "pty": settings.pty,
     }

@@ -8,8 +8,9 @@ operations and no other part of the document.
 
 from __future__ import annotations
 
-from chimirror.framing.json_framing import MAX_TERMINAL_SIZE, SIGNALS, encode_base64
+from chimirror.framing.json_framing import SIGNALS, encode_base64
 from chimirror.manifest.schema import relocate
+from chimirror.protocol import MAX_TERMINAL_SIZE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from chimirror.process.pipes import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Protocol
 
     from chimirror.io.loop import EventLoop
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
             program: Program,
             environment: Mapping[str, str],
             keep_stderr: bool,
+            size: Sequence[int] | None = None,
         ) -> None: ...
 
         def signal(self, pid: int, number: int) -> bool:
@@ -148,14 +149,21 @@ class ApplicationProcess(ProcessPipes):
     # Starting
 
     def start(
-        self, program: Program, environment: Mapping[str, str], keep_stderr: bool
+        self,
+        program: Program,
+        environment: Mapping[str, str],
+        keep_stderr: bool,
+        size: Sequence[int] | None = None,
     ) -> None:
         """Start the process.
 
         `on_application_started` or `on_application_failed` follows, possibly later.
+
+        Args:
+            program, environment, keep_stderr, size: as in `spawner.Spawner.start`.
         """
         self.phase = STARTING
-        self._spawner.start(self, program, environment, keep_stderr)
+        self._spawner.start(self, program, environment, keep_stderr, size)
 
     def on_started(self, pid: int, pipes: Pipes) -> None:
         """Called when the process runs. Continues a stop that began meanwhile."""

@@ -12,12 +12,24 @@ import termios
 
 from chimirror.builtin_modules import os
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 COLUMNS, ROWS = 80, 24  # until a client sets the size
 TERM = "xterm-256color"  # terminal type (terminfo(5))
 
 
-def open_pty(parent_fds: dict[int, int], child_fds: dict[int, int]) -> None:
+def open_pty(
+    parent_fds: dict[int, int],
+    child_fds: dict[int, int],
+    size: Sequence[int] | None = None,
+) -> None:
     """Create a terminal. The parent gets the master twice, the child the slave.
+
+    Args:
+        parent_fds, child_fds: get the descriptors.
+        size: columns and rows. None for the default.
 
     Each descriptor is stored under the stdio number that it stands for. The
     dictionaries hold all open descriptors even if this function raises.
@@ -26,7 +38,8 @@ def open_pty(parent_fds: dict[int, int], child_fds: dict[int, int]) -> None:
     parent_fds[0] = master
     parent_fds[1] = os.dup(master)
     os.set_blocking(master, False)
-    resize(master, COLUMNS, ROWS)
+    columns, rows = size or (COLUMNS, ROWS)
+    resize(master, columns, rows)
 
 
 def resize(fd: int, columns: int, rows: int) -> None:

@@ -118,6 +118,7 @@ class Spawner(ChildWatcher):
         program: Program,
         environment: Mapping[str, str],
         keep_stderr: bool,
+        size: Sequence[int] | None = None,
     ) -> None:
         """Start a program. `client.on_started` or `on_start_failed` follows.
 
@@ -127,6 +128,7 @@ class Spawner(ChildWatcher):
             environment: the complete environment of the application.
             keep_stderr: True for a pipe. Otherwise `on_started` gets -1, and standard
                 error is the null device or the terminal.
+            size: columns and rows of the terminal, if the program gets one.
         """
         parent_fds: dict[int, int] = {}
         child_fds: dict[int, int] = {}
@@ -135,7 +137,7 @@ class Spawner(ChildWatcher):
                 from chimirror.process import pty
 
                 environment = {"TERM": pty.TERM, **environment}
-                pty.open_pty(parent_fds, child_fds)
+                pty.open_pty(parent_fds, child_fds, size)
             else:
                 _make_pipes(parent_fds, child_fds, 3 if keep_stderr else 2)
             if program.control:

@@ -5,7 +5,8 @@ chimirror-protocol(7) describes the whole protocol. This file holds the table of
 codes and reasons (RFC 6455, section 7.4), each exactly once.
 
 - http, addresses, forwarded, proxy_protocol: the request head, and its source
-- policy, handshake, request_cache, routes, cgi: the decision about a request
+- policy, handshake, terminal_size, request_cache, routes, cgi: the decision about a
+  request
 - frame_format, frame_reader, frame_runs, frame_fallback: WebSocket frames
 - json_text, json_members: strict JSON (RFC 8259), checked and split into members
 - jsonrpc: JSON-RPC 2.0 on control connections
@@ -20,6 +21,8 @@ from __future__ import annotations
 # Scopes of a close reason, besides the names of framings.
 RECEIVE = "receive"  # applications with --direction receive
 CONTROL = "control"  # control connections
+
+MAX_TERMINAL_SIZE = 65535  # columns or rows: the kernel's fields have two bytes
 
 
 class CloseReason:

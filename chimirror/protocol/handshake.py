@@ -36,6 +36,7 @@ else:
 # In place of a framing: the request opens a control connection, not a session.
 CONTROL = "control"
 _CONTROL_V1 = b"chimirror.control.v1"
+_SIZE = b"chimirror.size."
 
 
 class AcceptedHandshake:
@@ -44,6 +45,7 @@ class AcceptedHandshake:
     Attributes:
         framing: The framing of the session.
         subprotocol: The name to answer with, None if the client offered none.
+        terminal_size: Columns and rows that the client offered, None without them.
         scheme: "http" or "https", on the client's side.
         host: The requested host in lower case, IPv6 in brackets.
         port: The requested port, or the default port of the scheme.
@@ -60,6 +62,7 @@ class AcceptedHandshake:
         "request",
         "scheme",
         "subprotocol",
+        "terminal_size",
     )
 
     def __init__(
@@ -68,6 +71,7 @@ class AcceptedHandshake:
         *,
         framing: str,
         subprotocol: bytes | None,
+        terminal_size: tuple[int, int] | None,
         scheme: str,
         host: str,
         port: int,
@@ -77,6 +81,7 @@ class AcceptedHandshake:
         self.request = request
         self.framing = framing
         self.subprotocol = subprotocol
+        self.terminal_size = terminal_size
         self.scheme = scheme
         self.host = host
         self.port = port
@@ -195,14 +200,27 @@ def _check_origin(
     raise HTTPError(403, text, cause="origin")
 
 
-def _choose(request: HTTPRequest, policy: HandshakePolicy) -> tuple[bytes | None, str]:
-    """Return the subprotocol to answer with, and its framing."""
+def _choose(
+    request: HTTPRequest, policy: HandshakePolicy
+) -> tuple[bytes | None, str, tuple[int, int] | None]:
+    """Return the subprotocol to answer with, its framing, and the terminal's size.
+
+    The size is no subprotocol: a client that offers it alone offers none.
+    """
     if request.get(b"sec-websocket-protocol") is None:
-        return None, policy.framings[0]
-    for name in request.elements(b"sec-websocket-protocol"):
+        return None, policy.framings[0], None
+    offered, size = request.elements(b"sec-websocket-protocol"), None
+    sizes = [name[len(_SIZE) :] for name in offered if name.startswith(_SIZE)]
+    if sizes:
+        from chimirror.protocol import terminal_size
+
+        size = terminal_size.parse_sizes(sizes)
+        if len(offered) == 1:
+            return None, policy.framings[0], size
+    for name in offered:
         framing = CONTROL if name == _CONTROL_V1 else policy.subprotocols.get(name)
         if framing is not None:
-            return name, framing
+            return name, framing, size
     text = f"no subprotocol that is served here was offered; ours: {policy.offer()}"
     raise HTTPError(400, text, cause="subprotocol")
 
@@ -275,11 +293,12 @@ def negotiate(
         if not host:
             url = ""
         return ResourceRequest(route, request, policy, url)
-    subprotocol, framing = _choose(request, policy)
+    subprotocol, framing, terminal_size = _choose(request, policy)
     return AcceptedHandshake(
         request,
         framing=framing,
         subprotocol=subprotocol,
+        terminal_size=terminal_size,
         scheme=scheme,
         host=host,
         port=port or DEFAULT_PORTS[scheme],

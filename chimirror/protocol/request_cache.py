@@ -31,7 +31,7 @@ class SessionRequest:
     """A request that passed all checks, with everything that its session needs.
 
     Attributes:
-        framing, subprotocol, peer_address, peer_port: As in
+        framing, subprotocol, terminal_size, peer_address, peer_port: As in
             `handshake.AcceptedHandshake`.
         key: The Sec-WebSocket-Key.
         target, origin: The request target and the Origin, for the log.
@@ -48,6 +48,7 @@ class SessionRequest:
         "size",
         "subprotocol",
         "target",
+        "terminal_size",
         "variables",
     )
 
@@ -57,6 +58,7 @@ class SessionRequest:
         request = accept.request
         self.framing = accept.framing
         self.subprotocol = accept.subprotocol
+        self.terminal_size = accept.terminal_size
         self.peer_address = accept.peer_address
         self.peer_port = accept.peer_port
         self.key = request.get(b"sec-websocket-key") or b""
@@ -70,6 +72,7 @@ class SessionRequest:
         other = SessionRequest.__new__(SessionRequest)
         other.framing = self.framing
         other.subprotocol = self.subprotocol
+        other.terminal_size = self.terminal_size
         other.peer_address = peer_address
         other.peer_port = peer_port
         other.key = key

@@ -139,7 +139,8 @@ class Session(Relay):
         environment = {**request.variables, **app.environment}
         environment[SESSION_VARIABLE] = self.session_id
         keep_stderr = stderr != "discard" and not config.pty
-        self.process.start(app.program, environment, keep_stderr)
+        size = request.terminal_size
+        self.process.start(app.program, environment, keep_stderr, size)
 
     def _use_pty(self, config: Config) -> None:
         from chimirror.process.pty_process import PtyProcess

@@ -21,7 +21,7 @@ from chimirror.spawn.start_queue import PendingStart, StartQueue, call
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from chimirror.io.loop import EventLoop
     from chimirror.process.spawner import Pipes, Program, SpawnClient
@@ -110,9 +110,10 @@ class ZygoteClient(FatalErrorHandler):
         program: Program,
         environment: Mapping[str, str],
         keep_stderr: bool,
+        size: Sequence[int] | None = None,
     ) -> None:
         """Ask a zygote to start a program. The result comes later."""
-        self._starts.add(PendingStart(client, program, environment, keep_stderr))
+        self._starts.add(PendingStart(client, program, environment, keep_stderr, size))
 
     def signal(self, pid: int, number: int) -> bool:
         """Signal the process group of a running application.

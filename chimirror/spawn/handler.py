@@ -313,9 +313,8 @@ class SpawnHandler(LinkHandler):
         environment: Mapping[str, str],
     ) -> None:
         process = ManagedProcess(self, session, message.start)
-        self._spawner.start(
-            process, self._program_for(message), environment, message.stderr
-        )
+        program, size = self._program_for(message), message.size or None
+        self._spawner.start(process, program, environment, message.stderr, size)
 
     def _program_for(self, message: messages.StartRequest) -> Program:
         """Return the program of this handler, with the options of the request.

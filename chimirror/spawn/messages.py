@@ -54,6 +54,7 @@ class StartRequest(NamedTuple):
     pty: bool = False  # a terminal, for standard error too
     control: bool = False  # a control channel in addition
     user: Sequence[int] = ()  # of the command: a user, its group, its other groups
+    size: Sequence[int] = ()  # columns and rows of the terminal
 
 
 class StartReply(NamedTuple):
@@ -313,6 +314,12 @@ def _are_ids(value: object) -> bool:
     return all(type(each) is int and 0 <= each < (1 << 32) - 1 for each in value)
 
 
+def _is_terminal_size(value: object) -> bool:
+    if not isinstance(value, list | tuple) or len(value) not in (0, 2):
+        return False
+    return all(type(each) is int and 0 < each < 1 << 16 for each in value)
+
+
 _RULES: dict[str, Callable[[object], bool]] = {
     **dict.fromkeys(("start", "started", "failed"), _is_number),
     **dict.fromkeys(("zygote", "link", "worker", "taken"), _is_number),
@@ -325,6 +332,7 @@ _RULES: dict[str, Callable[[object], bool]] = {
     "environment": _are_texts,
     **dict.fromkeys(("command", "finish"), _is_list),
     "user": _are_ids,
+    "size": _is_terminal_size,
     "exited": _are_ends,
     **dict.fromkeys(("over", "adopt", "ended"), _are_sessions),
 }

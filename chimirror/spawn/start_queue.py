@@ -14,7 +14,7 @@ from chimirror.spawn import messages
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from chimirror.io.loop import EventLoop
     from chimirror.io.packet_socket import PacketSocket
@@ -33,7 +33,15 @@ BAR_TIME = 30.0  # seconds
 class PendingStart:
     """A start without an answer."""
 
-    __slots__ = ("client", "deaths", "environment", "keep_stderr", "link", "program")
+    __slots__ = (
+        "client",
+        "deaths",
+        "environment",
+        "keep_stderr",
+        "link",
+        "program",
+        "size",
+    )
 
     def __init__(
         self,
@@ -41,11 +49,13 @@ class PendingStart:
         program: Program,
         environment: Mapping[str, str],
         keep_stderr: bool,
+        size: Sequence[int] | None = None,
     ) -> None:
         self.client = client
         self.program = program
         self.environment = environment
         self.keep_stderr = keep_stderr
+        self.size = size
         self.link: PacketSocket | None = None  # of the zygote that was asked
         self.deaths = 0  # of zygotes, while this start was in flight
 
@@ -109,8 +119,9 @@ class StartQueue(FatalErrorHandler):
         command, directory, user = found if program.from_file else ((), "", ())
         options = program.pty, program.control
         environment, stderr = dict(request.environment), request.keep_stderr
+        size = request.size or ()
         start = messages.StartRequest(
-            number, environment, stderr, command, directory, *options, user
+            number, environment, stderr, command, directory, *options, user, size
         )
         packet = messages.encode(start)
         try:

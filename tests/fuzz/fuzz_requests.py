@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chimirror.protocol import handshake, http, proxy_protocol
+from chimirror.protocol import MAX_TERMINAL_SIZE, handshake, http, proxy_protocol
 from chimirror.protocol.http import HTTPError, HTTPRequest
 from chimirror.protocol.policy import HandshakePolicy
 from chimirror.protocol.request_cache import RequestCache, SessionRequest
@@ -62,9 +62,15 @@ def fuzz_handshake(data: bytes) -> None:
     try:
         found = http.parse(source.rest())
         if found is not None:
-            handshake.negotiate(found[0], policy, *PEER)
+            check_size(handshake.negotiate(found[0], policy, *PEER))
     except HTTPError as refusal:
         check_refusal(refusal)
+
+
+def check_size(decision: object) -> None:
+    """The size of a terminal fits into the kernel's two fields."""
+    size = getattr(decision, "terminal_size", None)
+    assert size is None or all(0 < number <= MAX_TERMINAL_SIZE for number in size)
 
 
 def fuzz_request_cache(data: bytes) -> None:
@@ -81,7 +87,7 @@ def cached(cache: RequestCache, stream: bytes) -> object:
     except HTTPError as refusal:
         return refusal.response()
     if isinstance(found, SessionRequest):
-        return found.response(), found.variables
+        return found.response(), found.variables, found.terminal_size
     return found and (found.route, found.url)
 
 

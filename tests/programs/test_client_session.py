@@ -660,6 +660,8 @@ def test_a_server_that_does_not_answer(
     [
         ("http://x/", {}, "write a WebSocket URL"),
         ("ws://x/", {"framing": "bytes"}, "write one of stdio, json, lines, lsp"),
+        ("ws://x/", {"size": (80, 65536)}, "65536 columns or rows; give each as 1 to"),
+        ("ws://x/", {"size": (0, 24)}, "size: 0 columns or rows"),
         ("ws://x/", {"headers": {"A b": "c"}}, "not a valid field name"),
         (
             "ws://x/",

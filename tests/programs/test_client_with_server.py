@@ -41,10 +41,10 @@ def test_a_terminal(connect: Connect, tmp_path: Path) -> None:
     command = ["sh", "-c", "stty size; read -r _; stty size"]
     with (
         serve.server(tmp_path, command, "--pty") as service,
-        connect(server_url(service)) as session,
+        connect(server_url(service), size=(132, 43)) as session,
     ):
         lines = session.stdout.lines()
-        assert next(lines).rstrip() == "24 80"
+        assert next(lines).rstrip() == "43 132"
         session.resize(111, 33)
         session.send("\n")
         assert next(lines).rstrip() == ""  # echo of the terminal

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import socket
 import sys
 import textwrap
@@ -66,7 +67,7 @@ TOY = """\
         return sys.stdin.readline()
 
     def main():
-        print("begun", flush=True)
+        print("begun", *(size() if os.isatty(0) else ()), flush=True)
         while line := next_line():
             exec(line, globals())
         print("over", flush=True)
@@ -110,16 +111,21 @@ everywhere = pytest.mark.parametrize("way", SERVICES)
 
 
 @contextmanager
-def talking(way: str, directory: Path, *options: str) -> Iterator[PtyClient]:
+def talking(
+    way: str, directory: Path, *options: str, size: tuple[int, int] | None = None
+) -> Iterator[PtyClient]:
     """Open a session with the test program, up to its first output."""
     toy(directory)
+    columns, rows = size or (80, 24)
+    offer = f"Sec-WebSocket-Protocol: chimirror.size.{columns}x{rows}"
     with SERVICES[way](directory, *options) as (connect, pid), connect() as peer:
-        assert peer.open(framing="stdio").status == 101
+        fields = (offer,) if size else ()
+        assert peer.open(framing="stdio", fields=fields).status == 101
         hello = peer.message()
         assert hello["type"] == "session"
         assert hello["pty"] is True
         talk = PtyClient(peer, pid)
-        talk.expect("begun\r\n")
+        talk.expect(f"begun {columns} {rows}\r\n")
         yield talk
 
 
@@ -154,6 +160,18 @@ def test_its_size_is_the_clients(way: str, tmp_path: Path) -> None:
         talk.expect(r"resized 132 50\r\n")
         talk.resize(65535, 1)
         talk.expect(r"resized 65535 1\r\n")
+
+
+@everywhere
+def test_its_size_is_known_before_it_starts(way: str, tmp_path: Path) -> None:
+    """Programs lay out for the size, and no variable of the environment says it."""
+    for number in range(10):
+        (tmp_path / "list" / f"name-{number}").mkdir(parents=True)
+    script = f"stty size; ls -C {tmp_path}/list; echo ${{COLUMNS-no}} ${{LINES-no}}"
+    with talking(way, tmp_path, size=(132, 43)) as talk:
+        talk.type(f"os.system({script!r}) and 0\n")
+        names = r"[ \t]+".join(f"name-{number}" for number in range(10))
+        talk.expect(rf"\r\n43 132\r\n{names}\r\nno no\r\n")
 
 
 @everywhere
@@ -349,7 +367,7 @@ def test_nothing_is_left_of_it(tmp_path: Path) -> None:
                 assert peer.open(framing="stdio").status == 101
                 talk = PtyClient(peer, pid)
                 peer.message()
-                talk.expect("begun\r\n")
+                talk.expect("begun 80 24\r\n")
                 if how == "exit":
                     talk.type("sys.exit(3)\n")
                     assert talk.transcript().closed == Closed(1011, "exit 3")
@@ -435,14 +453,14 @@ def test_local_client_gets_the_pty(tmp_path: Path) -> None:
     ):
         link.settimeout(30)
         link.connect(str(service.address))
-        link.send(b'{"start":1,"pty":true}')
+        link.send(b'{"start":1,"pty":true,"size":[132,43]}')
         packet, fds, _, _ = socket.recv_fds(link, 1 << 16, 3)
         assert json.loads(packet)["started"] == 1
         writer, reader = fds
         os.set_blocking(reader, True)
         os.write(writer, b"print(os.isatty(2), os.environ['TERM'])\n")
         said = b""
-        while b"True xterm-256color" not in said:
+        while not re.search(b"begun 132 43\r\n.*True xterm-256color", said, re.S):
             said += os.read(reader, 4096)
         os.close(writer)
         os.close(reader)

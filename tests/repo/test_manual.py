@@ -33,6 +33,7 @@ from chimirror.process import pipes, spawner
 from chimirror.process.spawner import CONTROL_VARIABLE
 from chimirror.protocol import (
     CLOSE_REASONS,
+    MAX_TERMINAL_SIZE,
     cgi,
     frame_format,
     frame_reader,
@@ -438,7 +439,7 @@ def limits_item(title: str) -> str:
             "Line or body that is held until it is complete",
             [MAX_HELD >> 10],
         ),
-        ("Size of a terminal", [json_framing.MAX_TERMINAL_SIZE]),
+        ("Size of a terminal", [MAX_TERMINAL_SIZE]),
         ("Queued input and output", [write_buffer.HIGH >> 10, write_buffer.LOW >> 10]),
         ("Frames of a client in one turn", [connection.MAX_FRAMES, relay.MAX_EVENTS]),
         (

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import select
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from chimirror import program
@@ -73,6 +73,7 @@ class FakeSpawner:
         self.ended = 0
         self.signals: list[int] = []
         self.takes_signals = True  # at once
+        self.size: Sequence[int] | None = None
         self.keeps_stderr = True
         self.stdin = self.stdout = self.stderr = -1  # the application's ends
         self.channel: socket.socket | None = None
@@ -84,9 +85,11 @@ class FakeSpawner:
         program: Program,
         environment: Mapping[str, str],
         keep_stderr: bool,
+        size: Sequence[int] | None = None,
     ) -> None:
         self._client = client
         self.program = program
+        self.size = size
         self.environment = dict(environment)
         self.keeps_stderr = keep_stderr
         if not self.answers_late:

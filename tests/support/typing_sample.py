@@ -37,6 +37,8 @@ def test_blocking(url: str) -> None:
     blocking.connect(url, framing="lines", subprotocol="mcp").send("text")
     blocking.connect(url, framing="lines").send(b"x")  # type: ignore[arg-type]
     blocking.connect(url, framing="other")  # type: ignore[call-overload]
+    blocking.connect(url, size=(132, 43))
+    blocking.connect(url, size=132)  # type: ignore[call-overload]
     blocking.connect(url, time=1)  # type: ignore[call-overload]
 
 

@@ -251,6 +251,13 @@ def test_a_client_that_only_sends() -> None:
 def test_a_terminal() -> None:
     """A terminal has a size, and shows standard error with the rest."""
     document = described(GUESSING, "json", "stdio", pty=True)
+    assert document["x-chimirror"]["pty"] is True
+    assert described(GUESSING)["x-chimirror"]["pty"] is False
+    for channel in document["channels"].values():
+        headers = channel["bindings"]["ws"]["headers"]["properties"]
+        assert (
+            "chimirror.size.80x24" in headers["Sec-WebSocket-Protocol"]["description"]
+        )
     messages = document["channels"]["stdio"]["messages"]
     assert {"resize", "stdout", "session"} <= messages.keys()
     assert "stderr" not in messages
@@ -383,7 +390,7 @@ def test_methods_of_the_application() -> None:
 def test_entry() -> None:
     policy = HandshakePolicy(["lines"], {"mcp": "lines"})
     settings = SimpleNamespace(
-        client_direction="both", stderr=None, max_message=9, control=True
+        client_direction="both", stderr=None, max_message=9, control=True, pty=True
     )
     assert document.catalog_entry(GUESSING, policy, settings) == {
         "name": "animals",
@@ -396,6 +403,7 @@ def test_entry() -> None:
         "subprotocols": ["chimirror.lines.v1", "mcp"],
         "direction": "both",
         "control": True,
+        "pty": True,
     }
     assert document.catalog_entry(Interface(), policy, settings)["path"] == "/"
     assert (

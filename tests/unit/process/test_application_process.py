@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import select
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 
 import pytest
@@ -102,6 +102,7 @@ class FakeProcessSpawner:
         program: Program,
         environment: dict[str, str],
         keep_stderr: bool,
+        size: Sequence[int] | None = None,
     ) -> None:
         assert program is PROGRAM
         self.client = client

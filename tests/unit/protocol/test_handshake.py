@@ -543,6 +543,7 @@ def test_names_for_clients_that_may_list_them() -> None:
 
 # Subprotocols
 
+CONTROL_V1 = b"chimirror.control.v1"
 FRAMINGS = HandshakePolicy(("stdio", "json"), {"mcp": "lines", "V2+json": "json"})
 
 
@@ -579,6 +580,51 @@ def test_subprotocols_that_are_not_served(offer: str) -> None:
     )
     error = refused(request(("Sec-WebSocket-Protocol", offer)), FRAMINGS)
     check(error, 400, "subprotocol", text)
+
+
+@pytest.mark.parametrize(
+    ("offer", "subprotocol", "framing"),
+    [
+        ("chimirror.size.132x43", None, "stdio"),
+        ("chimirror.size.132x43, mcp", b"mcp", "lines"),
+        ("x, chimirror.json.v1, chimirror.size.132x43", b"chimirror.json.v1", "json"),
+        ("chimirror.control.v1, chimirror.size.132x43", CONTROL_V1, "control"),
+    ],
+)
+def test_size_of_a_terminal_is_no_subprotocol(
+    offer: str, subprotocol: bytes | None, framing: str
+) -> None:
+    found = accepted(request(("Sec-WebSocket-Protocol", offer)), FRAMINGS)
+    assert (found.subprotocol, found.framing) == (subprotocol, framing)
+    assert found.terminal_size == (132, 43)
+
+
+def test_size_of_a_terminal_beside_an_unknown_subprotocol() -> None:
+    offer = ("Sec-WebSocket-Protocol", "x, chimirror.size.80x24")
+    text = refused(request(offer), FRAMINGS).text
+    assert text.startswith("no subprotocol that is served here was offered; ours: ")
+
+
+@pytest.mark.parametrize(
+    "size",
+    ["", "80", "80x", "x24", "80x24x2", "0x24", "80x65536", "08x24", "+8x24", "8.x24"],
+)
+def test_malformed_size_of_a_terminal(size: str) -> None:
+    offer = ("Sec-WebSocket-Protocol", f"chimirror.stdio.v1, chimirror.size.{size}")
+    text = (
+        f'malformed size of a terminal "{size}"; offer columns and rows from 1 to '
+        "65535, as in chimirror.size.80x24"
+    )
+    check(refused(request(offer), FRAMINGS), 400, "subprotocol", text)
+
+
+def test_two_sizes_of_a_terminal() -> None:
+    offers = [
+        ("Sec-WebSocket-Protocol", f"chimirror.size.{size}")
+        for size in ("80x24", "132x43")
+    ]
+    text = "2 sizes of a terminal were offered; offer one"
+    check(refused(request(*offers), FRAMINGS), 400, "subprotocol", text)
 
 
 def test_the_order_of_the_checks() -> None:

@@ -78,6 +78,16 @@ def test_a_head_is_parsed_once() -> None:
     assert cache.decisions == 1
 
 
+def test_heads_with_another_size_of_the_terminal_are_others() -> None:
+    cache = CountingCache()
+    for size in ((132, 43), (80, 24), (132, 43)):
+        offer = b"Sec-WebSocket-Protocol: chimirror.json.v1, chimirror.size.%dx%d"
+        found = cache.read(head(offer % size), *PEER)
+        assert isinstance(found, SessionRequest)
+        assert found.terminal_size == size
+    assert cache.decisions == 2
+
+
 def test_each_request_has_its_own_values() -> None:
     cache = CountingCache()
     for _ in range(3):

@@ -55,7 +55,12 @@ class FakeApplications(FakeSpawner):
         self._cast: list[FakeSpawner] = []
 
     def start(
-        self, client: Any, program: Any, environment: Any, keep_stderr: bool
+        self,
+        client: Any,
+        program: Any,
+        environment: Any,
+        keep_stderr: bool,
+        size: Any = None,
     ) -> None:
         member = Member(self, len(self._cast) + 1)
         self._cast.append(member)

@@ -207,7 +207,7 @@ def test_start_to_end(harness: ClientHarness) -> None:
     (asked,) = zygote.receive_all()
     environment = {"CHIMIRROR_SESSION": "s-1", "A": "\udcff"}
     assert asked == StartRequest(
-        asked.start, environment, True, ["cat", "-u"], "/usr", user=[]
+        asked.start, environment, True, ["cat", "-u"], "/usr", user=[], size=[]
     )
     zygote.start(asked, 4711)
     harness.spawner.signal(4711, 15)
@@ -256,7 +256,7 @@ def test_an_environment_that_fits_no_packet(harness: ClientHarness) -> None:
     zygote = harness.zygote()
     client = Client(harness, "s")
     harness.spawner.start(client, PROGRAM, {"A": "x" * (1 << 22)}, True)
-    text = "its command and environment are too large: 4194432 bytes"
+    text = "its command and environment are too large: 4194442 bytes"
     assert client.told == [("failed", text)]
     harness.run(zygote, "next", 1)
 

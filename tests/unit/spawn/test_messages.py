@@ -27,6 +27,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     **dict.fromkeys(("directory", "session", "reason", "refused"), TEXTS),
     "signal": st.integers(1, 64),
     "user": st.just([]) | st.lists(st.integers(0, (1 << 32) - 2), min_size=2),
+    "size": st.just([]) | st.lists(st.integers(1, 65535), min_size=2, max_size=2),
     "environment": st.dictionaries(TEXTS, TEXTS),
     "exited": st.lists(st.tuples(PIDS, STATUSES, st.booleans()).map(list)),
     **dict.fromkeys(("adopt", "over", "ended"), st.dictionaries(SESSIONS, PIDS)),
