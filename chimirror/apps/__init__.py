@@ -175,4 +175,5 @@ def make_policy(
         root,
         unavailable,
         config.console,
+        config.console or config.web_client,
     )

@@ -58,6 +58,7 @@ class Config:
     user: UserAccount | None  # None: the user of this process
     apps: str | None  # a directory instead of a command
     console: bool
+    web_client: bool
     log_format: str  # auto, text or json
     max_sessions: int | None
     # Options of the bridge alone.

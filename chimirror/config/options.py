@@ -224,6 +224,9 @@ OPTIONS = (
            "this directory under the path /NAME."),
     Option("--console", SESSION, "", None, False, "console", "",
            "Serve a web page that talks to applications."),
+    Option("--web-client", SESSION, "", None, False, "web_client", "",
+           "Serve /.well-known/chimirror.js, the library for web pages, as --console "
+           "does too."),
     Option("--help", ANY, "", text="Print this text and exit."),
     Option("--version", ANY, "", text="Print the version and exit."),
 )

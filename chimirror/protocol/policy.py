@@ -73,6 +73,7 @@ class HandshakePolicy:
         missing: The arguments of the HTTPError for a missing application. It is sent
             after the Host check.
         console: Whether browsers get the console page.
+        web_client: Whether pages get the client library.
         describe_missing: Returns the text of `missing` for a path, with the names that
             exist. It is for clients that may see the list of applications.
     """
@@ -87,6 +88,7 @@ class HandshakePolicy:
         "root",
         "subprotocols",
         "trusted",
+        "web_client",
     )
 
     def __init__(
@@ -99,6 +101,7 @@ class HandshakePolicy:
         root: str = "",
         missing: Mapping[str, Any] | None = None,
         console: bool = False,
+        web_client: bool = False,
     ) -> None:
         self.framings = tuple(framings)
         self.subprotocols = {
@@ -112,6 +115,7 @@ class HandshakePolicy:
         self.root = root
         self.missing = missing
         self.console = console
+        self.web_client = web_client
         self.describe_missing: Callable[[str], str] | None = None
 
     def allows_origin(self, origin: tuple[str, str, int]) -> bool:

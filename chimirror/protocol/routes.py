@@ -1,4 +1,4 @@
-"""Routes of plain HTTP requests: text page, manifest, catalog, console assets.
+"""Routes of plain HTTP requests: text page, manifest, catalog, files for pages.
 
 Imported with the first such request, because WebSocket clients never need it. Knows
 no content of these resources.
@@ -12,11 +12,14 @@ if TYPE_CHECKING:
     from chimirror.protocol.policy import HandshakePolicy
 
 PAGE, MANIFEST, CATALOG, ASSET = "page", "manifest", "catalog", "asset"
+CLIENT = "client"  # the library for web pages, or its types
 # What HTTP/1.0 gets for any path, and the answer to OPTIONS: health checks use both.
 TEXT, METHODS = "text", "methods"
 MANIFEST_FILE = "/asyncapi.json"  # below the path of an application
 CATALOG_PATH = "/.well-known/chimirror"
 ASSETS_PATH = f"{CATALOG_PATH}/assets/"
+CLIENT_PATH = f"{CATALOG_PATH}.js"
+TYPES_PATH = f"{CATALOG_PATH}.d.ts"
 
 
 def routes(policy: HandshakePolicy) -> dict[str, str]:
@@ -29,6 +32,8 @@ def routes(policy: HandshakePolicy) -> dict[str, str]:
         # A missing application has no page, but the root always has one.
         found["/"] = PAGE
         found[CATALOG_PATH] = CATALOG
+        if policy.web_client:
+            found[CLIENT_PATH] = found[TYPES_PATH] = CLIENT
     return found
 
 
@@ -48,7 +53,7 @@ class ResourceRequest:
     """A plain request for one resource.
 
     Attributes:
-        route: PAGE, MANIFEST, CATALOG, ASSET, TEXT or METHODS.
+        route: PAGE, MANIFEST, CATALOG, ASSET, CLIENT, TEXT or METHODS.
         request: The request.
         policy: The policy of the requested application.
         url: The URL of this server on the client's side, without a path. "" if a

@@ -2,7 +2,9 @@
 
 Modules:
     responder: Chooses the response, builds manifests and the catalog.
-    console: StaticResponse, the console page and its files.
+    console: the console page and its files.
+    web_client: the client library for web pages.
+    static_response: StaticResponse, a file of web/ with an ETag.
     json_response: JSONResponse, a JSON document with an ETag.
     text_page: TextPage, a description of the endpoint in plain text.
 

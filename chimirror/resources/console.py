@@ -2,7 +2,6 @@
 
 Guarantees:
 - The page is the same for all clients and contains nothing from the request.
-- A file is looked up in a fixed list, never in the file system.
 - The path of a file contains a hash over all files. They refer to each other by
   relative paths, so content at one path never changes.
 - The page may load these files and connect to its own origin, and nothing else.
@@ -14,14 +13,14 @@ from __future__ import annotations
 
 from chimirror.protocol import http
 from chimirror.protocol.routes import ASSETS_PATH
-from chimirror.resources.json_response import etag, matches_etag
+from chimirror.resources.json_response import etag
+from chimirror.resources.static_response import StaticResponse, read_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from chimirror.protocol.http import HTTPRequest
     from chimirror.protocol.routes import ResourceRequest
 
-WEB = __file__.rpartition("/resources/")[0] + "/web/"
 PAGE = "console.html"
 ASSETS = (
     "chimirror.js",
@@ -37,13 +36,6 @@ ASSETS = (
     "vendor/xterm.css",
     "vendor/xterm.mjs",
 )
-TYPES = {
-    "css": "text/css; charset=utf-8",
-    "html": "text/html; charset=utf-8",
-    "js": "text/javascript; charset=utf-8",
-    "mjs": "text/javascript; charset=utf-8",
-    "svg": "image/svg+xml",
-}
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
@@ -58,50 +50,13 @@ FOREVER = "public, max-age=31536000, immutable"
 _HERE = b"@ASSETS@"  # placeholder in the page for the path of the files
 
 
-class StaticResponse:
-    """Response with the page or one of its files.
-
-    Args:
-        request: the GET request.
-        name: file name. Its suffix decides on the media type.
-        cache: value of Cache-Control.
-
-    Attributes:
-        status: 200, or 304 if the request names the ETag.
-    """
-
-    __slots__ = ("_cache", "_content", "_headers", "_type", "status")
-
-    def __init__(
-        self, request: ResourceRequest, name: str, content: bytes, cache: str
-    ) -> None:
-        self._content = content
-        self._type = TYPES[name.rpartition(".")[2]]
-        self._cache = cache
-        tag = etag(content)
-        self._headers = [("ETag", tag), *HEADERS]
-        if name == PAGE:  # other clients get a text page at the same path
-            self._headers.append(("Vary", "Accept"))
-        self.status = 304 if matches_etag(tag, request.request) else 200
-
-    def response(self, *, head: bool = False) -> bytes:
-        return http.response(
-            self.status,
-            self._content,
-            headers=self._headers,
-            head=head or self.status == 304,
-            content_type=self._type,
-            cache=self._cache,
-        )
-
-
 class ConsoleFiles:
     """Files of the console, read once per process."""
 
     __slots__ = ("content", "prefix")
 
     def __init__(self) -> None:
-        self.content = {name: _read(name) for name in ASSETS}
+        self.content = {name: read_file(name) for name in ASSETS}
         whole = b"".join([b"%d " % len(each) + each for each in self.content.values()])
         self.prefix = f"{ASSETS_PATH}{etag(whole)[1:-1]}/"
 
@@ -117,11 +72,6 @@ def files() -> ConsoleFiles:
     return _files
 
 
-def _read(name: str) -> bytes:
-    with open(WEB + name, "rb") as file:
-        return file.read()
-
-
 def is_wanted(request: HTTPRequest) -> bool:
     """Return True if a browser asks for a page to display."""
     kinds = [each.partition(b";")[0].strip() for each in request.tokens(b"accept")]
@@ -130,8 +80,10 @@ def is_wanted(request: HTTPRequest) -> bool:
 
 def page(request: ResourceRequest) -> StaticResponse:
     """Return the page. It learns the application from its own address."""
-    content = _read(PAGE).replace(_HERE, files().prefix.encode())
-    return StaticResponse(request, PAGE, content, "no-cache")
+    content = read_file(PAGE).replace(_HERE, files().prefix.encode())
+    # Other clients get a text page at the same path.
+    headers = (*HEADERS, ("Vary", "Accept"))
+    return StaticResponse(request, PAGE, content, "no-cache", headers)
 
 
 def asset(request: ResourceRequest) -> StaticResponse:
@@ -148,4 +100,4 @@ def asset(request: ResourceRequest) -> StaticResponse:
     if content is None:
         text = "there is no such file here; if a page asked for it, load that anew"
         raise http.HTTPError(404, text, cause="no-asset")
-    return StaticResponse(request, path, content, FOREVER)
+    return StaticResponse(request, path, content, FOREVER, HEADERS)

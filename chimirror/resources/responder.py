@@ -1,4 +1,4 @@
-"""Responses to plain requests: text page, manifest, catalog, console files.
+"""Responses to plain requests: text page, manifest, catalog, files for pages.
 
 A bridge loads this module only for such a request. Reading 500 application files for
 the first time takes 0.2 s. The catalog is therefore built in slices, with sessions
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from chimirror.io.loop import NEVER
 from chimirror.manifest import document
-from chimirror.protocol.routes import ASSET, MANIFEST, METHODS, TEXT
+from chimirror.protocol.routes import ASSET, CLIENT, MANIFEST, METHODS, TEXT
 from chimirror.resources import json_response
 from chimirror.resources.json_response import JSONDocument, JSONResponse
 from chimirror.resources.text_page import MethodsResponse, TextPage
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from chimirror.apps import Application, Catalog
     from chimirror.io.loop import EventLoop
     from chimirror.protocol.routes import ResourceRequest
-    from chimirror.resources.console import StaticResponse
+    from chimirror.resources.static_response import StaticResponse
 
     class CatalogRequester(Protocol):
         """Request that waits for the catalog."""
@@ -59,6 +59,10 @@ def respond(
         return JSONResponse(manifest, request.request)
     if request.route == METHODS:
         return MethodsResponse()
+    if request.route == CLIENT:
+        from chimirror.resources import web_client
+
+        return web_client.file(request)
     if request.policy.console and request.route != TEXT:
         from chimirror.resources import console
 

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from chimirror.protocol import http
-from chimirror.protocol.routes import CATALOG_PATH, MANIFEST_FILE, ResourceRequest
+from chimirror.protocol.routes import (
+    CATALOG_PATH,
+    CLIENT_PATH,
+    MANIFEST_FILE,
+    ResourceRequest,
+)
 
 
 class TextPage:
@@ -29,6 +34,8 @@ class TextPage:
             lines.append(f"Subprotocols: {policy.offer()}")
             lines.append(f"Manifest: {here}{policy.root}{MANIFEST_FILE}")
         lines.append(f"All that is served here: {here}{CATALOG_PATH}")
+        if policy.web_client:
+            lines.append(f"Library for web pages: {here}{CLIENT_PATH}")
         self.text = "\n".join([*lines, ""])
 
     def response(self, *, head: bool = False) -> bytes:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from chimirror.apps import Application
     from chimirror.protocol.routes import ResourceRequest
-    from chimirror.resources.console import StaticResponse
     from chimirror.resources.json_response import JSONResponse
+    from chimirror.resources.static_response import StaticResponse
     from chimirror.resources.text_page import MethodsResponse, TextPage
     from chimirror.session import SessionContext
     from chimirror.session.connection import Connection

@@ -152,6 +152,7 @@ def test_defaults() -> None:
         "user": None,
         "apps": None,
         "console": False,
+        "web_client": False,
         "log_format": "auto",
         "listen": (),
         "bind_ipv6_only": False,
@@ -191,7 +192,8 @@ def test_all_options_given() -> None:
         " --handshake-timeout 500ms --idle-timeout 1h"
         " --session-timeout 1d --ping-interval off --ping-timeout 3 --linger-timeout 0"
         " --stop-grace 0 --kill-grace 1.5 --pass-env A,B --pass-env C --env X=1=2"
-        " --directory /tmp --log-format json --console -- sh -c --help".split()
+        " --directory /tmp --log-format json --console --web-client"
+        " -- sh -c --help".split()
     )
     assert {name: getattr(config, name) for name in config.__slots__} == {
         "command": ("sh", "-c", "--help"),
@@ -224,6 +226,7 @@ def test_all_options_given() -> None:
         "user": None,
         "apps": None,
         "console": True,
+        "web_client": True,
         "log_format": "json",
         "listen": ("[::1]:8000", "unix:/run/a"),
         "bind_ipv6_only": True,

@@ -11,7 +11,7 @@ import pytest
 
 import chimirror
 from app_servers import bridges, servers
-from chimirror.resources import console
+from chimirror.resources import console, static_response
 from chimirror.session.connection import CLOSED
 from npm import packaged
 from session_harness import SessionHarness
@@ -114,7 +114,7 @@ def test_page_has_no_inline_script() -> None:
 def test_other_clients_get_a_text_page(fields: str) -> None:
     reply = get("/", fields=fields)
     assert reply.fields["content-type"] == "text/plain; charset=utf-8"
-    assert reply == get("/", "--framing=json,stdio", fields=fields)
+    assert reply == get("/", "--web-client", fields=fields)
 
 
 def test_without_the_option_there_is_no_console() -> None:
@@ -173,7 +173,7 @@ def test_a_file(name: str) -> None:
     assert reply.body == (WEB / name).read_bytes()
     fields = dict(reply.fields)
     tag = fields.pop("etag")
-    kind = console.TYPES[name.rpartition(".")[2]]
+    kind = static_response.TYPES[name.rpartition(".")[2]]
     assert (reply.status, fields) == (
         200,
         SECURITY
