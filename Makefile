@@ -19,7 +19,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+# On a terminal, pip shows its progress.
+PIP := $(BIN)/python -m pip $(shell [ -t 2 ] || echo --quiet) --disable-pip-version-check
+# The pip of Debian 12 warns about another way to install sdnotify.
+export PIP_USE_PEP517 := 1
 
 TOOLS := busybox-static chromium dbus default-jre-headless gnucobol haproxy htop \
 	iproute2 less libnss-systemd mandoc nginx-light nodejs perl python3-systemd \
@@ -53,7 +56,7 @@ HOST := /opt/chimirror
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo
-	@$(MAKE) -s -C examples PYTHON=$(CURDIR)/$(BIN)/python
+	@$(MAKE) -s -C examples factor ledger
 	@echo 'Open http://127.0.0.1:30747/ in a browser, or play a game in another terminal:'
 	@echo
 	@echo '    $(CURDIR)/$(BIN)/chimirror-connect ws://127.0.0.1:30747/animals'
@@ -100,15 +103,18 @@ orders: $(VENV)/.orders
 		--apps examples/services
 
 check: wheel
+	@echo 'running the tests'
 	@$(PYTEST) $(CHECK) $(ARGS)
 
 test: wheel
 	@.ci/kernel build/kernel
+	@echo 'running the tests'
 	@$(PYTEST) --cov --cov-report=term $(ARGS)
 
 wheel: $(VENV)/.test $(VENV)/npm
 	@.ci/packages $(TOOLS)
 	@rm -rf build/wheel
+	@echo 'building the wheel and installing it into $(VENV)'
 	@$(PIP) wheel --no-deps --no-build-isolation --wheel-dir build/wheel .
 	@$(PIP) install --force-reinstall --no-deps build/wheel/*.whl
 
@@ -134,8 +140,10 @@ fuzz: $(VENV)/.test
 
 install:
 	@.ci/packages python3-systemd python3-venv
+	@echo 'installing chimirror into $(HOST)'
 	@umask 022; $(HOST_PYTHON) -m venv $(HOST)
 	@umask 022; $(HOST)/bin/python -m pip --quiet --disable-pip-version-check install --upgrade .
+	@echo 'installing programs, units and manual pages'
 	@$(HOST)/share/chimirror/systemd/setup install $(HOST_PYTHON)
 	@echo 'to start: systemctl enable --now chimirror.socket'
 
@@ -144,32 +152,36 @@ uninstall:
 
 $(VENV)/.python:
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || .ci/packages python3-venv
+	@echo 'creating $(VENV)'
 	@$(PYTHON) -m venv --clear $(VENV)
 	@touch $@
 
 # The demo runs the installed package: reinstall when a file of it has changed.
 $(VENV)/.demo: $(VENV)/.python pyproject.toml $(shell find chimirror -type f ! -name '*.pyc')
-	@echo 'installing into $(VENV)'
+	@echo 'installing chimirror and the libraries of its examples into $(VENV)'
 	@$(PIP) install '.[examples]'
 	@touch $@
 
 $(VENV)/.editor: $(VENV)/.demo
+	@echo 'installing a language server into $(VENV)'
 	@$(PIP) install 'python-lsp-server[pyflakes]'
 	@touch $@
 
 $(VENV)/.orders: $(VENV)/.demo
+	@echo 'installing the library of services into $(VENV)'
 	@$(PIP) install '.[services]'
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.python pyproject.toml
 	@.ci/packages $(LIBRARIES)
-	@echo 'installing into $(VENV)'
+	@echo 'installing chimirror and the libraries of the tests into $(VENV)'
 	@$(PIP) install '.[test]'
 	@touch $@
 
 $(VENV)/npm: $(VENV)/.test Makefile
 	@rm -rf $@ build/npm
 	@mkdir -p build/npm
+	@echo 'fetching $(words $(NPM_PACKAGES)) npm packages into $@'
 	@$(BIN)/npm pack --silent --pack-destination build/npm $(NPM_PACKAGES) >/dev/null
 	@for each in build/npm/*.tgz; do \
 		mkdir $${each%-*} && tar -xf $$each -C $${each%-*} --strip-components 1 || exit; \

@@ -16,11 +16,13 @@ import json
 import os
 import socket
 import sys
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from websockets.sync.client import ClientConnection
 
 
 class Vault(Protocol):
@@ -32,12 +34,8 @@ class Vault(Protocol):
 class WebSocketVault:
     """A vault over a WebSocket: sends JSON, receives wrapped output."""
 
-    def __init__(self, url: str) -> None:
-        from websockets.sync.client import connect
-        from websockets.typing import Subprotocol
-
-        framing = Subprotocol("chimirror.json.v1")
-        self._socket = connect(url, subprotocols=[framing], proxy=None)
+    def __init__(self, connection: ClientConnection) -> None:
+        self._socket = connection
         self._said = b""
 
     def ask(self, *words: str) -> object:
@@ -52,10 +50,6 @@ class WebSocketVault:
         line, _, self._said = self._said.partition(b"\n")
         found: object = json.loads(line)
         return found
-
-    def close(self) -> None:
-        """End the session."""
-        self._socket.close()
 
 
 class LocalVault:
@@ -90,11 +84,16 @@ class LocalVault:
 @contextmanager
 def vault(where: str) -> Iterator[Vault]:
     """Connect to ws://… or to the path of a Unix socket."""
-    client = WebSocketVault(where) if "://" in where else LocalVault(where)
-    try:
-        yield client
-    finally:
-        client.close()
+    if "://" not in where:
+        with closing(LocalVault(where)) as local:
+            yield local
+        return
+    from websockets.sync.client import connect
+    from websockets.typing import Subprotocol
+
+    framing = Subprotocol("chimirror.json.v1")
+    with connect(where, subprotocols=[framing], proxy=None) as connection:
+        yield WebSocketVault(connection)
 
 
 def commands(words: list[str]) -> Iterator[list[str]]:

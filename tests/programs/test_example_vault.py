@@ -68,7 +68,10 @@ class Client:
     def __init__(self, where: str) -> None:
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(
-            [sys.executable, CLIENT, where], stdin=pipe, stdout=pipe, text=True
+            [sys.executable, "-W", "error", CLIENT, where],
+            stdin=pipe,
+            stdout=pipe,
+            text=True,
         )
 
     def ask(self, command: str) -> object:
