@@ -146,7 +146,7 @@ def _start_tls(
     sock = plain
     try:
         sock = context.wrap_socket(
-            plain, server_hostname=target.uri.host, do_handshake_on_connect=False
+            plain, server_hostname=target.server_name, do_handshake_on_connect=False
         )
         yield from _do_tls_handshake(sock, params, deadline)
     except BaseException as error:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidMessage, InvalidStatus, SecurityError
+from websockets.headers import build_host
 from websockets.typing import Origin, Subprotocol
 
 from chimirror.client.buffers import MAX_LINE
@@ -131,6 +132,12 @@ class ConnectionParams:
             logger=_SILENT_LOGGER,
         )
         request = protocol.connect()
+        if "%" in self.target.uri.host:  # a zone is no part of the Host, RFC 6874
+            uri = self.target.uri
+            del request.headers["Host"]
+            request.headers["Host"] = build_host(
+                self.target.server_name, uri.port, uri.secure
+            )
         request.headers["User-Agent"] = USER_AGENT
         for name, value in self._fields:
             if name in request.headers and name.lower() in REPLACEABLE_FIELDS:

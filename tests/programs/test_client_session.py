@@ -658,7 +658,7 @@ def test_a_server_that_does_not_answer(
 @pytest.mark.parametrize(
     ("url", "options", "text"),
     [
-        ("http://x/", {}, "write a WebSocket URL"),
+        ("ftp://x/", {}, "it must begin with ws://"),
         ("ws://x/", {"framing": "bytes"}, "write one of stdio, json, lines, lsp"),
         ("ws://x/", {"size": (80, 65536)}, "65536 columns or rows; give each as 1 to"),
         ("ws://x/", {"size": (0, 24)}, "size: 0 columns or rows"),
@@ -678,7 +678,7 @@ def test_invalid_arguments(
 ) -> None:
     with pytest.raises(ValueError, match=text) as caught, connect(url, **options):
         pass
-    assert isinstance(caught.value, InvalidURL) == url.startswith("http")
+    assert isinstance(caught.value, InvalidURL) == url.startswith("ftp")
 
 
 def test_nothing_listens(connect: Connect, tmp_path: Path) -> None:

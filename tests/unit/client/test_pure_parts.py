@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -19,54 +21,59 @@ from chimirror.client import (
     stdio_messages,
     url,
 )
+from chimirror.client.handshake import ConnectionParams
 from chimirror.connect import interrupt_policy
 from chimirror.framing import EOF, SignalRequest, registry
 
-
-@pytest.mark.parametrize(
-    ("text", "place", "resource"),
-    [
-        ("ws://localhost", "localhost port 80", "/"),
-        ("WSS://Example.org/a?b", "example.org port 443", "/a?b"),
-        ("ws://u:p@[::1]:30747/x", "::1 port 30747", "/x"),
-        ("ws+unix:/run/x.sock", "/run/x.sock", "/"),
-        ("ws+unix:///run/x.sock:/a?b=:/", "/run/x.sock", "/a?b=:/"),
-        ("ws+unix:x%3A/y%25:/", "x:/y%", "/"),
-    ],
-)
-def test_urls(text: str, place: str, resource: str) -> None:
-    target = url.parse(text)
-    assert str(target) == place
-    assert target.uri.resource_name == resource
+CASES = json.loads((Path(__file__).parents[2] / "support/url_cases.json").read_text())
+PROBLEMS = {
+    "scheme": "it must begin with ws://, wss:// or ws[+]unix:",
+    "host": "host|address is written",
+    "port": "the port must be a number up to 65535",
+    "control": "control characters must be written %XX",
+    "form": "the form is ws|a Unix socket has no host|has at most 107 bytes",
+}
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "localhost:30747",
-        "ws:localhost",
-        "ws://",
-        "ws://x:y/",
-        "ws://x/#f",
-        "ws://x/a b",
-        "ws://u@x/",
-        "ws+unix:",
-        "ws+unix://host/x",
-        "ws+unix:/x?y",
-        "ws+unix:" + "x" * 108,
-        "ws+unix:x%00",
-        "ws://\udcff/",
-    ],
-)
-def test_invalid_urls(text: str) -> None:
-    with pytest.raises(InvalidURL, match="cannot use the URL"):
-        url.parse(text)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["url"])
+def test_urls(case: dict[str, Any]) -> None:
+    """The cases of all clients: the target, and the fields of the request."""
+    if "error" in case:
+        with pytest.raises(InvalidURL, match=PROBLEMS[case["error"]]) as caught:
+            url.parse(case["url"])
+        assert str(caught.value).startswith("cannot use the URL ")
+        return
+    target = url.parse(case["url"])
+    uri = target.uri
+    assert (uri.secure, uri.host, uri.port, target.socket_path) == (
+        *(case["secure"], case["host"], case["port"]),
+        case.get("socket"),
+    )
+    websocket = ConnectionParams(target).create_websocket("x", lambda: 0.0)
+    request, *fields = websocket.next_data().tobytes().decode().split("\r\n")
+    assert request == f"GET {case['target']} HTTP/1.1"
+    assert f"Host: {case['host_field']}" in fields
 
 
-def test_a_password_is_not_shown() -> None:
+def test_text_that_is_not_utf8() -> None:
+    """Bytes of an argument of a command line are encoded as they are."""
+    assert url.parse("ws://x/\udcff").uri.resource_name == "/%FF"
+    for text in ("ws://\udcff/", "ws://x/\ud800", "ws+unix:/x:/\ud800"):
+        with pytest.raises(InvalidURL, match="cannot use the URL"):
+            url.parse(text)
+
+
+def test_user_and_password_of_a_url() -> None:
+    """They become a field of the request, and are in no message."""
+    for text, pair in (
+        ("ws://u:p%40:s@h/", ("u", "p@:s")),
+        ("ws://u@h/", ("u", "")),
+        ("ws://h/", None),
+    ):
+        assert url.parse(text).uri.user_info == pair
+    assert url.parse("ws://user:secret@h/").shown_url == "ws://...@h/"
     with pytest.raises(InvalidURL) as caught:
-        url.parse("http://user:secret@x/#f")
+        url.parse("ftp://user:secret@x/")
     assert "secret" not in str(caught.value)
 
 
