@@ -21,6 +21,7 @@ from serve import ROOT
 BENCH = Path(__file__).parents[1] / "bench"
 OURS = "chimirror-server, lines"
 SMALL_RUNS = {
+    "acp": "--rounds=1",
     "beside_bulk": "--rounds=1 --count=5 --only=lines",
     "coldstart": "--rounds=2",
     "connect": "--rounds=1 --seconds=0.05 --clients=2 --only=lines,bare",
@@ -34,6 +35,7 @@ SMALL_RUNS = {
     "warm": "--rounds=1",
 }
 FIGURES = {
+    "acp": "first answer",
     "beside_bulk": "echo beside bulk p99",
     "coldstart": "cold start, to the first byte",
     "connect": "connections, 2 clients",
@@ -47,6 +49,7 @@ FIGURES = {
     "warm": "first byte",
 }
 PROGRAMS = {
+    "acp": "chimirror-server --preload",
     "coldstart": "chimirror-bridge",
     "ctl": "chimirror-ctl sessions",
     "services": "shared memory, eventfd",
