@@ -268,7 +268,12 @@ def merge(config: Config, fields: Mapping[str, Any]) -> Config:
             read.
     """
     merged = {name: getattr(config, name) for name in Config.__slots__}
-    merged |= fields
+    if config.preset:
+        from chimirror.config import presets
+
+        merged = presets.override(merged, fields)
+    else:
+        merged |= fields
     merged["env_file"] = config.env
     if "env_file" in fields:
         from chimirror.config import env_file

@@ -27,7 +27,7 @@ KEYS = ("command", "arguments", *OPTIONS, "interface")
 TABLES = {"env": 'NAME = "value"', "subprotocol": 'mcp = "lines"'}
 LISTS = {"framing", "pass-env", "origin", "env-file"}
 # keys that restrict others
-DEPENDENT = ("env-file", "framing", "subprotocol", "direction")
+DEPENDENT = ("env-file", "framing", "subprotocol", "direction", "protocol")
 TEXTS = ("title", "purpose", "version")
 SIDES = ("send", "receive")
 MAX_KEY = 64  # characters of an unknown key that are compared
@@ -104,6 +104,11 @@ def validate(document: dict[str, Any]) -> Fields:
             fields[option.field] = _value(key, option, value)
         elif key == "interface":
             fields["interface"] = _interface(value)
+    if "protocol" in fields:
+        from chimirror.config import presets
+
+        preset = presets.expand(fields["protocol"], document)
+        fields |= {**presets.read(preset), "preset": preset}
     _check_direction(fields)
     return fields
 

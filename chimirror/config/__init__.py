@@ -8,6 +8,7 @@ the form of origins (protocol.policy). The files:
 - usage: writes and reads usage texts with docopt-ng.
 - quantities: reads times, sizes, counts, rates and modes.
 - listen_syntax: reads addresses to listen on.
+- presets: the options that --protocol stands for.
 - values: reads names, hosts, origins, networks and variables.
 - env_file: reads files of environment variables.
 - user_account: finds the user of an application.
@@ -29,9 +30,12 @@ class Config:
     """
 
     command: tuple[str, ...]
+    protocol: str | None  # the preset
+    preset: dict[str, str]  # the options that it set, as texts, without their dashes
     framings: tuple[str, ...]
     stderr: str | None  # None: chosen by the framing
     subprotocols: dict[str, str]
+    session_id_header: str | None  # the field of the 101 with the session's id
     direction: str  # as seen by the client
     read_only: bool  # what a client sends is ignored
     control: bool  # the application has a control channel

@@ -135,6 +135,9 @@ OPTIONS = (
            "preload", "values.preload",
            "Instead of a COMMAND: import this Python application once, and fork a copy "
            "for each connection."),
+    Option("--protocol", SESSION | FILE, "NAME", None, None,
+           "protocol", "presets.protocol",
+           "Preset of the options that a protocol needs: acp, mcp, lsp or dap."),
     Option("--framing", SESSION | FILE, "NAMES", "json,stdio", ("json", "stdio"),
            "framings", "values.framings",
            "Allowed framings, the preferred one first: json, stdio, lines, lsp."),
@@ -144,6 +147,9 @@ OPTIONS = (
     Option("--subprotocol", SESSION | FILE, "NAME=FRAMING", None, {},
            "subprotocols", "values.subprotocols",
            "Accept a foreign subprotocol too, such as mcp=lines; repeatable.", True),
+    Option("--session-id-header", SESSION | FILE, "NAME", None, None,
+           "session_id_header", "values.session_id_header",
+           "Name the session's id in this field of the response to a handshake."),
     Option("--multiline", SESSION | FILE, "HOW", "refuse", "refuse",
            "multiline", "values.multiline",
            "What lines does with a message of several lines that is not JSON: refuse "

@@ -84,9 +84,11 @@ def _parse(program: str, scope: int, argv: Sequence[str]) -> Config:
     table = options_of(scope)
     try:
         command, given = scan_program(table, argv)
-        fields: dict[str, object] = {"command": command}
+        fields: dict[str, object] = {"command": command, "preset": {}}
         for option in OPTIONS:
             fields[option.field] = _value(option, given.get(option.name))
+        if "--protocol" in given:
+            fields |= _preset(given)
         if scope == ZYGOTE and argv[len(argv) - len(command) - 1] != "--":
             fields |= _preloaded(command)
         return Config(**check_combination(fields))
@@ -199,7 +201,12 @@ def _print_help(program: str, table: Sequence[Option], argv: Sequence[str]) -> N
     from chimirror import __version__
     from chimirror.config import usage
 
-    text = usage.render(program, PURPOSE[program], table)
+    notes: Sequence[str] = ()
+    if any(option.field == "protocol" for option in table):
+        from chimirror.config import presets
+
+        notes = presets.describe()
+    text = usage.render(program, PURPOSE[program], table, notes)
     usage.parse(text, argv, f"{program} {__version__}")
 
 
@@ -212,6 +219,15 @@ def _value(option: Option, texts: list[str] | None) -> object:
         return option.parse(texts if option.repeats else texts[0])
     except ValueError as error:
         raise ValueError(f"{option.name}: {error}") from None
+
+
+def _preset(given: Given) -> dict[str, object]:
+    """Read the options that --protocol stands for, except those that are given."""
+    from chimirror.config import presets
+
+    names = {name.removeprefix("--") for name in given}
+    preset = presets.expand(given["--protocol"][0], names)
+    return {**presets.read(preset), "preset": preset}
 
 
 def _preloaded(command: tuple[str, ...]) -> dict[str, object]:

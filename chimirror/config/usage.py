@@ -41,14 +41,25 @@ def synopsis(program: str) -> str:
     return synopses(program)[0]
 
 
-def render(program: str, purpose: str, table: Sequence[Option]) -> str:
-    """Write the text that --help prints and that docopt reads."""
+def render(
+    program: str, purpose: str, table: Sequence[Option], notes: Sequence[str] = ()
+) -> str:
+    """Write the text that --help prints and that docopt reads.
+
+    Args:
+        program: The name of the program.
+        purpose: What the program does.
+        table: Its options.
+        notes: Lines to print after the options.
+    """
     from textwrap import wrap
 
     usage = [f"  {line}" for line in synopses(program)]
     lines = [*wrap(purpose, _WIDTH), "", "Usage:", *usage, "", "Options:"]
     for option in table:
         lines += _entry(option)
+    if notes:
+        lines += ["", *notes]
     lines += ["", f"See {program}(1)."]
     return "\n".join(lines) + "\n"
 

@@ -22,6 +22,15 @@ _LOG_FORMATS = ("auto", "text", "json")
 _BUILT_IN = "chimirror."  # prefix of the project's own subprotocol names
 # RFC 9110, section 5.6.2, besides letters and digits
 _TOKEN = frozenset("!#$%&'*+-.^_`|~")
+# Fields that HTTP defines for connections, bodies, caches, redirects and logins.
+_RESERVED_FIELDS = frozenset(
+    "accept-ranges age allow alt-svc authentication-info cache-control connection date "
+    "etag expires host keep-alive last-modified link location pragma refresh "
+    "retry-after server set-cookie strict-transport-security trailer "
+    "transfer-encoding upgrade vary via warning www-authenticate".split()
+)
+_RESERVED_PREFIXES = ("access-control-", "content-", "proxy-", "sec-")
+_MAX_HEADER = 64  # characters
 # Each session sets this variable. It identifies stray processes of an application.
 _SESSION = "CHIMIRROR_SESSION"
 
@@ -93,6 +102,19 @@ def subprotocols(texts: list[str]) -> dict[str, str]:
 
 def _is_token(text: str) -> bool:
     return text.isascii() and all(c.isalnum() or c in _TOKEN for c in text)
+
+
+def session_id_header(text: str) -> str:
+    """Read the name of the response field that holds the id of the session."""
+    if not 0 < len(text) <= _MAX_HEADER or not _is_token(text):
+        raise ValueError(f'"{text}" is not the name of a field; write X-Session-Id')
+    name = text.lower()
+    if name in _RESERVED_FIELDS or name.startswith(_RESERVED_PREFIXES):
+        raise ValueError(
+            f'"{text}" has a meaning of its own in HTTP; write another name, such as '
+            "X-Session-Id"
+        )
+    return text
 
 
 def hosts(texts: list[str]) -> tuple[str, ...]:

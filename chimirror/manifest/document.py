@@ -167,6 +167,9 @@ def _extension(policy: HandshakePolicy, settings: MessageSettings) -> Object:
     return {
         "direction": direction,
         "default_framing": policy.framings[0],
+        "protocol": settings.protocol,
+        "protocol_options": dict(settings.preset),
+        "session_id_header": settings.session_id_header,
         "max_message": settings.max_message,
         "max_line": settings.max_line,
         "max_output_message": settings.max_output_message,
@@ -192,6 +195,7 @@ def catalog_entry(
         "manifest": path(interface.name),
         "framings": [*_by_framing(policy)],
         "subprotocols": [name.decode() for name in policy.subprotocols],
+        "protocol": settings.protocol,
         "direction": settings.client_direction,
         "control": settings.control,
         "pty": settings.pty,

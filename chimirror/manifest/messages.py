@@ -14,7 +14,7 @@ from chimirror.protocol import MAX_TERMINAL_SIZE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from typing import Any, Protocol
 
     from chimirror.manifest.interface import Interface
@@ -51,6 +51,15 @@ if TYPE_CHECKING:
 
         @property
         def control(self) -> bool: ...
+
+        @property
+        def protocol(self) -> str | None: ...
+
+        @property
+        def preset(self) -> Mapping[str, str]: ...
+
+        @property
+        def session_id_header(self) -> str | None: ...
 
 
 JSON, TEXT = "application/json", "text/plain"

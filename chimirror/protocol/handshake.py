@@ -96,7 +96,8 @@ def _upgrade_required(text: str, cause: str) -> HTTPError:
 
 def _check_method(request: HTTPRequest) -> None:
     if request.method not in ("GET", "HEAD", "OPTIONS"):
-        text = f"{http.quote(request.method.encode())} is not served here; use GET"
+        method = http.quote(request.method.encode())
+        text = f"{method} is not served here; connect with a WebSocket client"
         raise HTTPError(405, text, (("Allow", http.METHODS),), cause="method")
 
 
@@ -318,8 +319,16 @@ def is_key(value: bytes) -> bool:
         return False
 
 
-def switching_protocols(key: bytes, subprotocol: bytes | None) -> bytes:
-    """Return the 101 response that opens a WebSocket (RFC 6455, section 4.2.2)."""
+def switching_protocols(
+    key: bytes, subprotocol: bytes | None, fields: bytes = b""
+) -> bytes:
+    """Return the 101 response that opens a WebSocket (RFC 6455, section 4.2.2).
+
+    Args:
+        key: The Sec-WebSocket-Key of the request.
+        subprotocol: The chosen subprotocol, None for none.
+        fields: Further field lines, each with its CR LF.
+    """
     digest = sha1(key + _GUID).digest()  # noqa: S324 - RFC 6455 prescribes it
     accept = binascii.b2a_base64(digest, newline=False)
     answer = (
@@ -330,4 +339,4 @@ def switching_protocols(key: bytes, subprotocol: bytes | None) -> bytes:
     )
     if subprotocol is not None:
         answer += b"Sec-WebSocket-Protocol: %s\r\n" % subprotocol
-    return answer + b"\r\n"
+    return answer + fields + b"\r\n"

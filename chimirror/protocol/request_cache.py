@@ -86,9 +86,9 @@ class SessionRequest:
         other.size = self.size
         return other
 
-    def response(self) -> bytes:
-        """Return the 101 response."""
-        return switching_protocols(self.key, self.subprotocol)
+    def response(self, fields: bytes = b"") -> bytes:
+        """Return the 101 response, with further field lines."""
+        return switching_protocols(self.key, self.subprotocol, fields)
 
 
 class RequestCache:

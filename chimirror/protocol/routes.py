@@ -46,7 +46,10 @@ def match_route(request: HTTPRequest, policy: HandshakePolicy) -> str:
         return text if exists else ""
     if policy.console and not policy.root and path.startswith(ASSETS_PATH):
         return ASSET
-    return routes(policy).get(path, "")
+    found = routes(policy).get(path, "")
+    if found == PAGE and b"text/event-stream" in request.tokens(b"accept"):
+        return ""  # a client of another protocol, which takes any 200 for a stream
+    return found
 
 
 class ResourceRequest:

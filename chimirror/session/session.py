@@ -202,7 +202,10 @@ class Session(Relay):
             config.client_direction,
             read_only=config.read_only,
         )
-        response = request.response() + self._count_message(message)
+        fields = b""
+        if config.session_id_header is not None:
+            fields = f"{config.session_id_header}: {self.session_id}\r\n".encode()
+        response = request.response(fields) + self._count_message(message)
         self.connection.open(
             response, request_handler.finish(), takes_binary=self.framing.takes_binary
         )

@@ -22,7 +22,7 @@ from chimirror import text as chimirror_text
 from chimirror.apps import application_file, toml_parser
 from chimirror.client import buffers
 from chimirror.client.handshake import MAX_MESSAGE_SIZE
-from chimirror.config import env_file, options, parser
+from chimirror.config import env_file, options, parser, presets
 from chimirror.control import application_channel, controller, gateway
 from chimirror.control import connection as control_connection
 from chimirror.framing import MAX_HELD, json_framing, registry
@@ -193,8 +193,18 @@ def test_default_outside_of_option_text() -> None:
 def test_bridge_and_server_describe_their_options_alike() -> None:
     bridge = section("chimirror-bridge", "OPTIONS")
     server = section("chimirror-server", "OPTIONS")
-    first = ".It Fl \\-framing "
+    first = ".It Fl \\-protocol "
     assert server.endswith(bridge[bridge.index(first) :])
+
+
+@pytest.mark.parametrize("program", ["chimirror-bridge", "chimirror-server"])
+def test_presets_are_described(program: str) -> None:
+    shown = [line.split() for line in rendered(program).splitlines()]
+    for name, texts in presets.PRESETS.items():
+        words = [word for each in texts.items() for word in (f"--{each[0]}", each[1])]
+        assert [name, *words] in shown
+        help_words = " ".join(help_of(program).split())
+        assert f" {name} {' '.join(words)} " in help_words
 
 
 def normalized(synopsis: str) -> str:

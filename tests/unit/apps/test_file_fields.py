@@ -11,9 +11,14 @@ from hypothesis import strategies as st
 
 from chimirror import config
 from chimirror.apps.directory import merge
-from chimirror.apps.file_fields import OPTIONS, ApplicationSyntaxError, parse
+from chimirror.apps.file_fields import (
+    OPTIONS,
+    ApplicationSyntaxError,
+    conflict_line,
+    parse,
+)
 from chimirror.apps.toml_parser import TomlParser
-from chimirror.config import options, parser
+from chimirror.config import options, parser, presets
 from chimirror.ctl.toml_writer import document, value
 from chimirror.framing import registry
 
@@ -65,6 +70,8 @@ KEYS: dict[str, st.SearchStrategy[Both]] = {
         TOKENS.filter(lambda name: not name.startswith("chimirror.")),
         st.sampled_from(["json", "lines"]),
     ),
+    "protocol": once("--protocol", st.sampled_from([*presets.PRESETS])),
+    "session-id-header": once("--session-id-header", st.just("X-Session-Id")),
     "origin": listed("--origin", ORIGINS),
     "multiline": once("--multiline", st.sampled_from(["refuse", "split"])),
     "direction": once("--direction", st.sampled_from(["send", "receive", "both"])),
@@ -129,6 +136,54 @@ def test_a_file_means_what_the_command_line_would(
             assert (one.ids, one.variables) == (other.ids, other.variables)
         elif name != "apps":
             assert one == other, name
+
+
+# Options of the command line and keys of the file. Then the result: protocol, framings,
+# field of the session's id, and number of options that the preset has set.
+OVERRIDES = [
+    ("--protocol acp", "", "acp", ("lines", "stdio"), "Acp-Connection-Id", 4),
+    ("--protocol acp", 'framing = "json"', "acp", ("json",), "Acp-Connection-Id", 3),
+    ("--protocol acp", 'protocol = "lsp"', "lsp", ("lsp", "stdio"), None, 3),
+    ("--protocol lsp --framing json", 'protocol = "acp"', "acp", ("lines", "stdio"),
+     "Acp-Connection-Id", 4),
+    ("--session-id-header X-Id", 'protocol = "lsp"', "lsp", ("lsp", "stdio"), "X-Id",
+     3),
+    ("--protocol acp --session-id-header X-Id", 'protocol = "lsp"', "lsp",
+     ("lsp", "stdio"), "X-Id", 3),
+    ("", 'framing = ["json"]\nprotocol = "acp"', "acp", ("json",),
+     "Acp-Connection-Id", 3),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("line", "keys", "protocol", "framings", "header", "count"), OVERRIDES
+)
+def test_a_preset_of_the_file_replaces_that_of_the_command_line(
+    line: str,
+    keys: str,
+    protocol: str,
+    framings: tuple[str, ...],
+    header: str | None,
+    count: int,
+) -> None:
+    base = parser.parse_server(["--apps", "/srv", *line.split()])
+    found = merge(base, parse(f'command = ["cat"]\n{keys}\n'.encode()))
+    assert (found.protocol, found.framings) == (protocol, framings)
+    assert (found.session_id_header, len(found.preset)) == (header, count)
+    assert (found.max_message, found.max_line) == (16 << 20, 64 << 20)
+    assert found.subprotocols == {}
+
+
+def test_a_preset_that_conflicts_is_found_in_its_line() -> None:
+    base = parser.parse_server(["--apps", "/srv", "--pty"])
+    text = b'command = ["cat"]\nprotocol = "acp"\n'
+    with pytest.raises(ValueError) as caught:
+        merge(base, parse(text))
+    assert conflict_line(text, str(caught.value)) == 2
+    with pytest.raises(ApplicationSyntaxError) as refused:
+        parse(b'command = ["cat"]\nprotocol = "acb"\n')
+    text_of_error = '"acb" is not a protocol with a preset; write acp'
+    assert (refused.value.line, str(refused.value)) == (2, text_of_error)
 
 
 def test_files_of_variables(tmp_path: Path) -> None:

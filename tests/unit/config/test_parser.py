@@ -123,9 +123,12 @@ def test_defaults() -> None:
     config = parser.parse_server(["cat"])
     assert {name: getattr(config, name) for name in config.__slots__} == {
         "command": ("cat",),
+        "protocol": None,
+        "preset": {},
         "framings": ("json", "stdio"),
         "stderr": None,
         "subprotocols": {},
+        "session_id_header": None,
         "multiline": "refuse",
         "direction": "both",
         "read_only": False,
@@ -185,6 +188,7 @@ def test_all_options_given() -> None:
         " --max-sessions 100 --max-sessions-per-source=5"
         " --max-rate 90/min --max-handshakes 8 --max-handshakes-per-source off"
         " --framing lines,json --stderr log --subprotocol mcp=lines"
+        " --session-id-header X-Id"
         " --multiline split --direction receive --read-only --control"
         " --host Example.ORG --host b --origin https://A.example:443"
         " --trusted-proxy 10.0.0.0/8 --trusted-proxy unix --proxy-protocol"
@@ -197,9 +201,12 @@ def test_all_options_given() -> None:
     )
     assert {name: getattr(config, name) for name in config.__slots__} == {
         "command": ("sh", "-c", "--help"),
+        "protocol": None,
+        "preset": {},
         "framings": ("lines", "json"),
         "stderr": "log",
         "subprotocols": {"mcp": "lines"},
+        "session_id_header": "X-Id",
         "multiline": "split",
         "direction": "receive",
         "read_only": True,

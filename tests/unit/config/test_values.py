@@ -34,6 +34,32 @@ def test_words(parse: Callable[[str], object], text: str, error: str) -> None:
     assert error in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("Upgrade", "connection", "Sec-WebSocket-Accept", "Content-Length", "Date"),
+        *("Transfer-Encoding", "SET-COOKIE", "Server", "Access-Control-Allow-Origin"),
+    ],
+)
+def test_fields_of_http_hold_no_session_id(name: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        values.session_id_header(name)
+    assert f'"{name}" has a meaning of its own in HTTP; write' in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a:", "é", "a\r\n", "x" * 65])
+def test_a_field_of_the_session_id_has_a_plain_name(name: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        values.session_id_header(name)
+    text = f'"{name}" is not the name of a field; write X-Session-Id'
+    assert str(caught.value) == text
+
+
+def test_a_field_of_the_session_id_keeps_its_case() -> None:
+    for name in ("Acp-Connection-Id", "X" * 64, "upgraded"):
+        assert values.session_id_header(name) == name
+
+
 def test_subprotocols() -> None:
     assert values.subprotocols([]) == {}
     expected = {"mcp": "lines", "a.b": "json"}

@@ -45,6 +45,7 @@ def described(
     usual |= {"max_message": 1 << 20, "max_line": 1 << 24}
     usual["max_output_message"] = 1 << 15
     usual |= {"control": False, "multiline": "refuse"}
+    usual |= {"protocol": None, "preset": {}, "session_id_header": None}
     policy = HandshakePolicy(framings or FRAMINGS, foreign)
     return document.document(
         interface,
@@ -187,6 +188,25 @@ def test_a_channel_for_each_framing() -> None:
     # A client without a subprotocol gets the first framing.
     assert [name for name in fields if "required" not in fields[name]] == ["stdio"]
     assert document["x-chimirror"]["default_framing"] == "stdio"
+
+
+def test_the_preset_and_what_it_set(parser: asyncapi_validator.Parser) -> None:
+    options = {"framing": "lines,stdio", "session-id-header": "Acp-Connection-Id"}
+    found = described(
+        GUESSING,
+        "lines",
+        "stdio",
+        protocol="acp",
+        preset=options,
+        session_id_header="Acp-Connection-Id",
+    )
+    assert not parser.objections(found)
+    extension = found["x-chimirror"]
+    assert (extension["protocol"], extension["protocol_options"]) == ("acp", options)
+    assert extension["session_id_header"] == "Acp-Connection-Id"
+    none = described(GUESSING)["x-chimirror"]
+    assert (none["protocol"], none["protocol_options"]) == (None, {})
+    assert none["session_id_header"] is None
 
 
 def messages_by_action(**changed: Any) -> dict[str, set[str]]:
@@ -390,7 +410,7 @@ def test_methods_of_the_application() -> None:
 def test_entry() -> None:
     policy = HandshakePolicy(["lines"], {"mcp": "lines"})
     settings = SimpleNamespace(
-        client_direction="both", stderr=None, max_message=9, control=True, pty=True
+        client_direction="both", protocol="mcp", max_message=9, control=True, pty=True
     )
     assert document.catalog_entry(GUESSING, policy, settings) == {
         "name": "animals",
@@ -401,6 +421,7 @@ def test_entry() -> None:
         "manifest": "/animals/asyncapi.json",
         "framings": ["lines"],
         "subprotocols": ["chimirror.lines.v1", "mcp"],
+        "protocol": "mcp",
         "direction": "both",
         "control": True,
         "pty": True,

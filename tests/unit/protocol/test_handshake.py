@@ -72,7 +72,8 @@ def test_a_peer_on_a_unix_socket() -> None:
 @pytest.mark.parametrize("target", ["/", "/ws"])
 def test_methods_that_are_not_served(method: str, target: str) -> None:
     error = refused(request(method=method, target=target, host="evil.example"))
-    check(error, 405, "method", f"{method} is not served here; use GET")
+    text = f"{method} is not served here; connect with a WebSocket client"
+    check(error, 405, "method", text)
     assert error.headers == (("Allow", "GET, HEAD, OPTIONS"),)
 
 

@@ -41,6 +41,7 @@ def test_switching_protocols() -> None:
     assert switching_protocols(KEY, b"chat") == (
         answer + b"Sec-WebSocket-Protocol: chat\r\n\r\n"
     )
+    assert switching_protocols(KEY, None, b"A: b\r\n") == answer + b"A: b\r\n\r\n"
 
 
 def test_a_python_without_its_own_hashes(monkeypatch: pytest.MonkeyPatch) -> None:

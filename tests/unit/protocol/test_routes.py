@@ -49,6 +49,18 @@ def test_resource_request() -> None:
     assert found.request.query == "x=1"
 
 
+@pytest.mark.parametrize(("target", "policy"), [("/", ALONE), ("/game", NAMED)])
+@pytest.mark.parametrize("accept", ["text/event-stream", "x/y, TEXT/event-stream"])
+def test_a_client_of_event_streams_gets_no_page(
+    accept: str, target: str, policy: HandshakePolicy
+) -> None:
+    fields = request(("Accept", accept), target=target, upgrade=False)
+    with pytest.raises(HTTPError) as caught:
+        decide(fields, policy)
+    text = "only WebSocket is served here; connect with a WebSocket client"
+    assert (caught.value.status, caught.value.text) == (426, text)
+
+
 def test_by_head() -> None:
     assert get(method="HEAD").route == "page"
     assert get("/asyncapi.json", method="HEAD").route == "manifest"

@@ -116,6 +116,13 @@ def test_request_in_pieces() -> None:
         assert harness.application.read_stdin() == b"[1]\n"
 
 
+def test_a_response_field_names_the_session() -> None:
+    with SessionHarness("--session-id-header", "X-Session-Id") as harness:
+        harness.ask(upgrade("/", "json", ()))
+        assert harness.peer.head().fields["x-session-id"] == SESSION_ID
+    assert harness.event_log.of("end")[0]["session"] == SESSION_ID
+
+
 def test_early_messages_are_kept() -> None:
     with SessionHarness() as harness:
         harness.open(first=text([1]) + GONE)
