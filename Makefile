@@ -39,7 +39,10 @@ NPM_PACKAGES := @asyncapi/parser@3.6.3 @asyncapi/specs@6.11.1 typescript@5.9.3 \
 	vscode-jsonrpc@10.0.0
 # npm packages with their dependencies, in node_modules of the same directory: foreign
 # clients of served programs.
-NPM_PROGRAMS := @agentclientprotocol/sdk@2.4.0 zod@4.6.7
+NPM_PROGRAMS := @agentclientprotocol/sdk@2.4.0 zod@4.6.7 \
+	@modelcontextprotocol/sdk@1.32.2 @modelcontextprotocol/client@2.4.0
+# Version 2 of Python's SDK for MCP, which excludes version 1, in a directory of its own.
+MCP_2 := mcp==2.3.0
 
 # Twice the number of cores, because most tests wait for other programs.
 WORKERS ?= $(shell expr 2 '*' $$(nproc))
@@ -111,7 +114,7 @@ test: wheel
 	@echo 'running the tests'
 	@$(PYTEST) --cov --cov-report=term $(ARGS)
 
-wheel: $(VENV)/.test $(VENV)/npm
+wheel: $(VENV)/.test $(VENV)/npm $(VENV)/mcp-2
 	@.ci/packages $(TOOLS)
 	@rm -rf build/wheel
 	@echo 'building the wheel and installing it into $(VENV)'
@@ -189,6 +192,11 @@ $(VENV)/npm: $(VENV)/.test Makefile
 	@$(BIN)/npm install --loglevel=error --no-audit --no-fund --no-save \
 		--no-package-lock --ignore-scripts --prefix build/npm $(NPM_PROGRAMS) >/dev/null
 	@mv build/npm $@
+
+$(VENV)/mcp-2: $(VENV)/.test Makefile
+	@rm -rf $@ build/mcp-2
+	@$(PIP) install --target build/mcp-2 '$(MCP_2)'
+	@mv build/mcp-2 $@
 
 clean:
 	rm -rf $(VENV) build dist .coverage* .*_cache .hypothesis

@@ -1,10 +1,14 @@
 """A notebook for a language model: an MCP server on stdin and stdout.
 
-An ordinary server, made with the official Python SDK (`pip install mcp`), which knows
-nothing of networks. Each client has its own process and thus its own notebook, which
-ends with the session.
+An ordinary server, made with the official Python SDK (`pip install mcp`, version 1 or
+2), which knows nothing of networks. Each client has its own process and thus its own
+notebook, which ends with the session.
 
     chimirror-server --subprotocol mcp=lines -- python3 mcp_server.py
+
+Imports once for all clients, and forks a copy for each:
+
+    chimirror-server --subprotocol mcp=lines --preload mcp_server:main
 """
 
 from __future__ import annotations
@@ -66,5 +70,9 @@ def everything() -> str:
     return "".join(f"{note}\n" for note in notes)
 
 
-if __name__ == "__main__":
+def main() -> None:
     server.run()
+
+
+if __name__ == "__main__":
+    main()

@@ -10,9 +10,8 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-import uuid
-from collections.abc import Callable, Coroutine, Generator, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Coroutine, Generator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from chimirror import client
 from client_scripts import echo, send_session, sends
 from fake_server import LONG, Remote, fake, output
 from process_state import descriptors
-from tls_servers import certificate, server_url
+from tls_servers import certificate, encrypted, server_url
 
 __all__ = ["certificate"]
 
@@ -117,17 +116,6 @@ def test_cancelled_anywhere(tmp_path: Path) -> None:
                 session.abort()
 
         asyncio.run(cancel_everywhere(brief))
-
-
-@contextmanager
-def encrypted(service: serve.Service, certificate: Path) -> Iterator[str]:
-    """TLS in front of a server, in a process of its own. Yields the URL."""
-    listen = f"OPENSSL-LISTEN:0,bind=127.0.0.1,fork,cert={certificate},verify=0"
-    argv = ["socat", "-d", "-d", listen, f"TCP:127.0.0.1:{service.port}"]
-    directory = service.log.parent
-    with serve.running(directory, argv, uuid.uuid4().hex) as proxy:
-        port = proxy.find(r"listening on AF=2 127\.0\.0\.1:(\d+)")
-        yield f"wss://127.0.0.1:{port}/"
 
 
 def test_cancelled_anywhere_in_tls(certificate: Path, tmp_path: Path) -> None:

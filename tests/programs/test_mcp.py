@@ -125,15 +125,22 @@ def test_calls_at_once(service: Service) -> None:
     run(service, story)
 
 
-def test_a_large_message_each_way(service: Service) -> None:
+def test_large_messages(service: Service) -> None:
+    """The client takes results of up to 1 MiB, the default of its library."""
+
     async def story(session: ClientSession) -> None:
-        note = "x" * 900_000
+        note = "x" * ((1 << 20) - 200)
         await session.call_tool("remember", {"note": note})
         (read,) = (await session.read_resource(AnyUrl("notebook://all"))).contents
         assert isinstance(read, TextResourceContents)
         assert read.text == note + "\n"
+        await session.call_tool("remember", {"note": "x" * 200})
+        await session.read_resource(AnyUrl("notebook://all"))
 
-    run(service, story)
+    with pytest.raises(BaseExceptionGroup):
+        run(service, story)
+    service.await_ends(1)
+    assert "client close 1009" in service.log.read_text()
 
 
 def test_every_client_has_a_notebook_of_its_own(service: Service) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ssl
 import subprocess
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -35,3 +38,14 @@ def server_url(service: serve.Service) -> str:
         return f"ws+unix:{service.address}"
     host, port = service.address
     return f"ws://{host}:{port}/"
+
+
+@contextmanager
+def encrypted(service: serve.Service, certificate: Path) -> Iterator[str]:
+    """TLS in front of a server, in a process of its own. Yields the URL."""
+    listen = f"OPENSSL-LISTEN:0,bind=127.0.0.1,fork,cert={certificate},verify=0"
+    argv = ["socat", "-d", "-d", listen, f"TCP:127.0.0.1:{service.port}"]
+    directory = service.log.parent
+    with serve.running(directory, argv, uuid.uuid4().hex) as proxy:
+        port = proxy.find(r"listening on AF=2 127\.0\.0\.1:(\d+)")
+        yield f"wss://127.0.0.1:{port}/"
