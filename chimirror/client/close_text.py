@@ -1,4 +1,7 @@
-"""Describes close codes in words. Pure."""
+"""Describes close codes in words, and whether another session may succeed. Pure.
+
+tests/support/retry_cases.json has the cases of all clients.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +30,20 @@ CLOSE_CODES = {
 
 # The reason for which a server closes sessions that outlast its own end.
 DRAIN = "drain"
+
+# Closes after which another session may succeed: chimirror-protocol(7), section CLOSE.
+RETRY_CODES = frozenset({1006, 1012, 1013, 1014})
+RETRY_REASONS = frozenset({(1001, ""), (1001, DRAIN)})
+
+
+def is_retry_useful(code: int, reason: str) -> bool:
+    """Whether another session may succeed without a change.
+
+    Args:
+        code: Code of the close frame, 1006 without a close frame.
+        reason: Its reason.
+    """
+    return code in RETRY_CODES or (code, reason) in RETRY_REASONS
 
 
 def close_text(code: int, reason: str) -> str:

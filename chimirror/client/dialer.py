@@ -81,7 +81,8 @@ def _resolve(target: Target) -> Flow[list[Address]]:
         text = error.strerror if isinstance(error, socket.gaierror) else "not a name"
         raise NotConnected(
             f"cannot find the host {escape_line(host)}: {_lower_first(text)}; "
-            "check the name"
+            "check the name",
+            retry=True,
         ) from None
     return [(family, kind, number, to) for family, kind, number, _, to in found]
 
@@ -118,7 +119,8 @@ def _connect_error(params: ConnectionParams, error: OSError) -> NotConnected:
         hint = "; is the server running, and is this its socket?"
     elif isinstance(error, PermissionError):
         hint = "; connecting needs write permission on the socket"
-    return NotConnected(f"cannot connect to {target}: {error_text(error)}{hint}")
+    text = f"cannot connect to {target}: {error_text(error)}{hint}"
+    return NotConnected(text, retry=True)
 
 
 # TLS.
@@ -157,11 +159,10 @@ def _start_tls(
                 f"TLS failure: the certificate of {target} is not trusted: {text}"
             ) from None
         if isinstance(error, ssl.SSLError):
-            raise NotConnected(_tls_error_text(target, error)) from None
+            raise NotConnected(_tls_error_text(target, error), retry=True) from None
         if isinstance(error, (OSError, ValueError)) and not isinstance(error, Error):
-            raise NotConnected(
-                f"TLS failure with {target}: {error_text(error)}"
-            ) from None
+            text = f"TLS failure with {target}: {error_text(error)}"
+            raise NotConnected(text, retry=True) from None
         raise
     return sock
 

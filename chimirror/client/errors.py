@@ -8,7 +8,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 
 class Error(Exception):
@@ -23,11 +23,30 @@ class InvalidURL(Error, ValueError):
 
 
 class NotConnected(Error):
-    """There is no session."""
+    """There is no session.
+
+    Attributes:
+        retry: Whether the same may succeed at another time or at another server.
+        failures: The failure of each URL, if there were several.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry: bool = False,
+        failures: Sequence[NotConnected] = (),
+    ) -> None:
+        super().__init__(message)
+        self.retry = retry
+        self.failures = tuple(failures)
 
 
 class ConnectTimeout(NotConnected, TimeoutError):
     """There is no session, because the timeout expired."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, retry=True)
 
 
 class Untrusted(NotConnected):
@@ -41,15 +60,19 @@ class Refused(NotConnected):
         status: The HTTP status.
         text: The text of the response, escaped, or "".
         headers: The header fields by lower-case name. Of repeated fields, the first.
+        retry_after: Seconds of its Retry-After, None without such a number.
     """
 
     def __init__(
         self, message: str, status: int, text: str, headers: Mapping[str, str]
     ) -> None:
-        super().__init__(message)
+        super().__init__(message, retry=status in (408, 429) or status >= 500)
         self.status = status
         self.text = text
         self.headers = headers
+        seconds = headers.get("retry-after", "").strip()
+        is_number = seconds.isascii() and seconds.isdigit()
+        self.retry_after = int(seconds[:9]) if is_number else None
 
 
 # During the session.
@@ -62,10 +85,20 @@ class SessionLost(Error):
         session: The session id, "" if it is unknown.
         close_code: Code of the server's close frame, 1006 without a close frame.
         reason: Reason of the server's close frame, or the cause of the loss. Escaped.
+        retry: Whether another session may succeed, as after a drain or a loss.
     """
 
-    def __init__(self, message: str, session: str, close_code: int, reason: str):
+    def __init__(
+        self,
+        message: str,
+        session: str,
+        close_code: int,
+        reason: str,
+        *,
+        retry: bool = False,
+    ) -> None:
         super().__init__(message)
+        self.retry = retry
         self.session = session
         self.close_code = close_code
         self.reason = reason

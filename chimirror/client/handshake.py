@@ -167,7 +167,8 @@ class ConnectionParams:
         ):
             raise NotConnected(
                 f"{self.target} closed the connection before its response: "
-                f"{websocket.lost_reason}"
+                f"{websocket.lost_reason}",
+                retry=True,
             )
         if error is not None:
             raise _response_error(self.target, error)
@@ -234,7 +235,8 @@ def _response_error(target: Target, error: Exception) -> NotConnected:
     if isinstance(error, InvalidMessage) and isinstance(cause, EOFError):
         return NotConnected(
             f"{target} closed the connection without a response; is it a WebSocket "
-            "server, and should it be wss://?"
+            "server, and should it be wss://?",
+            retry=True,
         )
     if isinstance(error, (InvalidMessage, SecurityError)):
         return NotConnected(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+from chimirror.client.close_text import is_retry_useful
 from chimirror.client.errors import Error
 from chimirror.text import escape_line
 
@@ -37,6 +38,15 @@ class Exit(NamedTuple):
     signal: str | None
     reason: str = ""
     close_code: int | None = None
+
+    @property
+    def retry(self) -> bool:
+        """Whether another session may succeed, as after a drain.
+
+        An exit that is known is done: so is code 0, and so is a failure.
+        """
+        code = self.close_code
+        return code is not None and is_retry_useful(code, self.reason)
 
     def check(self) -> None:
         """Raise unless the exit code is 0.

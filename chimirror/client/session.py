@@ -12,7 +12,7 @@ from itertools import chain
 
 from chimirror.client import stdio_messages
 from chimirror.client.buffers import STREAMS
-from chimirror.client.close_text import close_text
+from chimirror.client.close_text import close_text, is_retry_useful
 from chimirror.client.errors import (
     NotConnected,
     ProtocolViolation,
@@ -167,12 +167,13 @@ class SessionProtocol(OutputReader):
         code, reason = websocket.close_received or (1006, lost_reason)
         if websocket.fault is not None:
             return ProtocolViolation(websocket.fault, self.id, code, websocket.fault)
-        text = close_text(code, reason)
+        text, retry = close_text(code, reason), is_retry_useful(code, reason)
         if self._closed_locally:
-            text = "closed by this client"
+            text, retry = "closed by this client", False
         session = f" (session {self.id})" if self.id else ""
         text = f"the session ended before its exit status came{session}: {text}"
-        return SessionLost(text, self.id, code, escape_line(reason, 256))
+        reason = escape_line(reason, 256)
+        return SessionLost(text, self.id, code, reason, retry=retry)
 
     @property
     def known_exit(self) -> Exit | None:

@@ -159,7 +159,7 @@ def _extension(policy: HandshakePolicy, settings: MessageSettings) -> Object:
     if not settings.read_only:  # otherwise no message ends the session
         scopes.append(direction)
     closes = [
-        (reason.code, reason.pattern, reason.meaning)
+        (reason.code, reason.pattern, reason.meaning, reason.retry)
         for reason in CLOSE_REASONS
         if reason.scope in scopes
         and not (reason is LINE_BREAK and settings.multiline == "split")
@@ -176,8 +176,8 @@ def _extension(policy: HandshakePolicy, settings: MessageSettings) -> Object:
         "control": settings.control,
         "pty": settings.pty,
         "close": [
-            {"code": code, "reason": reason, "meaning": meaning}
-            for code, reason, meaning in sorted(closes)
+            {"code": code, "reason": reason, "meaning": meaning, "retry": retry}
+            for code, reason, meaning, retry in sorted(closes)
         ],
     }
 

@@ -36,22 +36,33 @@ class CloseReason:
         meaning: The explanation in manifests and in chimirror-protocol(7).
         scope: Empty if the reason concerns every session, else the name of a framing,
             RECEIVE or CONTROL.
+        retry: Another session may succeed without a change. False too where the
+            session did what it should.
     """
 
-    __slots__ = ("code", "meaning", "pattern", "scope", "text")
+    __slots__ = ("code", "meaning", "pattern", "retry", "scope", "text")
 
     def __init__(
-        self, code: int, pattern: str, meaning: str, scope: str = "", text: str = ""
+        self,
+        code: int,
+        pattern: str,
+        meaning: str,
+        scope: str = "",
+        text: str = "",
+        *,
+        retry: bool = False,
     ) -> None:
         self.code = code
         self.pattern = pattern
         self.meaning = meaning
         self.scope = scope
         self.text = text or pattern
+        self.retry = retry
 
     def with_text(self, text: str) -> CloseReason:
         """Return this reason with the actual text of a pattern."""
-        return CloseReason(self.code, self.pattern, self.meaning, self.scope, text)
+        row = self.code, self.pattern, self.meaning, self.scope
+        return CloseReason(*row, text, retry=self.retry)
 
 
 # Every close code and reason that the server sends, in the order of the manual.
@@ -67,7 +78,9 @@ CLOSE_REASONS = (
     SESSION_TIMEOUT := CloseReason(
         1001, "time", "the session exceeded --session-timeout"
     ),
-    DRAIN := CloseReason(1001, "drain", "the server shuts down; connect again"),
+    DRAIN := CloseReason(
+        1001, "drain", "the server shuts down; connect again", retry=True
+    ),
     CLOSED_BY_OPERATOR := CloseReason(
         1001,
         "closed by operator",

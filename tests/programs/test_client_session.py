@@ -121,6 +121,7 @@ def test_exits(
             found = session.wait()
         server.join()
     assert found == exit_
+    assert found.retry is False
     if found.code == 0:
         found.check()
     else:
@@ -442,6 +443,7 @@ def test_the_size_of_its_terminal(connect: Connect) -> None:
         ((1011, "exit 256"), None),
         ((1011, "error inside"), None),
         ((1001, "exit 0"), None),
+        ((1001, "drain"), None),
         ((1000, ""), None),
     ],
 )
@@ -476,8 +478,9 @@ def test_json(connect: Connect, close: tuple[int, str], found: Exit | None) -> N
         if found is not None:
             assert session.wait() == found
         else:
-            with pytest.raises(SessionLost):
+            with pytest.raises(SessionLost) as caught:
                 session.wait()
+            assert caught.value.retry is (close == (1001, "drain"))
     assert got == values
 
 
@@ -534,7 +537,7 @@ def test_closing(connect: Connect) -> None:
         assert list(session) == []
         with pytest.raises(SessionLost, match="closed by this client") as caught:
             session.wait()
-        assert caught.value.session == "x"
+        assert (caught.value.session, caught.value.retry) == ("x", False)
         with pytest.raises(SessionOver):
             session.end_input()
         assert session.exit is None
@@ -629,6 +632,7 @@ def test_refusals(connect: Connect) -> None:
     assert str(error) == ("503 Service Unavailable: no room\\x07 (try again after 5)")
     assert (error.status, error.text) == (503, "no room\\x07")
     assert error.headers == {"retry-after": "5", "x": "1"}
+    assert (error.retry, error.retry_after) == (True, 5)
 
 
 @pytest.mark.parametrize("greeting", [None, b""])

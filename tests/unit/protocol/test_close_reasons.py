@@ -1,10 +1,15 @@
-"""The table of close reasons equals the one in chimirror-protocol(7)."""
+"""The table of close reasons equals the one in chimirror-protocol(7).
+
+So do the closes after which another session may succeed, here and in the clients.
+"""
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
+from chimirror.client.close_text import CLOSE_CODES, is_retry_useful
 from chimirror.framing.registry import FRAMINGS
 from chimirror.protocol import CLOSE_REASONS, CONTROL, EXIT_STATUS, RECEIVE, jsonrpc
 
@@ -41,6 +46,31 @@ def test_table_equals_manual() -> None:
     for (*_, told), (*_, meaning) in zip(shown, expected, strict=True):
         # The manual may add details after the meaning.
         assert re.match(re.escape(meaning) + r"[.,]", told)
+
+
+def rows_for_retry() -> dict[str, str]:
+    """Return the table of the subsection Retry: reasons by their code."""
+    page = (ROOT / "man" / "chimirror-protocol.7").read_text()
+    table = page.partition(".Ss Retry")[2].partition(".El")[0]
+    return dict(re.findall(r"^\.It (\d+) Ta (.+)$", table, re.MULTILINE))
+
+
+def test_closes_worth_another_session() -> None:
+    """The server, the Python library and the manual give what the cases say."""
+    manual = rows_for_retry()
+    assert manual.pop("1001") == "Dq drain , No or none"
+    assert set(manual.values()) == {"any"}
+    cases = json.loads((ROOT / "tests/support/retry_cases.json").read_text())
+    for case in cases:
+        code, reason = case["code"], case["reason"]
+        assert is_retry_useful(code, reason) is case["retry"], case
+        in_manual = (code, reason) in ((1001, "drain"), (1001, ""))
+        assert case["retry"] is (in_manual or str(code) in manual), case
+    known = {(case["code"], case["reason"]): case["retry"] for case in cases}
+    for row in CLOSE_REASONS:
+        assert known[row.code, row.pattern] is row.retry
+        assert row.with_text("x").retry is row.retry
+    assert known.keys() >= {(code, "") for code in CLOSE_CODES}
 
 
 def test_each_reason_is_unique_and_fits_a_close_frame() -> None:
