@@ -23,7 +23,7 @@ from websocket_peer import Peer
 
 AGENT = Path(__file__).parents[2] / "examples" / "agent.py"
 CONNECT = Path(sys.executable).with_name("chimirror-connect")
-OPTIONS = ("--framing=lines,stdio", "--max-message=16M", "--max-line=64M")
+OPTIONS = ("--protocol=acp",)
 AT_ONCE = 50
 
 Sdk = Callable[[Path, Target, Story], Report]
@@ -169,12 +169,10 @@ def test_a_large_file(tmp_path: Path) -> None:
         until(lambda: not service.applications(), "no agent is left")
 
 
-def test_a_client_notices_an_agent_that_does_not_start(
-    sdk: Sdk, tmp_path: Path
-) -> None:
-    agent = ["sh", "-c", "echo no model >&2; exit 3"]
+def test_a_client_notices_that_the_agent_fails(sdk: Sdk, tmp_path: Path) -> None:
+    agent = ["sh", "-c", "read initialize; echo no model >&2; exit 3"]
     with server(tmp_path, agent, *OPTIONS) as service:
-        with pytest.raises(ConnectionError, match=r"(?i)closed"):
+        with pytest.raises(ConnectionError, match=r"[cC]onnection closed"):
             sdk(tmp_path, address(service), STORY)
         service.await_ends(1)
         assert "no model" in service.log.read_text()
@@ -185,13 +183,21 @@ class Editor:
 
     def __init__(self, service: Service) -> None:
         self.peer = Peer(service.connect())
-        assert self.peer.open(framing="").status == 101
+        reply = self.peer.open("/acp", framing="")
+        assert (reply.status, "acp-connection-id" in reply.fields) == (101, True)
 
     def request(self, method: str, **params: object) -> None:
         self.peer.send({"jsonrpc": "2.0", "id": 1, "method": method, "params": params})
 
+    def notify(self, method: str, **params: object) -> None:
+        self.peer.send({"jsonrpc": "2.0", "method": method, "params": params})
+
     def await_result(self) -> Any:
         return self.peer.message()["result"]
+
+    def await_error(self) -> int:
+        code: int = self.peer.message()["error"]["code"]
+        return code
 
     def await_request(self, method: str) -> None:
         while self.peer.message()["method"] != method:
@@ -207,8 +213,12 @@ def initialize(editors: list[Editor]) -> None:
         assert editor.await_result()["agentInfo"]["name"] == "rename"
 
 
-def begin_prompt(editors: list[Editor]) -> None:
-    """Send a prompt to each, then wait until all agents read a file of the client."""
+def begin_prompt(editors: list[Editor]) -> str:
+    """Send a prompt to each, then wait until all agents read a file of the client.
+
+    Returns the id of the last session.
+    """
+    session = ""
     for editor in editors:
         editor.request("session/new", cwd="/work", mcpServers=[])
     for editor in editors:
@@ -217,6 +227,23 @@ def begin_prompt(editors: list[Editor]) -> None:
         editor.request("session/prompt", sessionId=session, prompt=said)
     for editor in editors:
         editor.await_request("fs/read_text_file")
+    return session
+
+
+def test_mistakes_of_a_client(service: Service) -> None:
+    editor = Editor(service)
+    with editor.peer:
+        initialize([editor])
+        editor.request("session/load", cwd="/", sessionId="former", mcpServers=[])
+        assert editor.await_error() == -32601  # method not found
+        said = [{"type": "text", "text": "find x in a"}]
+        editor.request("session/prompt", sessionId="former", prompt=said)
+        assert editor.await_error() == -32002  # resource not found
+        session = begin_prompt([editor])
+        editor.request("session/prompt", sessionId=session, prompt=said)
+        assert editor.await_error() == -32600  # invalid request
+        editor.notify("session/cancel", sessionId=session)
+        assert editor.await_result() == {"stopReason": "cancelled"}
 
 
 @pytest.mark.full
