@@ -4,11 +4,11 @@ An ordinary server, made with the official Python SDK (`pip install mcp`, versio
 2), which knows nothing of networks. Each client has its own process and thus its own
 notebook, which ends with the session.
 
-    chimirror-server --subprotocol mcp=lines -- python3 mcp_server.py
+    chimirror-server --protocol mcp -- python3 mcp_server.py
 
 Imports once for all clients, and forks a copy for each:
 
-    chimirror-server --subprotocol mcp=lines --preload mcp_server:main
+    chimirror-server --protocol mcp --preload mcp_server:main
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Tests an MCP server on stdin and stdout with the client of the official SDK.
 
-Neither of them knows of chimirror. The only configuration is `--subprotocol mcp=lines`.
+Neither of them knows of chimirror. The only configuration is `--protocol mcp`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def service(
 ) -> Iterator[Service]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     command = [sys.executable, "-P", str(SERVER)]
-    with SERVICES[request.param](tmp_path, command, "--subprotocol=mcp=lines") as found:
+    with SERVICES[request.param](tmp_path, command, "--protocol=mcp") as found:
         yield found
         until(lambda: not found.applications(), "no MCP server is left")
 

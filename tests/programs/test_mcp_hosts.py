@@ -17,7 +17,6 @@ import pytest
 from mcp_hosts import (
     EXAMPLES,
     NOISY,
-    PRESET,
     SERVER,
     Host,
     python_2,
@@ -34,6 +33,7 @@ from tls_servers import certificate, encrypted, server_url
 
 __all__ = ["certificate"]
 
+PRESET = "--protocol=mcp"
 HANDSHAKE, STATELESS = "2025-11-25", "2026-07-28"
 REMEMBER = ["remember", {"note": "é"}]
 RECALL = ["recall", {}]
@@ -95,7 +95,7 @@ def test_revisions(
     """A tool, a flood of notifications before their result, and a resource."""
     many = ["remember_all", {"several": ["x"] * 1000}, True]
     command, *variables = serve(sdk)
-    with server(tmp_path, command, *PRESET, *variables) as service:
+    with server(tmp_path, command, PRESET, *variables) as service:
         told = run_host(
             host,
             tmp_path,
@@ -114,7 +114,7 @@ def test_revisions(
 
 def test_a_warm_copy_for_each_host(tmp_path: Path) -> None:
     shutil.copy(SERVER, tmp_path)
-    with preloading(tmp_path, "mcp_server:main", *PRESET) as service:
+    with preloading(tmp_path, "mcp_server:main", PRESET) as service:
         entry = through(server_url(service))
         for _ in range(2):
             told = run_host(python_2, tmp_path, entry, REMEMBER, RECALL)
@@ -127,7 +127,7 @@ def test_large_results(host: Host, tmp_path: Path) -> None:
     command, *variables = serve(2, NOISY)
     sizes = [1_200_000, 12 * MILLION]
     steps = [["read", f"sized://{size}"] for size in sizes]
-    with server(tmp_path, command, *PRESET, *variables) as service:
+    with server(tmp_path, command, PRESET, *variables) as service:
         url = server_url(service)
         entry = through(url) if host is python_2 else {"url": url}
         told = run_host(host, tmp_path, entry, *steps)
@@ -141,7 +141,7 @@ def test_a_noisy_server(pipes: bool, tmp_path: Path) -> None:
     Version 2 of the SDK sends everything else that is printed to stderr.
     """
     command, *variables = serve(1, NOISY)
-    with server(tmp_path, command, *PRESET, *variables) as service:
+    with server(tmp_path, command, PRESET, *variables) as service:
         url = server_url(service)
         told = run_host(
             typescript,
@@ -162,7 +162,7 @@ def test_a_noisy_server(pipes: bool, tmp_path: Path) -> None:
 
 def test_the_host_is_killed(tmp_path: Path) -> None:
     command, *variables = serve(2)
-    with server(tmp_path, command, *PRESET, *variables) as service:
+    with server(tmp_path, command, PRESET, *variables) as service:
         entry = through(server_url(service))
         wait = ["wait_for", {"word": "never"}]
         with running_host(
@@ -180,7 +180,7 @@ def test_the_host_is_killed(tmp_path: Path) -> None:
 def test_the_server_crashes(tmp_path: Path) -> None:
     """The host reports it, the log of the server has the status."""
     command, *variables = serve(2, NOISY)
-    with server(tmp_path, command, *PRESET, *variables) as service:
+    with server(tmp_path, command, PRESET, *variables) as service:
         entry = through(server_url(service))
         told = run_host(
             python_2, tmp_path, entry, REMEMBER, ["end_at_once", {"status": 3}]
@@ -196,7 +196,7 @@ def test_the_server_is_drained(tmp_path: Path) -> None:
     """The log of the host says why its server has gone."""
     command, *variables = serve(2)
     brief = "--drain-timeout=1ms"
-    with server(tmp_path, command, brief, *PRESET, *variables) as service:
+    with server(tmp_path, command, brief, PRESET, *variables) as service:
         entry = through(server_url(service))
         wait = ["wait_for", {"word": "never"}]
         with running_host(

@@ -27,11 +27,6 @@ SDKS = {
     1: f"PYTHONPATH={EXAMPLES}",
     2: f"PYTHONPATH={SDK_2}:{EXAMPLES}",
 }
-PRESET = [
-    *("--framing=lines,stdio", "--subprotocol=mcp=lines"),
-    *("--max-message=16M", "--max-line=64M"),
-]
-
 Host = Callable[[Path], list[str]]
 
 
