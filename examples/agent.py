@@ -150,7 +150,7 @@ class Turn:
             return f"{file}: {error}\n\n"
         lines = enumerate(text.split("\n"), 1)
         found = [f"{n}: {at}" for n, at in lines if whole(order.word).search(at)]
-        return "\n".join([f"{file}: {len(found)} lines\n", "```", *found, "```\n\n"])
+        return "\n".join([f"{file}: {len(found)} found\n", "```", *found, "```\n\n"])
 
     async def _rename(self, order: Order, path: str, text: str) -> str:
         changed, count = whole(order.word).subn(lambda _: order.new, text)

@@ -127,7 +127,7 @@ TOLD = [
             "plan in_progress",
             "read in_progress",
             "tool completed",
-            "message TODO: 1 lines\n\n```\n2: TODO: two\n```",
+            "message TODO: 1 found\n\n```\n2: TODO: two\n```",
             "plan completed",
         ],
     ),
@@ -247,6 +247,7 @@ def test_mistakes_of_a_client(service: Service) -> None:
 
 
 @pytest.mark.full
+@pytest.mark.timeout(300)
 def test_clients_that_vanish_leave_nothing(service: Service, full: bool) -> None:
     """Half of them are in the middle of a prompt."""
     vanish(service, AT_ONCE)
