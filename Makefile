@@ -40,7 +40,7 @@ NPM_PACKAGES := @asyncapi/parser@3.6.3 @asyncapi/specs@6.11.1 typescript@5.9.3 \
 # npm packages with their dependencies, in node_modules of the same directory: foreign
 # clients of served programs.
 NPM_PROGRAMS := @agentclientprotocol/sdk@2.4.0 zod@4.6.7 \
-	@modelcontextprotocol/sdk@1.32.2 @modelcontextprotocol/client@2.4.0
+	@modelcontextprotocol/sdk@1.32.2 @modelcontextprotocol/client@2.4.0 ws@8.23.0
 # Version 2 of Python's SDK for MCP, which excludes version 1, in a directory of its own.
 MCP_2 := mcp==2.3.0
 

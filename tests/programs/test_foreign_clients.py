@@ -1,6 +1,7 @@
-"""Tests each framing with clients of other projects: Node.js and websockets.
+"""Tests each framing with clients of other projects.
 
-The command line of websockets offers no subprotocol, and gets the server's first.
+They are Node.js, the npm package ws, websockets and websocket-client. The command line
+of websockets offers no subprotocol, and gets the server's first.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from websocket import ABNF, create_connection
 from websockets.sync.client import connect
 
-from npm import NODE
+from npm import NODE, with_packages
 from page_server import CASES
 from serve import server
 
+HERE = Path(__file__).parents[1] / "support"
 LINE = '{"a":"é"}'
 PAYLOAD = b64encode(f"{LINE}\n".encode()).decode()
 OUTPUT = {"type": "stdout", "payload": PAYLOAD}
@@ -85,6 +88,39 @@ def test_node(framing: str, offer: str, tmp_path: Path) -> None:
     *messages, end = done.stdout.splitlines()
     assert (end, done.stderr) == (f"{chosen} 1000 exit 0", "")
     assert read(messages) == talk.told
+
+
+@pytest.mark.parametrize("framing", SPOKEN)
+def test_ws(framing: str, tmp_path: Path) -> None:
+    """The package offers permessage-deflate, which is not accepted."""
+    talk = SPOKEN[framing]
+    script = with_packages(HERE / "ws_client.mjs", tmp_path)
+    with server(tmp_path, talk.command, "--framing", framing) as service:
+        address = f"ws://127.0.0.1:{service.port}/"
+        argv = [str(NODE), str(script), str(CASES / "builtin.js"), address, ""]
+        done = subprocess.run([*argv, talk.sent], capture_output=True, text=True)
+    *messages, end = done.stdout.splitlines()
+    assert (end, done.stderr) == (" 1000 exit 0", "")
+    assert read(messages) == talk.told
+
+
+@pytest.mark.parametrize("framing", SPOKEN)
+def test_websocket_client(framing: str, tmp_path: Path) -> None:
+    """The library sends the Origin of the server."""
+    talk = SPOKEN[framing]
+    name = f"chimirror.{framing}.v1"
+    with server(tmp_path, talk.command, "--framing", framing) as service:
+        address = f"ws://127.0.0.1:{service.port}/"
+        client = create_connection(address, subprotocols=["unknown", name])
+        assert client.getsubprotocol() == name
+        client.send(talk.sent)
+        received = [client.recv_data()]
+        while received[-1][0] != ABNF.OPCODE_CLOSE:
+            received.append(client.recv_data())
+        client.shutdown()
+    *messages, closing = [data for _, data in received]
+    assert read([message.decode() for message in messages]) == talk.told
+    assert closing == (1000).to_bytes(2, "big") + b"exit 0"
 
 
 @pytest.mark.parametrize("framing", SPOKEN)
