@@ -25,7 +25,7 @@ Modules from the bottom up, without I/O:
 - `output` and `session`: a session, as flows
 - `control`: the control connection, as flows
 
-With sockets: `dialer` and `transport`.
+With sockets: `dialer`, `failover` and `transport`.
 
 Blocking API: `thread_driver`, `control_blocking`, `blocking`. Asyncio API:
 `asyncio_driver`, `control_aio`, `aio`.

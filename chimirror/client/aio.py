@@ -10,22 +10,21 @@ from __future__ import annotations
 from asyncio import current_task
 from typing import Any, Generic, Literal, Self, TypeVar, overload
 
-from chimirror.client import url as urls
 from chimirror.client.asyncio_driver import AsyncioDriver, open_connection
 from chimirror.client.buffers import MAX_LINE
 from chimirror.client.control_aio import Control
 from chimirror.client.framing import Framing, create
-from chimirror.client.handshake import ConnectionParams
+from chimirror.client.handshake import servers_from
 from chimirror.client.output import OUTPUT_STREAMS
 from chimirror.client.session import SessionProtocol
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
     from typing import Unpack
 
     from chimirror.client.flow import Flow
-    from chimirror.client.handshake import ConnectOptions
+    from chimirror.client.handshake import ConnectionParams, ConnectOptions
     from chimirror.client.results import Completed, Exit, Output
     from chimirror.client.websocket import WebSocketProtocol
 
@@ -63,6 +62,11 @@ class Session(Generic[T_contra]):
     def id(self) -> str:
         """Id of the session on the server, "" in framings that do not carry it."""
         return self._protocol.id
+
+    @property
+    def url(self) -> str:
+        """The URL that was reached, as given to `connect`."""
+        return self._protocol.connection_params.target.url
 
     @property
     def exit(self) -> Exit | None:
@@ -297,7 +301,7 @@ class PendingSession(Generic[T_contra]):
 
 @overload
 def connect(
-    url: str,
+    url: str | Sequence[str],
     *,
     framing: Literal["stdio"] = ...,
     subprotocol: str | None = ...,
@@ -305,7 +309,7 @@ def connect(
 ) -> PendingSession[bytes | str]: ...
 @overload
 def connect(
-    url: str,
+    url: str | Sequence[str],
     *,
     framing: Literal["json", "lsp"],
     subprotocol: str | None = ...,
@@ -313,14 +317,14 @@ def connect(
 ) -> PendingSession[object]: ...
 @overload
 def connect(
-    url: str,
+    url: str | Sequence[str],
     *,
     framing: Literal["lines"],
     subprotocol: str | None = ...,
     **options: Unpack[ConnectOptions],
 ) -> PendingSession[str]: ...
 def connect(
-    url: str,
+    url: str | Sequence[str],
     *,
     framing: str = "stdio",
     subprotocol: str | None = None,
@@ -335,7 +339,9 @@ def connect(
     SessionLost, NotConnected or Refused (for example with status 503).
 
     Args:
-        url: ws://HOST[:PORT][/PATH], wss://... or ws+unix:SOCKET[:/PATH].
+        url: ws://HOST[:PORT][/PATH], wss://... or ws+unix:SOCKET[:/PATH]. Of several
+            URLs, the next one is tried where a server cannot be reached, does not
+            answer in time, or answers 408, 429 or 5xx.
         framing: "stdio" carries bytes, the exit status and signals. "json" carries
             JSON values to the process, "lines" text, a line at a time. "lsp" carries
             JSON values that are framed as for language servers.
@@ -344,7 +350,8 @@ def connect(
             URL.
         origin: Value of an Origin header, as browsers send it.
         ssl: TLS context for wss://, instead of the system's default.
-        timeout: Seconds for the whole handshake, up to the first message. Default: 10.
+        timeout: Seconds for the whole handshake, up to the first message, for each URL.
+            Default: 10.
         ping_interval: Seconds of silence after which the client pings the server.
             Default: 20. None leaves the detection of a dead peer to TCP.
         ping_timeout: Seconds until the pong must arrive. Default: 20.
@@ -357,16 +364,19 @@ def connect(
         NotConnected: There is no session. Refused: the server gave a reason.
         InvalidURL, ValueError: The arguments cannot describe a session.
     """
-    params = ConnectionParams(urls.parse(url), **options)
+    servers = servers_from(url, options)
     kind = create(framing)
-    return PendingSession(lambda: _start(params, kind, subprotocol or kind.subprotocol))
+    used = subprotocol or kind.subprotocol
+    return PendingSession(lambda: _start(servers, kind, used))
 
 
 async def _start(
-    params: ConnectionParams, framing: Framing, subprotocol: str
+    servers: Sequence[ConnectionParams], framing: Framing, subprotocol: str
 ) -> Session[Any]:
-    def create_protocol(websocket: WebSocketProtocol) -> SessionProtocol:
+    def create_protocol(
+        params: ConnectionParams, websocket: WebSocketProtocol
+    ) -> SessionProtocol:
         return SessionProtocol(websocket, framing, params, subprotocol, current_task)
 
-    protocol, driver = await open_connection(params, subprotocol, create_protocol)
+    protocol, driver = await open_connection(servers, subprotocol, create_protocol)
     return Session(protocol, driver)

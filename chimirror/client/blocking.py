@@ -10,22 +10,21 @@ from __future__ import annotations
 from threading import get_ident
 from typing import Any, Generic, Literal, Self, TypeVar, overload
 
-from chimirror.client import url as urls
 from chimirror.client.buffers import MAX_LINE
 from chimirror.client.control_blocking import Control
 from chimirror.client.framing import Framing, create
-from chimirror.client.handshake import ConnectionParams
+from chimirror.client.handshake import servers_from
 from chimirror.client.output import OUTPUT_STREAMS
 from chimirror.client.session import SessionProtocol
 from chimirror.client.thread_driver import ThreadDriver, open_connection
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Unpack
 
     from chimirror.client.flow import Flow
-    from chimirror.client.handshake import ConnectOptions
+    from chimirror.client.handshake import ConnectionParams, ConnectOptions
     from chimirror.client.results import Completed, Exit, Output
     from chimirror.client.websocket import WebSocketProtocol
 
@@ -63,6 +62,11 @@ class Session(Generic[T_contra]):
     def id(self) -> str:
         """Id of the session on the server, "" in framings that do not carry it."""
         return self._protocol.id
+
+    @property
+    def url(self) -> str:
+        """The URL that was reached, as given to `connect`."""
+        return self._protocol.connection_params.target.url
 
     @property
     def exit(self) -> Exit | None:
@@ -279,7 +283,7 @@ class OutputIterator(Generic[T]):
 
 @overload
 def connect(
-    url: str,
+    url: str | Sequence[str],
     *,
     framing: Literal["stdio"] = ...,
     subprotocol: str | None = ...,
@@ -287,7 +291,7 @@ def connect(
 ) -> Session[bytes | str]: ...
 @overload
 def connect(
-    url: str,
+    url: str | Sequence[str],
     *,
     framing: Literal["json", "lsp"],
     subprotocol: str | None = ...,
@@ -295,14 +299,14 @@ def connect(
 ) -> Session[object]: ...
 @overload
 def connect(
-    url: str,
+    url: str | Sequence[str],
     *,
     framing: Literal["lines"],
     subprotocol: str | None = ...,
     **options: Unpack[ConnectOptions],
 ) -> Session[str]: ...
 def connect(
-    url: str,
+    url: str | Sequence[str],
     *,
     framing: str = "stdio",
     subprotocol: str | None = None,
@@ -315,7 +319,9 @@ def connect(
     SessionLost, NotConnected or Refused (for example with status 503).
 
     Args:
-        url: ws://HOST[:PORT][/PATH], wss://... or ws+unix:SOCKET[:/PATH].
+        url: ws://HOST[:PORT][/PATH], wss://... or ws+unix:SOCKET[:/PATH]. Of several
+            URLs, the next one is tried where a server cannot be reached, does not
+            answer in time, or answers 408, 429 or 5xx.
         framing: "stdio" carries bytes, the exit status and signals. "json" carries
             JSON values to the process, "lines" text, a line at a time. "lsp" carries
             JSON values that are framed as for language servers.
@@ -324,7 +330,8 @@ def connect(
             URL.
         origin: Value of an Origin header, as browsers send it.
         ssl: TLS context for wss://, instead of the system's default.
-        timeout: Seconds for the whole handshake, up to the first message. Default: 10.
+        timeout: Seconds for the whole handshake, up to the first message, for each URL.
+            Default: 10.
         ping_interval: Seconds of silence after which the client pings the server.
             Default: 20. None leaves the detection of a dead peer to TCP.
         ping_timeout: Seconds until the pong must arrive. Default: 20.
@@ -337,12 +344,12 @@ def connect(
         NotConnected: There is no session. Refused: the server gave a reason.
         InvalidURL, ValueError: The arguments cannot describe a session.
     """
-    params = ConnectionParams(urls.parse(url), **options)
-    return start(params, create(framing), subprotocol)
+    servers = servers_from(url, options)
+    return start(servers, create(framing), subprotocol)
 
 
 def start(
-    params: ConnectionParams,
+    servers: Sequence[ConnectionParams],
     framing: Framing,
     subprotocol: str | None = None,
     *,
@@ -351,14 +358,16 @@ def start(
     """Open a session with parsed parameters.
 
     Args:
-        params: Parameters of the connection.
+        servers: Parameters for each URL, as of `servers_from`.
         framing: Framing of the session.
         subprotocol: Subprotocol to request instead of the framing's own name.
         await_first_message: Wait for the first message, which carries the session id.
     """
     used = subprotocol or framing.subprotocol
 
-    def create_protocol(websocket: WebSocketProtocol) -> SessionProtocol:
+    def create_protocol(
+        params: ConnectionParams, websocket: WebSocketProtocol
+    ) -> SessionProtocol:
         return SessionProtocol(
             websocket,
             framing,
@@ -368,5 +377,5 @@ def start(
             await_first_message=await_first_message,
         )
 
-    protocol, driver = open_connection(params, used, create_protocol)
+    protocol, driver = open_connection(servers, used, create_protocol)
     return Session(protocol, driver)

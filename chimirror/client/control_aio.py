@@ -163,15 +163,12 @@ class Control:
                 self._connection[1].abort()  # closes the socket if it is still open
                 self._connection = None
             if self._connection is None:
-                connection_params, subscribers = (
-                    self._session.connection_params,
-                    self._subscribers,
-                )
+                subscribers = self._subscribers
                 self._connection = await open_connection(
-                    connection_params,
+                    [self._session.connection_params],  # the address of the session
                     SUBPROTOCOL,
-                    lambda websocket: ControlProtocol(
-                        websocket, connection_params, credentials, subscribers
+                    lambda params, websocket: ControlProtocol(
+                        websocket, params, credentials, subscribers
                     ),
                 )
             return self._connection

@@ -1,8 +1,8 @@
 """Connects a socket to the host of a URL, with TLS where the URL asks for it.
 
-Tries each address of the host in turn, and gives each failure its own text. Ignores
-proxies of the environment: the client connects to the host that the caller named.
-Never blocks: `connect_socket` is a flow (`flow`) with non-blocking sockets.
+Knows one address at a time, and gives each failure its own text. Ignores proxies of
+the environment: the client connects to the host that the caller named. Never blocks:
+`resolve` and `connect_socket` are flows (`flow`) with non-blocking sockets.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import time
 from typing import Any
 
 from chimirror.client.errors import Error, NotConnected, Untrusted
@@ -20,31 +19,40 @@ from chimirror.text import escape_line
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Callable
 
-    from chimirror.client.handshake import ConnectionParams
+    from chimirror.client.handshake import Address, ConnectionParams
     from chimirror.client.url import Target
 
 
 class Deadline:
-    """Deadline for the whole handshake."""
+    """Deadline for a handshake."""
 
-    __slots__ = ("_end",)
+    __slots__ = ("_clock", "_end")
 
-    def __init__(self, seconds: float) -> None:
-        self._end = time.monotonic() + seconds
+    def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._end = clock() + seconds
 
     def left(self, share: int = 1) -> float:
-        return max((self._end - time.monotonic()) / share, 0.0)
+        return max((self._end - self._clock()) / share, 0.0)
 
 
-def connect_socket(params: ConnectionParams, deadline: Deadline) -> Flow[socket.socket]:
-    """Connect to the target, with TLS if the URL is secure.
+def connect_socket(
+    params: ConnectionParams, address: Address, deadline: Deadline
+) -> Flow[socket.socket]:
+    """Connect to an address of the target, with TLS if the URL is secure.
 
     Raises:
         NotConnected: The connection failed.
     """
     context = _context(params) if params.target.uri.secure else None
-    sock = yield from _connect(params, deadline)
+    family, kind, number, to = address
+    try:
+        sock = socket.socket(family, kind, number)
+        yield from _connect_to(sock, to, deadline.left())
+    except OSError as error:
+        raise _connect_error(params, error) from None
     if context is None:
         return sock
     return (yield from _start_tls(sock, context, params, deadline))
@@ -53,24 +61,12 @@ def connect_socket(params: ConnectionParams, deadline: Deadline) -> Flow[socket.
 # TCP and Unix sockets.
 
 
-def _connect(params: ConnectionParams, deadline: Deadline) -> Flow[socket.socket]:
-    addresses = yield from _resolve(params.target)
-    last_error = OSError("no address")
-    for index, (family, kind, number, address) in enumerate(addresses):
-        try:
-            sock = socket.socket(family, kind, number)
-            yield from _connect_to(sock, address, deadline.left(len(addresses) - index))
-        except OSError as error:
-            last_error = error
-        else:
-            return sock
-    raise _connect_error(params, last_error)
+def resolve(target: Target) -> Flow[list[Address]]:
+    """Return the addresses of the target.
 
-
-Address = tuple[int, int, int, object]
-
-
-def _resolve(target: Target) -> Flow[list[Address]]:
+    Raises:
+        NotConnected: There is none.
+    """
     if target.socket_path is not None:
         path = os.fsencode(target.socket_path)
         return [(socket.AF_UNIX, socket.SOCK_STREAM, 0, path)]

@@ -16,6 +16,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from socket import socket
 
+    from chimirror.client.handshake import ConnectionParams
+
 T = TypeVar("T")
 
 
@@ -34,7 +36,26 @@ class ResolveHost(NamedTuple):
     port: int
 
 
+class Sleep(NamedTuple):
+    """Wait for a time."""
+
+    seconds: float
+
+
+class OpenConnection(NamedTuple):
+    """Perform the handshake over a connected socket, which the driver closes.
+
+    The result is that of the caller's `open_connection`. NotConnected is passed back.
+    """
+
+    sock: socket
+    params: ConnectionParams
+    seconds: float
+
+
 # None waits until anything has changed in the session. A callable is a handler of the
 # caller: the driver calls it, and the asyncio driver awaits an awaitable result.
-Step = WaitForSocket | ResolveHost | Callable[[], object] | None
+Step = (
+    WaitForSocket | ResolveHost | Sleep | OpenConnection | Callable[[], object] | None
+)
 Flow = Generator[Step, Any, T]

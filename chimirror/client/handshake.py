@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from copy import copy
 
 from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidMessage, InvalidStatus, SecurityError
@@ -17,18 +18,20 @@ from websockets.typing import Origin, Subprotocol
 
 from chimirror.client.buffers import MAX_LINE
 from chimirror.client.errors import ConnectTimeout, NotConnected, Refused
+from chimirror.client.url import parse
 from chimirror.client.websocket import WebSocketProtocol
 from chimirror.text import escape_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from ssl import SSLContext
     from typing import TypedDict
 
     from chimirror.client.url import Target
 
     Headers = Mapping[str, str] | Iterable[tuple[str, str]]
+    Address = tuple[int, int, int, object]  # family, type, protocol, address
 
     class ConnectOptions(TypedDict, total=False):
         """Options of `connect` beside URL and framing, in both APIs."""
@@ -73,12 +76,14 @@ class ConnectionParams:
     """Parameters for one or several connections to a server.
 
     Attributes:
+        address: The address of the server, None for any that the host has.
         target: The parsed URL.
         ssl_context: For TLS. None trusts the system's authorities.
         timeout: Seconds from name resolution to the first message.
     """
 
     __slots__ = (
+        "address",
         "target",
         "ssl_context",
         "timeout",
@@ -110,6 +115,7 @@ class ConnectionParams:
             raise ValueError("ssl: only wss:// URLs use certificates")
         if origin is not None and not _has_no_controls(origin):
             raise ValueError("origin: a value must not contain control characters")
+        self.address: Address | None = None
         self.target = target
         self.ssl_context = ssl
         self.timeout = timeout
@@ -118,6 +124,12 @@ class ConnectionParams:
         self._origin = Origin(origin) if origin is not None else None
         self._offered_size = [] if size is None else [_size_subprotocol(*size)]
         self._websocket_options = max_message, ping_interval, ping_timeout
+
+    def at(self, address: Address) -> ConnectionParams:
+        """Return these parameters for one address of the host."""
+        other = copy(self)
+        other.address = address
+        return other
 
     def create_websocket(
         self, subprotocol: str, clock: Callable[[], float]
@@ -177,6 +189,27 @@ class ConnectionParams:
                 f"{self.target} does not speak {subprotocol}: it accepted the "
                 "connection without choosing a subprotocol"
             )
+
+
+def servers_from(
+    urls: str | Sequence[str], options: ConnectOptions
+) -> list[ConnectionParams]:
+    """Return the parameters for each URL.
+
+    Raises:
+        InvalidURL, ValueError: The arguments cannot describe a session.
+    """
+    targets = [parse(url) for url in ([urls] if isinstance(urls, str) else urls)]
+    if not targets:
+        raise ValueError("url: an empty list; give at least one URL")
+    secure = [target for target in targets if target.uri.secure]
+    plain = options.copy()
+    if secure:  # TLS options do not concern the other URLs
+        plain.pop("ssl", None)
+    return [
+        ConnectionParams(target, **(options if target.uri.secure else plain))
+        for target in targets
+    ]
 
 
 # Request.

@@ -13,13 +13,14 @@ import socket
 import threading
 import time
 
-from chimirror.client.dialer import Deadline, connect_socket
-from chimirror.client.flow import ResolveHost, WaitForSocket
+from chimirror.client.errors import NotConnected
+from chimirror.client.failover import open_first
+from chimirror.client.flow import OpenConnection, ResolveHost, Sleep, WaitForSocket
 from chimirror.client.transport import Transport
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import TypeVar
 
     from chimirror.client.flow import Flow, Step
@@ -174,41 +175,43 @@ def _milliseconds(seconds: float) -> int:
 
 
 def open_connection(
-    params: ConnectionParams,
+    servers: Sequence[ConnectionParams],
     subprotocol: str,
-    create_protocol: Callable[[WebSocketProtocol], P],
+    create_protocol: Callable[[ConnectionParams, WebSocketProtocol], P],
 ) -> tuple[P, ThreadDriver]:
-    """Connect to a server and wait until its protocol is open.
+    """Connect to the first server that accepts, and wait until its protocol is open.
 
     Args:
-        params: Parameters of the connection.
+        servers: The servers, in the order of the attempts.
         subprotocol: Subprotocol to request.
-        create_protocol: Makes the protocol for a new WebSocket.
+        create_protocol: Makes the protocol for a new WebSocket, of this server.
 
     Raises:
         NotConnected: There is no connection.
     """
-    deadline = Deadline(params.timeout)
-    sock = _run_dial(connect_socket(params, deadline))
-    protocol = create_protocol(params.create_websocket(subprotocol, time.monotonic))
-    driver = ThreadDriver(sock, protocol)
-    try:
-        driver.run(protocol.wait_until_open(), deadline.left())
-    except BaseException as error:  # noqa: BLE001 whichever, it is raised again
-        timeout_error = params.timeout_error(protocol.timeout_cause)
-        driver.abort()
-        raise (timeout_error if isinstance(error, TimeoutError) else error) from None
-    return protocol, driver
 
+    def perform(step: OpenConnection) -> tuple[P, ThreadDriver]:
+        websocket = step.params.create_websocket(subprotocol, time.monotonic)
+        protocol = create_protocol(step.params, websocket)
+        driver = ThreadDriver(step.sock, protocol)
+        try:
+            driver.run(protocol.wait_until_open(), step.seconds)
+        except BaseException as error:  # noqa: BLE001 whichever, it is raised again
+            late = step.params.timeout_error(protocol.timeout_cause)
+            driver.abort()
+            raise (late if isinstance(error, TimeoutError) else error) from None
+        return protocol, driver
 
-def _run_dial(flow: Flow[T]) -> T:
-    """Run the flow of `connect_socket`."""
+    flow = open_first(servers, time.monotonic)
     try:
         step = next(flow)
         while True:
             try:
-                answer = _wait_for_step(step)
-            except (OSError, UnicodeError) as error:
+                if isinstance(step, OpenConnection):
+                    answer: object = perform(step)
+                else:
+                    answer = _wait_for_step(step)
+            except (OSError, UnicodeError, NotConnected) as error:
                 step = flow.throw(error)
             else:
                 step = flow.send(answer)
@@ -219,6 +222,9 @@ def _run_dial(flow: Flow[T]) -> T:
 
 
 def _wait_for_step(step: Step) -> object:
+    if isinstance(step, Sleep):
+        time.sleep(step.seconds)
+        return None
     if isinstance(step, ResolveHost):
         return socket.getaddrinfo(step.host, step.port, type=socket.SOCK_STREAM)
     assert isinstance(step, WaitForSocket)

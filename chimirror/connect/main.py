@@ -131,7 +131,7 @@ def _relay(
 
     try:
         # Without a terminal, input may be sent before the first message of the server.
-        session = start(params, framing, await_first_message=terminal is not None)
+        session = start([params], framing, await_first_message=terminal is not None)
     except Error as error:
         text = str(error)
         if isinstance(error, ConnectTimeout):

@@ -43,7 +43,9 @@ class Remote:
         self._is_over = False
         offer = [Subprotocol(name) for name in subprotocols]
         self._protocol = ServerProtocol(subprotocols=offer or None)
-        (request,) = self._events()
+        request = next(iter(self._events()), None)
+        if request is None:
+            raise ConnectionResetError("the client left before its request")
         assert isinstance(request, Request)
         self.request = request
         self._protocol.send_response(self._protocol.accept(request))

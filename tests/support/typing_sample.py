@@ -38,6 +38,7 @@ def test_blocking(url: str) -> None:
     blocking.connect(url, framing="lines").send(b"x")  # type: ignore[arg-type]
     blocking.connect(url, framing="other")  # type: ignore[call-overload]
     blocking.connect(url, size=(132, 43))
+    assert_type(blocking.connect([url, url]).url, str)
     blocking.connect(url, size=132)  # type: ignore[call-overload]
     blocking.connect(url, time=1)  # type: ignore[call-overload]
 
