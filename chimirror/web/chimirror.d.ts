@@ -20,8 +20,21 @@ export interface ConnectOptions {
    * the kind `unread`. Default: 64 MiB.
    */
   limit?: number;
+  /**
+   * The size of the client's terminal. An application with a terminal (--pty) has it from
+   * its start. Without effect on others.
+   */
+  size?: TerminalSize;
+  /** Milliseconds for each URL, until the application runs. Default: 10,000. */
+  timeout?: number;
   /** Aborts connecting. Has no effect on an open session. */
   signal?: AbortSignal;
+}
+
+/** Each from 1 to 65535. */
+export interface TerminalSize {
+  columns: number;
+  rows: number;
 }
 
 /** End of a session. `code` and `signal` are null if the exit is unknown. */
@@ -37,6 +50,12 @@ export interface Exit {
   reason: string;
   /** The code of the close frame, 1006 without a close frame. */
   closeCode: number;
+  /**
+   * Whether a new session has a chance where this one ended: after a lost connection, or
+   * at a restart of the server. False if the application has exited, if an operator or
+   * this client has ended the session, and after every limit and fault.
+   */
+  retry: boolean;
 }
 
 /**
@@ -47,6 +66,7 @@ export interface Exit {
  * - `unread`: unread output exceeds the limit.
  * - `over`: the session has ended.
  * - `control`: a control call failed.
+ * - `unsupported`: the browser or Node is too old.
  */
 export type ErrorKind =
   | "refused"
@@ -55,15 +75,25 @@ export type ErrorKind =
   | "protocol"
   | "unread"
   | "over"
-  | "control";
+  | "control"
+  | "unsupported";
 
 export class ChimirrorError extends Error {
   private constructor();
   readonly name: "ChimirrorError";
   readonly kind: ErrorKind;
-  /** Kind `lost`: the code and the reason of the close frame. */
+  /**
+   * Kind `refused`: the HTTP status of the server, and the seconds of its Retry-After.
+   * Both are undefined if they are not known.
+   */
+  readonly status?: number;
+  readonly retryAfter?: number;
+  /** Kind `refused` with several URLs: the error of each, in their order. */
+  readonly errors?: readonly ChimirrorError[];
+  /** Kind `lost`: as in `Exit`. */
   readonly closeCode?: number;
   readonly reason?: string;
+  readonly retry?: boolean;
   /** Kind `control`: the error of JSON-RPC, if there was a response. */
   readonly code?: number;
   readonly data?: unknown;
@@ -118,7 +148,10 @@ export interface Session extends EventTarget {
   eof(): Promise<void>;
   /** Sends a signal to the application: INT, TERM, … Framing stdio only. */
   signal(name: string): void;
-  /** Sets the size of the terminal. Throws a TypeError unless `pty` is true. */
+  /**
+   * Sets the size of the terminal. Throws a TypeError unless `pty` is true. Without effect
+   * after the end of the session.
+   */
   resize(columns: number, rows: number): void;
   /**
    * Ends the session: the server stops the application. Written data are sent first, for
@@ -204,12 +237,17 @@ export interface Control extends EventTarget {
 /**
  * Starts a session. Resolves once the application runs.
  *
- * @param url ws:, wss:, http: or https:, or relative to the page.
+ * With several URLs, the first one that gives a session is taken. The next one is tried if
+ * there is no connection or no answer in time, and after the statuses 408, 429 and 5xx,
+ * never after any other refusal that is known. If all have failed and a server has asked
+ * to wait for at most 30 s (Retry-After), all are tried once more after that time.
+ *
+ * @param urls ws:, wss:, http: or https:, or relative to the page. No user and password.
  * @throws ChimirrorError of the kind `refused`, with the reason as far as it is known. A
  *   browser gives no reason to a page of another origin.
  */
 export function connect(
-  url: string | URL,
+  urls: string | URL | readonly (string | URL)[],
   options?: ConnectOptions,
 ): Promise<Session>;
 

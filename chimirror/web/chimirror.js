@@ -17,11 +17,13 @@ const CLOSE_TIMEOUT = 2000; // ms for the closing handshake
 const RETRY_DELAY = 500; // ms until the next attempt to resume a stream, then doubled
 const MAX_RETRY_DELAY = 30_000; // ms
 const RESPONSE_TIMEOUT = 5000; // ms for a response after a failure
+const CONNECT_TIMEOUT = 10_000; // ms for each URL, until the application runs
+const MAX_RETRY_AFTER = 30; // seconds of a Retry-After that is waited for
 const FAILURE_CODE = 4000; // close code for failures of the client
 const STREAMS = ["stdin", "stdout", "stderr"];
 
 export class ChimirrorError extends Error {
-  /** `kind`: refused, lost, mistake, protocol, unread, over or control. */
+  /** `kind`: refused, lost, mistake, protocol, unread, over, control or unsupported. */
   constructor(kind, message, more = {}) {
     super(message, more);
     this.name = "ChimirrorError";
@@ -30,17 +32,114 @@ export class ChimirrorError extends Error {
 }
 
 /** Starts a session. Resolves once the application runs. */
-export async function connect(url, options = {}) {
-  const { framing = "stdio", signal } = options;
+export async function connect(urls, options = {}) {
+  requireRuntime();
+  const { framing = "stdio", size, signal } = options;
   if (!Object.hasOwn(FRAMINGS, framing)) {
     const known = Object.keys(FRAMINGS).join(", ");
     throw new TypeError(`unknown framing ${framing}; write one of ${known}`);
   }
-  const address = new URL(url, globalThis.location?.href);
-  address.protocol = address.protocol.replace("http", "ws");
-  address.hash = ""; // WebSocket rejects URLs with a fragment
+  const { subprotocol = `chimirror.${framing}.v1` } = options;
+  const subprotocols = size ? [subprotocol, sizeSubprotocol(size)] : [subprotocol];
+  const addresses = [urls].flat().map(addressOf);
+  if (!addresses.length) throw new TypeError("there is no URL to connect to");
   signal?.throwIfAborted();
-  return Session.open(address.href, { ...options, framing });
+  return openFirst(addresses, { ...options, framing, subprotocols });
+}
+
+function requireRuntime() {
+  const { WebSocket } = globalThis;
+  const needed = { WebSocket, "Promise.withResolvers": Promise.withResolvers };
+  const missing = Object.keys(needed).filter((name) => !needed[name]);
+  if (!missing.length) return;
+  const text = "chimirror.js needs Node 22 or newer, or a browser of 2024 or newer";
+  throw new ChimirrorError("unsupported", `${text}; missing here: ${missing.join(", ")}`);
+}
+
+/** Returns the URL for WebSocket, which accepts neither a fragment nor credentials. */
+function addressOf(url) {
+  if (/[\x00-\x1f\x7f]/.test(url)) throw new TypeError("the URL has control characters");
+  const address = new URL(url, globalThis.location?.href);
+  address.protocol = address.protocol.replace(/^http/, "ws");
+  const { protocol, username, password } = address;
+  if (!["ws:", "wss:"].includes(protocol)) {
+    const text = `a WebSocket of JavaScript cannot connect to ${protocol}`;
+    throw new TypeError(`${text}; write ws:, wss:, http: or https:`);
+  }
+  if (username || password) {
+    const cure = "let the page log in, so that the browser sends its cookie";
+    throw new TypeError(`WebSocket sends no user and password of a URL; ${cure}`);
+  }
+  address.hash = "";
+  return address.href;
+}
+
+/** Returns the subprotocol that tells the size of the client's terminal. */
+function sizeSubprotocol({ columns, rows }) {
+  const fits = (each) => Number.isInteger(each) && each > 0 && each < 65536;
+  if (fits(columns) && fits(rows)) return `chimirror.size.${columns}x${rows}`;
+  const text = "the columns and rows of a size are integers from 1 to 65535";
+  throw new TypeError(`${text}, not ${columns} and ${rows}`);
+}
+
+/** Opens a session at the first URL that gives one. Several may be tried twice. */
+async function openFirst(addresses, options) {
+  let found = await tryInOrder(addresses, options);
+  if (addresses.length === 1) {
+    if (found.session) return found.session;
+    throw found.errors[0];
+  }
+  const delay = Math.min(...found.errors.map(({ retryAfter = Infinity }) => retryAfter));
+  if (!found.session && !found.errors.some(isFinal) && delay <= MAX_RETRY_AFTER) {
+    await sleep(1000 * delay, options.signal);
+    found = await tryInOrder(addresses, options);
+  }
+  if (found.session) return found.session;
+  throw joined(addresses, found.errors);
+}
+
+/** Returns a session, or the errors of the URLs up to one whose refusal is final. */
+async function tryInOrder(addresses, options) {
+  const errors = [];
+  for (const address of addresses) {
+    try {
+      return { session: await Session.open(address, options), errors };
+    } catch (error) {
+      if (error?.kind !== "refused") throw error;
+      errors.push(error);
+      if (isFinal(error)) break;
+    }
+  }
+  return { errors };
+}
+
+/** Whether no other server is asked: the request or the trust is wrong, not a server. */
+function isFinal({ status = 0, untrusted = false }) {
+  return untrusted || (status >= 400 && status < 500 && ![408, 429].includes(status));
+}
+
+/** Returns one error for all URLs. Their queries may hold secrets. */
+function joined(addresses, errors) {
+  const shown = errors.map(({ message }, at) => {
+    return `\n  ${addresses[at].replace(/\?.*/, "")}: ${message}`;
+  });
+  const text = `no session at any of ${errors.length} URLs`;
+  return new ChimirrorError("refused", `${text}:${shown.join("")}`, { errors });
+}
+
+/** Waits, unless the signal ends that with its reason. */
+async function sleep(time, signal = undefined) {
+  const over = Promise.withResolvers();
+  const abort = () => over.reject(signal.reason);
+  const timer = setTimeout(over.resolve, time);
+  signal?.addEventListener("abort", abort);
+  try {
+    signal?.throwIfAborted();
+    await over.promise;
+  } finally {
+    clearTimeout(timer);
+    signal?.removeEventListener("abort", abort);
+  }
 }
 
 /** Iterates over the lines of a stream of bytes. Leaving the loop cancels the stream. */
@@ -268,8 +367,8 @@ class Session extends EventTarget {
 
   constructor(address, options) {
     super();
-    const { framing, highWaterMark = HIGH_WATER_MARK, limit = MAX_UNREAD } = options;
-    const { subprotocol = `chimirror.${framing}.v1` } = options;
+    const { framing, subprotocols } = options;
+    const { highWaterMark = HIGH_WATER_MARK, limit = MAX_UNREAD } = options;
     const { Input, decode } = FRAMINGS[framing];
     this.url = address;
     this.framing = framing;
@@ -279,7 +378,7 @@ class Session extends EventTarget {
     this.#high = highWaterMark;
     this.#limit = limit;
     this.control = new Control(address, framing);
-    this.#socket = new WebSocket(address, subprotocol);
+    this.#socket = new WebSocket(address, subprotocols);
     this.#socket.onopen = () => this.#open();
     this.#socket.onmessage = ({ data }) => this.#receive(data);
     this.#socket.onclose = ({ code, reason }) => this.#finish(code, reason);
@@ -303,21 +402,28 @@ class Session extends EventTarget {
   }
 
   static async open(address, options) {
-    const { signal } = options;
+    const { signal, timeout = CONNECT_TIMEOUT } = options;
     const session = new Session(address, options);
     const refusal = new RefusalReason(address);
-    const abort = () => session.close();
-    signal?.addEventListener("abort", abort, { once: true });
+    const abort = () => session.#giveUp(signal.reason);
+    const timer = setTimeout(() => session.#giveUp(refusal.late(timeout)), timeout);
+    signal?.addEventListener("abort", abort);
     try {
       await session.#opening.promise;
       return session;
     } catch (error) {
-      signal?.throwIfAborted();
-      throw error ?? new ChimirrorError("refused", await refusal.explain());
+      throw error ?? (await refusal.explain(signal));
     } finally {
+      clearTimeout(timer);
       signal?.removeEventListener("abort", abort);
       refusal.end();
     }
+  }
+
+  /** Stops connecting, without waiting for the server. */
+  #giveUp(error) {
+    this.#opening.reject(error);
+    this.close();
   }
 
   async sendLine(line) {
@@ -354,7 +460,7 @@ class Session extends EventTarget {
 
   resize(columns, rows) {
     if (!this.pty) throw new TypeError("the application has no terminal");
-    this.#command({ type: "resize", columns, rows });
+    if (this.#isOpen) this.#command({ type: "resize", columns, rows });
   }
 
   #command(message) {
@@ -401,8 +507,12 @@ class Session extends EventTarget {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
 
+  get #isOpen() {
+    return this.#socket.readyState === WebSocket.OPEN;
+  }
+
   #requireOpen() {
-    if (this.#socket.readyState !== WebSocket.OPEN) throw this.#over();
+    if (!this.#isOpen) throw this.#over();
   }
 
   #over() {
@@ -414,7 +524,7 @@ class Session extends EventTarget {
       this.#requireOpen();
       this.#socket.send(message);
       while (this.#socket.bufferedAmount > this.#high) {
-        await new Promise((resolve) => setTimeout(resolve, DRAIN_INTERVAL));
+        await sleep(DRAIN_INTERVAL);
         this.#requireOpen();
       }
     }
@@ -481,13 +591,15 @@ class Session extends EventTarget {
     if (code) this.#status ??= { code: Number(code), signal: null };
     if (signal) this.#status ??= { code: null, signal };
     const regular = this.#status || this.#closing || closeCode === 1000;
-    if (!regular) this.#failure ??= lost(closeCode, reason);
+    const retry = !regular && worthRetry(closeCode, reason);
+    if (!regular) this.#failure ??= lost(closeCode, reason, retry);
     this.#opening.reject(this.#opened ? this.#over() : undefined);
     this.#stdin.error(this.#over());
     this.control.end();
     for (const output of Object.values(this.#outputs)) output.end(this.#failure);
     await Promise.all(Object.values(this.#pumps));
-    this.#ended.resolve({ code: null, signal: null, ...this.#status, reason, closeCode });
+    const end = { reason, closeCode, retry };
+    this.#ended.resolve({ code: null, signal: null, ...this.#status, ...end });
     if (this.#status) this.#dispatch("exit", await this.exit);
     if (this.#failure) this.#dispatch("error", this.#failure);
     this.#dispatch("close", { code: closeCode, reason });
@@ -497,12 +609,22 @@ class Session extends EventTarget {
 /** Close reasons of chimirror-protocol(7) that need more words for a user. */
 const REASONS = new Map([["drain", "the server is shutting down"]]);
 
-function lost(closeCode, reason) {
+/** Close codes of a lost connection, a restart, an overload and a lost server. */
+const RETRY_CODES = [1006, 1012, 1013, 1014];
+const RETRY_REASONS = ["", "drain"]; // with 1001
+
+/** Whether another attempt may succeed, as in chimirror-protocol(7). */
+function worthRetry(closeCode, reason) {
+  if (closeCode === 1001) return RETRY_REASONS.includes(reason);
+  return RETRY_CODES.includes(closeCode);
+}
+
+function lost(closeCode, reason, retry) {
   const text =
     closeCode === 1006
       ? "the connection was lost: the network or the server has failed"
       : (REASONS.get(reason) ?? `the server closed the session: ${reason || closeCode}`);
-  return new ChimirrorError("lost", text, { closeCode, reason });
+  return new ChimirrorError("lost", text, { closeCode, reason, retry });
 }
 
 /** Control connection: JSON-RPC about the session, opened for the first call. */
@@ -581,8 +703,7 @@ class Control extends EventTarget {
       let delay = RETRY_DELAY;
       while (!this.#isSettled(name)) {
         if (await this.#sendPause(name, this.#held[name].size > 0)) continue;
-        const time = delay;
-        await new Promise((resolve) => setTimeout(resolve, time));
+        await sleep(delay);
         delay = Math.min(2 * delay, MAX_RETRY_DELAY);
       }
     } finally {
@@ -752,6 +873,9 @@ const OTHER_REASONS =
   "the application or framing does not exist, a limit is reached, or the program " +
   "cannot be started: the server's log gives the reason";
 
+/** Codes of Node for a certificate that is not trusted. */
+const CERTIFICATE_FAULT = /CERT|SIGNATURE|HOSTNAME|_CA$/;
+
 /** Finds the reason for a failed connection, as far as a browser allows. */
 class RefusalReason {
   #address;
@@ -762,7 +886,7 @@ class RefusalReason {
     this.#forbidden ||=
       event.effectiveDirective === "connect-src" &&
       event.disposition === "enforce" &&
-      URL.parse(event.blockedURI)?.host === this.#address.host;
+      event.blockedURI.split("/")[2] === this.#address.host;
   };
 
   constructor(address) {
@@ -774,30 +898,54 @@ class RefusalReason {
     this.#page.removeEventListener?.("securitypolicyviolation", this.#watch);
   }
 
-  /** Returns the reason. Browsers hide it, so a plain GET asks the same address. */
-  async explain() {
+  /** Returns the error of a server that has not answered in time (ms). */
+  late(timeout) {
+    return this.#refused(`${this.#address.host} has not answered within ${timeout} ms`);
+  }
+
+  #refused(message, more = {}) {
+    return new ChimirrorError("refused", message, more);
+  }
+
+  /** Returns the error. Browsers hide the reason, so a plain GET asks the same address. */
+  async explain(signal) {
     const { host, origin } = this.#address;
     const own = globalThis.location?.origin;
     if (this.#forbidden) {
-      return `the page's Content-Security-Policy has no connect-src for ${host}`;
+      return this.#refused(`the page's Content-Security-Policy has no connect-src for ${host}`);
     }
     if (own && own !== origin) {
       const more = `it does not serve pages of ${own} (--origin), or ${OTHER_REASONS}`;
-      return `no connection to ${host}: nothing listens there, ${more}`;
+      return this.#refused(`no connection to ${host}: nothing listens there, ${more}`);
     }
     try {
-      const signal = AbortSignal.timeout(RESPONSE_TIMEOUT);
-      const response = await fetch(this.#address, { cache: "no-store", signal });
-      const answer = lines(response.body, { limit: 300 });
-      const { value } = await answer.next();
-      await answer.return();
-      if (response.status >= 400 && response.status !== 426) {
-        return `${host} answers: ${value || response.status}`;
+      return await this.#ask(signal);
+    } catch ({ cause }) {
+      signal?.throwIfAborted();
+      if (!CERTIFICATE_FAULT.test(cause?.code)) {
+        return this.#refused(`no reachable server answers at ${host}`);
       }
-    } catch {
-      return `no reachable server answers at ${host}`;
+      const text = `the certificate of ${host} is not trusted: ${cause.code}`;
+      return this.#refused(text, { untrusted: true });
     }
-    return `${host} answers, but starts no session: ${OTHER_REASONS}`;
+  }
+
+  async #ask(given) {
+    const { host } = this.#address;
+    const limits = [AbortSignal.timeout(RESPONSE_TIMEOUT), given].filter(Boolean);
+    const signal = AbortSignal.any(limits);
+    const response = await fetch(this.#address, { cache: "no-store", signal });
+    const { status, headers, body } = response;
+    if (status < 400 || status === 426) {
+      await body?.cancel();
+      return this.#refused(`${host} answers, but starts no session: ${OTHER_REASONS}`);
+    }
+    const answer = lines(body, { limit: 300 });
+    const { value } = await answer.next();
+    await answer.return();
+    const seconds = Number.parseInt(headers.get("retry-after"), 10);
+    const retryAfter = seconds >= 0 ? seconds : undefined;
+    return this.#refused(`${host} answers: ${value || status}`, { status, retryAfter });
   }
 }
 

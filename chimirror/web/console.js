@@ -149,6 +149,17 @@ function refreshView() {
   else void openTerminal();
 }
 
+/** Returns the size of the terminal view if a session begins in it. */
+async function screenSize() {
+  if (application.pty && framing() === TERMINAL) {
+    document.querySelector("[value=terminal]").checked = true;
+    refreshView();
+  }
+  if (view() !== "terminal") return undefined;
+  await openTerminal();
+  return terminal.size;
+}
+
 async function openTerminal() {
   const { Terminal } = await import("./terminal.js");
   if (terminal) return;
@@ -280,7 +291,7 @@ at("choice").addEventListener("submit", (event) => {
   event.preventDefault();
   if (!application) return void begin();
   plot.reset();
-  void talk.start(application.path, framing());
+  void talk.start(application.path, framing(), screenSize());
 });
 at("composer").addEventListener("submit", (event) => {
   event.preventDefault();

@@ -75,14 +75,15 @@ export class Talk extends EventTarget {
     return this.#pause !== undefined;
   }
 
-  async start(path, framing) {
+  /** @param size a promise: the size of the terminal, or undefined */
+  async start(path, framing, size) {
     this.framing = framing;
     this.bytes = { stdin: 0, stdout: 0, stderr: 0 };
     this.exit = null;
     this.began = this.ended = 0;
     this.#become("connecting", "Connecting");
     try {
-      const session = await connect(path, { framing });
+      const session = await connect(path, { framing, size: await size });
       this.session = session;
       this.#listen(session);
       this.began = Date.now();

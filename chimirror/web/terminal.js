@@ -134,6 +134,10 @@ export class Terminal {
     this.attach();
   }
 
+  get size() {
+    return { columns: this.#xterm.cols, rows: this.#xterm.rows };
+  }
+
   fit() {
     this.#fit.fit();
   }

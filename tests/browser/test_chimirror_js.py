@@ -4,60 +4,22 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hostile_server import SESSIONS, hostile_server
-from js_runners import Node, Runner, pages
+from js_cases import CaseRunner, address, cases, runner
+from js_runners import Runner
 from processes import steady, until, written
-from serve import Service, reserved, server
+from serve import reserved, server
+
+__all__ = ["cases", "runner"]  # fixtures
 
 FRAMINGS = ("--framing", "stdio,json,lines,lsp", "--stderr", "log")
-EXIT_0 = {"code": 0, "signal": None, "reason": "exit 0", "closeCode": 1000}
-
-
-@pytest.fixture(scope="module", params=["node", "chromium"])
-def runner(request: pytest.FixtureRequest) -> Iterator[Runner]:
-    if request.param == "node":
-        yield Node()
-        return
-    with pages(request.getfixturevalue("browser")) as found:
-        yield found
-
-
-class CaseRunner:
-    """Runs cases against servers of its own."""
-
-    def __init__(self, runner: Runner, directory: Path) -> None:
-        self.runner = runner
-        self.directory = directory
-
-    def serve(self, command: list[str], *options: str, **more: str) -> Any:
-        if self.runner.origin:
-            options = ("--origin", self.runner.origin, *options)
-        return server(self.directory, command, *options, **more)
-
-    def run_case(
-        self, case: str, command: list[str], *options: str, **asked: object
-    ) -> Any:
-        """Run a case that needs no cue. Returns its result."""
-        with (
-            self.serve(command, *options) as service,
-            self.runner.run_case(case, address(service), **asked) as running_case,
-        ):
-            return running_case.result()
-
-
-def address(service: Service) -> str:
-    return f"ws://127.0.0.1:{service.port}/"
-
-
-@pytest.fixture
-def cases(runner: Runner, tmp_path: Path) -> CaseRunner:
-    return CaseRunner(runner, tmp_path)
+NO_RETRY = {"retry": False}
+EXIT_0 = {"code": 0, "signal": None, "reason": "exit 0", "closeCode": 1000} | NO_RETRY
 
 
 def shell(script: str) -> list[str]:
@@ -103,7 +65,8 @@ def test_bytes_of_every_kind(cases: CaseRunner) -> None:
 def test_streams_and_status(cases: CaseRunner, ending: str, ended: Any) -> None:
     script = f"printf out; printf err >&2; printf more; {ending}"
     result = cases.run_case("streams", shell(script), "--stderr", "client")
-    assert result == {"both": ["outmore", "err"], "exit": {**ended, "closeCode": 1011}}
+    ended |= {"closeCode": 1011} | NO_RETRY
+    assert result == {"both": ["outmore", "err"], "exit": ended}
 
 
 @pytest.mark.parametrize("framing", ["stdio", "json", "lines"])
@@ -111,6 +74,7 @@ def test_events(cases: CaseRunner, framing: str) -> None:
     script = shell("echo out; exit 2")
     result = cases.run_case("events", script, *FRAMINGS, framing=framing)
     ended = {"code": 2, "signal": None, "reason": "exit 2", "closeCode": 1011}
+    ended |= NO_RETRY
     assert result == [
         ["stdout", "out\n"],
         ["again", ""],
@@ -287,7 +251,7 @@ def test_a_server_that_ends_and_comes_back(
     refused(cases.runner, "no reachable server answers", result.pop("gone"))
     end = {name: lost[name] for name in ("reason", "closeCode")}
     assert result == {
-        "exit": {"code": None, "signal": None} | end,
+        "exit": {"code": None, "signal": None, "retry": True} | end,
         "reading": lost,
         "writing": lost,
         "error": lost,
@@ -299,6 +263,7 @@ def test_a_server_that_ends_and_comes_back(
 def test_a_local_close_is_no_error(cases: CaseRunner) -> None:
     result = cases.run_case("closing", ["cat"])
     ended = {"code": None, "signal": None, "reason": "", "closeCode": 1000}
+    ended |= NO_RETRY
     over = {
         "name": "ChimirrorError",
         "kind": "over",
@@ -432,6 +397,7 @@ def test_unread_output_is_paused(cases: CaseRunner) -> None:
 
 def test_control_calls(cases: CaseRunner) -> None:
     result = cases.run_case("steered", ["cat"])
+    closed = {"code": None, "signal": None, "reason": "closed", "closeCode": 1000}
     unknown, wrong = result.pop("unknown"), result.pop("wrong")
     assert (unknown["kind"], unknown["code"]) == ("control", -32601)
     assert (wrong["kind"], wrong["code"]) == ("control", -32602)
@@ -444,7 +410,7 @@ def test_control_calls(cases: CaseRunner) -> None:
         "paused": ["stdin", "stdout", "stderr"],
         "still": ["stderr"],
         "asyncapi": "3.0.0",
-        "exit": {"code": None, "signal": None, "reason": "closed", "closeCode": 1000},
+        "exit": closed | NO_RETRY,
     }
 
 

@@ -1,8 +1,7 @@
 """chimirror.js as a package: types, published files and description.
 
-TypeScript compiles the code of a user, with the module resolved as an installed
-package.
-The declarations match the module.
+The package is installed from its tarball into an empty project, without a network. It
+is then used by its name: with import, with require, from TypeScript and in a page.
 """
 
 from __future__ import annotations
@@ -15,20 +14,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import Browser, expect
 
 import chimirror
 from js_runners import Node
 from npm import NODE, NPM, packaged
 from page_server import CASES, MODULE
 from serve import server
+from static_site import static_site
 
 ROOT = Path(__file__).parents[2]
 WEB = MODULE.parent
 SOURCES = ("chimirror.js", "chimirror.d.ts")
 LIBRARY = "--lib esnext,dom,dom.iterable,dom.asynciterable"
 # TypeScript's own declarations are not checked. Those of the package are.
-OPTIONS = f"--noEmit --skipDefaultLibCheck --module nodenext {LIBRARY}"
-TARGET = f"{OPTIONS} --target esnext"
+OPTIONS = f"--noEmit --skipDefaultLibCheck --target esnext {LIBRARY}"
+STRICT = ("--strict", "--noUncheckedIndexedAccess")
+RESOLUTIONS = {
+    "nodenext": "--module nodenext",
+    "node16": "--module node16",
+    "bundler": "--module esnext --moduleResolution bundler",
+}
 
 
 def run(*argv: str | Path, cwd: Path | None = None) -> str:
@@ -37,30 +43,111 @@ def run(*argv: str | Path, cwd: Path | None = None) -> str:
     return done.stdout
 
 
-def check_types(*argv: str | Path) -> None:
-    run(NODE, packaged("typescript/lib/tsc.js"), *TARGET.split(), *argv)
+def check_types(*argv: str | Path, resolution: str = "nodenext") -> None:
+    options = [*OPTIONS.split(), *RESOLUTIONS[resolution].split()]
+    run(NODE, packaged("typescript/lib/tsc.js"), *options, *argv)
 
 
 def test_the_module_is_sound() -> None:
     check_types("--allowJs", "--checkJs", MODULE)
 
 
-def test_user_code(tmp_path: Path) -> None:
-    (tmp_path / "node_modules").mkdir()
-    (tmp_path / "node_modules" / "chimirror").symlink_to(WEB)
-    (tmp_path / "package.json").write_text('{"type": "module"}')
-    written = shutil.copy(CASES / "usage.ts", tmp_path)
-    check_types("--strict", "--noUncheckedIndexedAccess", written)
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with the package, installed from its tarball."""
+    directory = tmp_path_factory.mktemp("npm")
+    tarball = run(*NPM, "pack", "--silent", "--pack-destination", directory, cwd=WEB)
+    project = directory / "project"
+    project.mkdir()
+    options = ["--offline", "--no-audit", "--no-fund", f"--cache={directory}/cache"]
+    run(*NPM, "install", *options, directory / tarball.strip(), cwd=project)
+    shutil.copy(CASES / "usage.ts", project / "usage.mts")
+    return project
+
+
+def test_installed_files(project: Path) -> None:
+    installed = project / "node_modules" / "chimirror"
+    files = {str(file.relative_to(installed)) for file in installed.rglob("*")}
+    assert files == {"LICENSE", "README.md", "package.json", *SOURCES}
+    for name in SOURCES:
+        assert (installed / name).read_bytes() == (WEB / name).read_bytes()
+
+
+@pytest.mark.parametrize("resolution", RESOLUTIONS)
+def test_types_of_user_code(project: Path, resolution: str) -> None:
+    check_types(*STRICT, project / "usage.mts", resolution=resolution)
+
+
+def test_user_code(project: Path, tmp_path: Path) -> None:
+    written = project / "usage.mts"
     command = ["sh", "-c", "printf x >&2; cat"]
     with server(tmp_path, command) as service:
         said = run(NODE, written, f"ws://127.0.0.1:{service.port}/").splitlines()
     heard = sorted(said[:4])
     assert heard == ["1000 exit 0", "HI", "stderr 1", '{"SOME":["THING"]}']
     assert said[4:] == [
-        "0 1000",
+        "0 1000 false",
         "TypeError",
         "refused  no reachable server answers at 127.0.0.1:1",
+        "TypeError",
     ]
+
+
+@pytest.mark.parametrize(
+    ("file", "head"),
+    [
+        ("use.mjs", 'import { connect, text } from "chimirror";'),
+        ("use.cjs", 'const { connect, text } = require("chimirror");'),
+    ],
+)
+def test_import_and_require(
+    project: Path, tmp_path: Path, file: str, head: str
+) -> None:
+    with server(tmp_path, ["echo", "hi"]) as service:
+        url = f"http://127.0.0.1:{service.port}/"
+        use = f"connect({url!r}).then((s) => text(s.stdout)).then(console.log)"
+        (project / file).write_text(f"{head}\n{use};\n")
+        assert run(NODE, project / file) == "hi\n\n"
+
+
+PAGE = """<!doctype html>
+<script type="importmap">
+{ "imports": { "chimirror": "./node_modules/chimirror/chimirror.js" } }
+</script>
+<script type="module">
+import { connect, text } from "chimirror";
+const session = await connect(location.hash.slice(1));
+document.title = await text(session.stdout);
+</script>
+"""
+
+
+def test_a_page_without_a_bundler(
+    project: Path, tmp_path: Path, browser: Browser
+) -> None:
+    (project / "index.html").write_text(PAGE)
+    with (
+        static_site(project) as origin,
+        server(tmp_path, ["echo", "hi"], "--origin", origin) as service,
+        browser.new_context() as context,
+    ):
+        page = context.new_page()
+        page.goto(f"{origin}#ws://127.0.0.1:{service.port}/")
+        expect(page).to_have_title("hi")
+
+
+def test_an_old_node_gets_one_sentence() -> None:
+    """Debian's Node has no WebSocket, and this Node none here."""
+    use = "(error) => console.log(error.kind, error.message)"
+    script = (
+        "delete globalThis.WebSocket;"
+        f"import('{MODULE}').then((m) => m.connect('ws://127.0.0.1:1/')).catch({use})"
+    )
+    for node in ("nodejs", NODE):
+        said = run(node, "--eval", script)
+        assert said.startswith("unsupported chimirror.js needs Node 22 or newer, or a ")
+        assert "; missing here: WebSocket" in said
+        assert said.count("\n") == 1
 
 
 EXAMPLES = {
@@ -105,13 +192,10 @@ def description() -> Any:
     return json.loads((WEB / "package.json").read_text())
 
 
-def test_published_files() -> None:
-    (packed,) = json.loads(run(*NPM, "pack", "--dry-run", "--json", cwd=WEB))
-    files = {file["path"] for file in packed["files"]}
-    assert files == {"LICENSE", "README.md", "package.json", *SOURCES}
-    assert packed["id"] == f"chimirror@{chimirror.__version__}"
-
-
-def test_the_licence_is_the_same() -> None:
-    assert description()["license"] == "MIT"
+def test_description() -> None:
+    found = description()
+    assert (found["name"], found["version"]) == ("chimirror", chimirror.__version__)
+    assert found["license"] == "MIT"
     assert (WEB / "LICENSE").read_text() == (ROOT / "LICENSE").read_text()
+    assert {"dependencies", "repository", "scripts"}.isdisjoint(found)
+    assert "://" not in json.dumps(found)

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, Route
+from playwright.sync_api import Browser, Error, Page, Route
 
 from js_runners import LONG, Chromium, Heap, pages
 from page_server import CASES, MODULE
 from processes import until
 from serve import reserved, server
+from static_site import static_site
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +83,33 @@ def test_a_reason_that_the_server_gives(
     assert said.startswith(
         f"127.0.0.1:{service.port} answers: there is no application of this name"
     )
+
+
+IMPORT = "(url) => import(url + '/.well-known/chimirror.js')"
+USE = f"""async ([own, url]) => {{
+  const {{ connect }} = await ({IMPORT})(url);
+  const session = await connect(own ? "/" : url);
+  await session.eof();
+  return (await session.exit).reason;
+}}"""
+
+
+def test_the_server_serves_the_module(browser: Browser, tmp_path: Path) -> None:
+    """To its own pages, and to those of an origin that it allows."""
+    with (
+        static_site(CASES) as origin,
+        server(tmp_path, ["cat"], "--web-client", "--origin", origin) as service,
+        server(tmp_path, ["cat"], "--web-client") as closed,
+        browser.new_context() as context,
+    ):
+        url = f"http://127.0.0.1:{service.port}"
+        page = context.new_page()
+        page.goto(url)
+        assert page.evaluate(USE, [True, url]) == "exit 0"
+        page.goto(f"{origin}/cases.js")
+        assert page.evaluate(USE, [False, url]) == "exit 0"
+        with pytest.raises(Error, match="Failed to fetch dynamically imported"):
+            page.evaluate(IMPORT, f"http://127.0.0.1:{closed.port}")
 
 
 def test_nothing_answers(runner: Chromium, own: Page) -> None:

@@ -35,9 +35,9 @@ command = ["sh", "-c", "echo first; cat"]
 framing = ["lines"]
 direction = "receive"
 """
-# The output of stty is recognized by its colon.
+# The output of stty is recognized by its mark: a dot before the first input.
 SIZED = """
-command = ["sh", "-c", "read go; stty size | tr ' ' :; cat"]
+command = ["sh", "-c", "stty size | tr ' ' .; read go; stty size | tr ' ' :; cat"]
 framing = ["stdio"]
 pty = true
 """

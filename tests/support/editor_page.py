@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from console_page import without_sessions
 from page_checks import checked_page
 from page_server import CASES, MODULE
 from serve import Service, server
+from static_site import static_site
 
 EDITOR = Path(__file__).parents[2] / "examples" / "editor"
 APPLICATION = EDITOR / "pylsp.toml"
@@ -54,13 +54,8 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     ]
     for file in files:
         shutil.copy(file, build)
-    serving = [sys.executable, "-u", "-m", "http.server", "--bind", "127.0.0.1"]
-    argv = [*serving, "--directory", str(build), "0"]
-    pipe, none = subprocess.PIPE, subprocess.DEVNULL
-    with subprocess.Popen(argv, stdout=pipe, stderr=none, text=True) as process:
-        assert process.stdout
-        yield process.stdout.readline().split("(")[1].split("/)")[0]
-        process.terminate()
+    with static_site(build) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")

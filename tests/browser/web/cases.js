@@ -451,7 +451,8 @@ export async function hostile({ connect }, url, say, cue, { kinds, count }) {
   const opened = [];
   const visit = async (kind) => {
     const signal = kind === "silent" ? AbortSignal.timeout(50) : undefined;
-    const options = { limit: 1 << 19, highWaterMark: 1 << 16, signal };
+    const timeout = 20 * 10_000;
+    const options = { limit: 1 << 19, highWaterMark: 1 << 16, timeout, signal };
     const session = await connect(url + kind, options).catch(() => {});
     if (!session) return;
     opened.push(new WeakRef(session), new WeakRef(session.control));
@@ -467,4 +468,45 @@ export async function hostile({ connect }, url, say, cue, { kinds, count }) {
   await cue(); // all connections are closed
   globalThis.gc?.();
   say(opened.filter((each) => each.deref()).length);
+}
+
+/** Connects to the first of several URLs that gives a session. */
+export async function failover({ connect }, url, say, cue, { urls, ...options }) {
+  try {
+    const session = await connect(urls, options);
+    await session.eof().catch(() => {}); // it may have ended
+    return { url: session.url, exit: await session.exit };
+  } catch (error) {
+    const { status, retryAfter, errors = [] } = error;
+    const each = errors.map((one) => [one.kind, one.status ?? null, one.message]);
+    return { ...told(error), status, retryAfter, errors: each };
+  }
+}
+
+/** The arguments of WebSocket for each URL, or the name and message of the error. */
+export async function addresses({ connect }, url, say, cue, { urls, size }) {
+  let asked;
+  globalThis.WebSocket = class {
+    constructor(address, subprotocols) {
+      asked = [address, ...subprotocols];
+      throw new Error("not connected");
+    }
+  };
+  const found = [];
+  for (const each of urls) {
+    asked = undefined;
+    const { name, message } = await refusal(connect(each, { size }));
+    found.push(asked ?? [name, message]);
+  }
+  return found;
+}
+
+/** Whether each of several sessions may be tried again. */
+export async function retries({ connect }, url, say, cue, { count }) {
+  const found = [];
+  while (found.length < count) {
+    const session = await connect(url);
+    found.push((await session.exit).retry);
+  }
+  return found;
 }

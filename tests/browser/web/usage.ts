@@ -1,6 +1,6 @@
 // Code of a user, strictly typed. Compiled, and run as it is (Node strips types).
 import { ChimirrorError, connect, lines, text } from "chimirror";
-import type { ConnectOptions, Exit, Session, Status } from "chimirror";
+import type { ConnectOptions, Exit, Session, Status, TerminalSize } from "chimirror";
 
 declare const process: { argv: string[] };
 
@@ -20,8 +20,8 @@ await writer.write(new Uint8Array([104, 105, 10]));
 await writer.close();
 for await (const line of lines(session.stdout)) console.log(line.toUpperCase());
 
-const { code, signal, closeCode }: Exit = await session.exit;
-console.log(code ?? signal, closeCode);
+const { code, signal, closeCode, retry }: Exit = await session.exit;
+console.log(code ?? signal, closeCode, retry);
 
 // @ts-expect-error: no such framing
 await connect("ws://x/", { framing: "other" }).catch((error) => console.log(error.name));
@@ -31,7 +31,14 @@ try {
 } catch (error) {
   if (!(error instanceof ChimirrorError)) throw error;
   console.log(error.kind, error.closeCode ?? "", error.message);
+  const every: readonly ChimirrorError[] = error.errors ?? [];
+  const late: number = error.retryAfter ?? every.length;
+  if (error.status || late) throw error;
 }
+
+const size: TerminalSize = { columns: 80, rows: 24 };
+// @ts-expect-error: a size has both
+await connect("ws://x/", { size: { columns: 80 } }).catch((error) => console.log(error.name));
 
 // Compiled only:
 export async function more(session: Session): Promise<void> {
@@ -44,6 +51,9 @@ export async function more(session: Session): Promise<void> {
   const told: unknown = await session.control.call("their.method", { a: 1 });
   session.signal("INT");
   const exit: Exit = await session.close();
+  const urls: readonly string[] = ["ws://a/", "wss://b/"];
+  const other = await connect(urls, { size, timeout: 1000 });
+  other.resize(size.columns, size.rows);
   // @ts-expect-error: the streams are fixed
   session.stdout = session.stderr;
   // @ts-expect-error: a number is not written
