@@ -10,6 +10,7 @@
 #             the tests with a full size at that size. Best as root on an idle machine
 # make attack run all attacks on a server on loopback, and print what others noticed:
 #             15 minutes (some of them: ARGS="pings silent"; their names: ARGS=--list)
+# make pictures  make the pictures of README.md
 # make fuzz   fuzz each parser for 20 seconds (ARGS="frames 60": one of them, for 60)
 # make install, make uninstall   as root on a systemd host: programs, units, manual pages
 #
@@ -25,9 +26,9 @@ PIP := $(BIN)/python -m pip $(shell [ -t 2 ] || echo --quiet) --disable-pip-vers
 export PIP_USE_PEP517 := 1
 
 TOOLS := busybox-static chromium dbus default-jre-headless gnucobol haproxy htop \
-	iproute2 less libnss-systemd mandoc nginx-light nodejs perl python3-systemd \
-	python3-venv qemu-system-x86 shellcheck socat systemd tmux vim websocketd \
-	xinetd zsh
+	iproute2 less libnss-systemd mandoc nginx-light nodejs perl pipx procps \
+	python3-systemd python3-venv qemu-system-x86 shellcheck socat systemd tmux vim \
+	websocketd xinetd zsh
 # To compile systemd-python, which has no wheels.
 LIBRARIES := gcc libc6-dev libsystemd-dev pkgconf python3-dev
 
@@ -54,7 +55,7 @@ CHECK := tests/unit tests/repo
 HOST_PYTHON ?= /usr/bin/python3
 HOST := /opt/chimirror
 
-.PHONY: demo editor chat unroll orders check test wheel bench attack fuzz \
+.PHONY: demo editor chat unroll orders check test wheel bench attack fuzz pictures \
 	install uninstall clean
 .DELETE_ON_ERROR:
 
@@ -140,6 +141,9 @@ fuzz: $(VENV)/.test
 	@$(PIP) install '.[fuzz]'
 	@$(MAKE) -s -C examples chat PYTHON=$(CURDIR)/$(BIN)/python
 	@$(BIN)/python -P tests/fuzz/fuzz.py $(ARGS)
+
+pictures: wheel
+	@PICTURES=1 $(BIN)/pytest tests/browser/test_pictures.py
 
 install:
 	@.ci/packages python3-systemd python3-venv

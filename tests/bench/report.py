@@ -156,10 +156,10 @@ def pictures(records: list[dict[str, Any]], directory: Path) -> dict[str, str]:
     return drawn
 
 
-def summary(records: list[dict[str, Any]]) -> list[str]:
-    """Return the part that README.md has too."""
+def summary(records: list[dict[str, Any]], *, short: bool = False) -> list[str]:
+    """Return the main figures, or those that README.md has too."""
     where = sorted({record["machine"] for record in records})
-    return [f"On {'; '.join(where)}:", "", *summary_table.table(records)]
+    return [f"On {'; '.join(where)}:", "", *summary_table.table(records, short=short)]
 
 
 def replace(path: Path, lines: list[str], first: str, last: str) -> None:
@@ -187,8 +187,7 @@ def main() -> int:
     for record in records:
         lines += ["", *section(record)]
     (directory / "RESULTS.md").write_text("\n".join(lines).rstrip() + "\n")
-    images = [f"![{title}]({PLACE}/{name})" for name, title in drawn.items()]
-    replace(root / "README.md", [*summary(records), "", *images], BEGIN, END)
+    replace(root / "README.md", summary(records, short=True), BEGIN, END)
     for record in records:
         if record["bench"] == "services":
             tables = manual_table.tables(record)

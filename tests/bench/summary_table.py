@@ -1,4 +1,4 @@
-"""The main figures in one table, the same in RESULTS.md and README.md.
+"""The main figures in one table of RESULTS.md. README.md has its most important rows.
 
 A row shows only values from the results of the benchmarks. A figure without a result
 has no row. Knows nothing of goals.
@@ -23,6 +23,19 @@ class Row(NamedTuple):
     other: str = WEBSOCKETD
 
 
+# The rows of README.md, by title.
+MOST_IMPORTANT = {
+    "first byte, 1 client",
+    "sessions, 8 clients",
+    "echo of 64 B, one in flight",
+    "echo of 64 B, pipelined",
+    "in, lines of 64 B",
+    "out, lines of 4 KiB, as JSON",
+    "an idle session, total",
+    "concurrent sessions",
+    "warm Python application, first byte",
+    "chimirror-bridge, cold to first byte",
+}
 ROWS = (
     Row("first byte, 1 client", "connect", "first byte p50, 1 client"),
     Row("first byte, 8 clients", "connect", "first byte p50, 8 clients"),
@@ -89,8 +102,8 @@ def line(row: Row, figure: dict[str, Any]) -> str:
     return f"| {' | '.join([*cells, describe_goals(verdicts, row.other)])} |"
 
 
-def table(records: list[dict[str, Any]]) -> list[str]:
-    """Return the rows of all measured figures."""
+def table(records: list[dict[str, Any]], *, short: bool = False) -> list[str]:
+    """Return the rows of all measured figures, or the most important of them."""
     figures = {
         (record["bench"], figure["name"]): figure
         for record in records
@@ -99,6 +112,7 @@ def table(records: list[dict[str, Any]]) -> list[str]:
     rows = [
         line(row, figure)
         for row in ROWS
+        if not short or row.title in MOST_IMPORTANT
         if (figure := figures.get((row.bench, row.figure)))
         and row.ours in figure["values"]
     ]

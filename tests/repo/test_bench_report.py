@@ -15,6 +15,8 @@ from xml.etree import ElementTree
 
 import pytest
 
+from summary_table import MOST_IMPORTANT
+
 ROOT = Path(__file__).parents[2]
 REPORT = ROOT / "tests" / "bench" / "report.py"
 BLOCK = re.compile(
@@ -112,7 +114,7 @@ def test_readme(reported: Path) -> None:
     assert "old" not in text
     row = "| first byte, 1 client | 6.5 ms | 10 ms | 0.65"
     assert f"{row} | at most 0.6x, not reached |" in tables(readme)
-    assert tables(readme) == tables(reported / "tests/bench/RESULTS.md")
+    assert {*tables(readme)} <= {*tables(reported / "tests/bench/RESULTS.md")}
 
 
 def test_plot(reported: Path) -> None:
@@ -138,13 +140,13 @@ def test_no_results(tmp_path: Path) -> None:
 
 def test_readme_quotes_the_results() -> None:
     lines = tables(ROOT / "README.md")
-    assert lines == tables(ROOT / "tests/bench/RESULTS.md")
-    assert len(lines) > 10
+    assert {*lines} < {*tables(ROOT / "tests/bench/RESULTS.md")}
+    head = 3  # machine, columns, rule
+    assert len(lines) == head + len(MOST_IMPORTANT)
 
 
-@pytest.mark.parametrize("name", ["README.md", "tests/bench/RESULTS.md"])
-def test_pictures(name: str) -> None:
-    path = ROOT / name
+def test_pictures() -> None:
+    path = ROOT / "tests/bench/RESULTS.md"
     pictures = IMAGE.findall(path.read_text())
     assert pictures
     for picture in pictures:
