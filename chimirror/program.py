@@ -89,12 +89,14 @@ def describe_stop(verb: str, count: int, noun: str, timeout: float | None) -> st
         noun: what is counted, in the singular.
         timeout: seconds until they are ended. None for a second signal.
     """
-    counted = f"{count} {noun}{'s' * (count != 1)}"
+    from chimirror.text import counted
+
+    things = counted(count, noun)
     if timeout is None:
-        return f"ending {counted} now"
+        return f"ending {things} now"
     if not count:
-        return f"stopping: {counted}"
-    return f"{verb}: {counted}, at most {timeout:g} s; again to end them now"
+        return f"stopping: {things}"
+    return f"{verb}: {things}, at most {timeout:g} s; again to end them now"
 
 
 def fail(text: str, status: int) -> NoReturn:

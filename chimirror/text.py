@@ -7,7 +7,7 @@ the place where the text is shown.
 `escape` is for fields: unambiguous, bounded in bytes, `\xNN` for each byte that is not
 printable. `printable` is for text that is already a line or a traceback. `escape_line`
 is for messages that the client library shows to users: bounded in characters.
-`nearest` corrects misspelt names.
+`nearest` corrects misspelt names, `counted` has the plural.
 """
 
 from __future__ import annotations
@@ -19,6 +19,17 @@ if TYPE_CHECKING:
 MAX_FIELD = 256  # bytes of UTF-8
 MAX_LINE = 1000  # characters
 SHORT_ID = 8  # characters of a session id that are shown at least
+
+
+def counted(count: int, noun: str, none: str = "0") -> str:
+    """Count things in words: `0 lines`, `1 line`, `3 lines`.
+
+    Args:
+        count: The number of things.
+        noun: Their name in the singular.
+        none: The word for no things.
+    """
+    return f"{count or none} {noun}{'s' * (count != 1)}"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -19,11 +19,6 @@ _TIMES = (
 )
 
 
-def counted(count: int, noun: str) -> str:
-    """Count things in words: `no sessions`, `1 session`, `3 sessions`."""
-    return f"{count or 'no'} {noun}{'s' * (count != 1)}"
-
-
 def size(count: float) -> str:
     """Format a measured size: `512`, `1.5K`, `64M`. Whole numbers have no fraction."""
     number, unit = float(count), ""

@@ -14,9 +14,8 @@ import locale
 import os
 from typing import NamedTuple
 
-from chimirror.ctl.formats import counted
 from chimirror.ctl.terminal_text import ELLIPSIS, cut, display_width, fold
-from chimirror.text import escape
+from chimirror.text import counted, escape
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -119,7 +118,7 @@ class OutputWriter:
             self.write(tabbed(columns, rows))
             return
         lines = self._aligned(columns, rows, full=full)
-        total = [counted(len(rows), noun)] if noun else []
+        total = [counted(len(rows), noun, "no")] if noun else []
         if rows and total:
             shown = self._count_fitting(lines, 3) if screenful else len(lines)
             if shown < len(lines):

@@ -19,7 +19,7 @@ from chimirror.builtin_modules import environ_dict, os
 from chimirror.log import sinks
 from chimirror.log.record_writer import FINAL_TIMEOUT, RecordWriter
 from chimirror.log.serving import DEBUG, SERVING
-from chimirror.text import escape, printable, short_id, shorten
+from chimirror.text import counted, escape, printable, short_id, shorten
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -169,9 +169,9 @@ class EventLog(RecordWriter):
         def encode(dropped: int) -> bytes:
             if not dropped:
                 return self._encode(SESSION_ENDED, INFO, text, fields)
-            counted = [*fields, ("CHIMIRROR_DROPPED", str(dropped))]
-            message = f"{text} ({_plural(dropped, 'line')} dropped)"
-            return self._encode(SESSION_ENDED, INFO, message, counted)
+            all_fields = [*fields, ("CHIMIRROR_DROPPED", str(dropped))]
+            message = f"{text} ({counted(dropped, 'line')} dropped)"
+            return self._encode(SESSION_ENDED, INFO, message, all_fields)
 
         self.append_after_output(output, encode)
 
@@ -210,7 +210,7 @@ class EventLog(RecordWriter):
 
     def _report_rejections(self, cause: str, count: int) -> None:
         """Record how many more requests were rejected in the period that has ended."""
-        requests = _plural(count, "more request")
+        requests = counted(count, "more request")
         cause = escape(cause)
         self._append(
             REFUSED,
@@ -293,7 +293,7 @@ class EventLog(RecordWriter):
 
     def _encode_dropped(self, count: int, session: str) -> bytes:
         """Encode a record that reports dropped lines of a session, or other records."""
-        text = f"dropped {_plural(count, 'line' if session else 'record')}"
+        text = f"dropped {counted(count, 'line' if session else 'record')}"
         text += f" of session {short_id(session)}" if session else ""
         text += ": the log did not take them"
         fields = [("CHIMIRROR_SESSION", session), ("CHIMIRROR_DROPPED", str(count))]
@@ -307,10 +307,6 @@ def common_fields(message_id: str, priority: int) -> Fields:
         ("PRIORITY", str(priority)),
         ("SYSLOG_IDENTIFIER", "chimirror"),
     ]
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{count} {noun}{'s' * (count != 1)}"
 
 
 def _printable_lines(text: str) -> str:

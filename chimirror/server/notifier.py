@@ -11,6 +11,7 @@ from __future__ import annotations
 from chimirror.host import sd_notify
 from chimirror.io.loop import NEVER, FatalErrorHandler
 from chimirror.server.heartbeat import HeartbeatTable
+from chimirror.text import counted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class ServiceNotifier(FatalErrorHandler):
         if self.heartbeat is not None and not self.heartbeat.stale(self._loop.clock()):
             lines.append("WATCHDOG=1")
         sessions = self._count_sessions()
-        text = f"{sessions} live session{'s' * (sessions != 1)}"
+        text = counted(sessions, "live session")
         if self._stopping or self._is_draining():
             text = f"draining: {text}"
         if text != self._last_text:

@@ -23,6 +23,7 @@ from chimirror.session import Peer, SessionContext, new_session_id, session_secr
 from chimirror.session.connection import CLOSED
 from chimirror.session.session import Session
 from chimirror.spawn.client import ZygoteClient
+from chimirror.text import counted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -256,7 +257,7 @@ class Worker(SessionContext, FatalErrorHandler):
 
     def _report_evictions(self, source: str, count: int) -> None:
         """Called at the end of a WARNING_INTERVAL with the closes not warned about."""
-        connections = f"{count} more connection{'s' * (count != 1)}"
+        connections = counted(count, "more connection")
         self.event_log.message(
             4,
             f"closed {connections} without a request from {source} within "

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chimirror.text import escape, escape_line, printable
+from chimirror.text import counted, escape, escape_line, printable
 
 ANYTHING = st.one_of(
     st.binary(max_size=600),
@@ -94,3 +94,10 @@ def test_line_is_printable_and_within_its_cap(value: str | bytes) -> None:
 )
 def test_escape_line(value: str | bytes, shown: str) -> None:
     assert escape_line(value) == shown
+
+
+def test_things_are_counted() -> None:
+    lines = [counted(number, "line") for number in range(3)]
+    assert lines == ["0 lines", "1 line", "2 lines"]
+    assert counted(0, "session", "no") == "no sessions"
+    assert counted(1, "session", "no") == "1 session"
