@@ -175,6 +175,8 @@ WRONG = [
     ),
     ("add a --set framing", '--set: "framing" is not KEY=VALUE; write framing=lines'),
     ("add a --set framing=xml", 'framing: "xml" is not a framing; write json, stdio'),
+    ("add a --set protocol=mpc", 'protocol: "mpc" is not a protocol with a preset; '),
+    ("add a --set protocol=acp --set pty=true", "--pty: lines has no place for what"),
     ("add a --set framig=json", 'framig: "framig" is no key here; write framing'),
     ("add a --set command=cat", "belongs after --: -- COMMAND"),
     ("add a --set stderr=log --set stderr=log", "is given twice; give each key once"),
