@@ -20,6 +20,7 @@ from chimirror.protocol.jsonrpc import (
     INVALID_REQUEST,
     MAX_LINE,
     NOT_AUTHORIZED,
+    WRONG_SESSION,
     RPCError,
     UnknownMethod,
     failure,
@@ -56,7 +57,6 @@ if TYPE_CHECKING:
 MAX_FIRST_LINE = 4096
 PAGE_SIZE = 1000  # sessions in one response: 10 ms of work
 FINISH_TIMEOUT = 1.0  # seconds for the last output of a session to leave
-UNKNOWN = "no such session, or not its secret"
 
 
 class ControlConnection(ControlPeer):
@@ -161,7 +161,7 @@ class ControlConnection(ControlPeer):
             if not isinstance(secret, str) or not verify_secret(secret, key):
                 session = None
         if session is None or self._refused:
-            raise self._refuse(NOT_AUTHORIZED, UNKNOWN)
+            raise self._refuse(NOT_AUTHORIZED, WRONG_SESSION)
         self._add_to(self._owner.controller_for(session))
         call.respond({})
 

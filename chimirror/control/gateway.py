@@ -49,7 +49,6 @@ RETRY_INTERVAL = 0.05  # seconds between two attempts
 # Bytes of a message before the client is authorized.
 MAX_FIRST_MESSAGE = 4096
 BUSY_WORKER = "too many control connections; try again later"
-UNKNOWN_SESSION = "no such session, or not its secret"
 _NOT_READY = (FileNotFoundError, ConnectionRefusedError, BlockingIOError)
 
 
@@ -195,7 +194,7 @@ class ControlGateway:
         if credentials is not None:
             self._credentials = credentials
         if path is None:
-            self._fail(jsonrpc.NOT_AUTHORIZED, UNKNOWN_SESSION)
+            self._fail(jsonrpc.NOT_AUTHORIZED, jsonrpc.WRONG_SESSION)
             return
         self._path = path
         self._connect()
@@ -215,7 +214,7 @@ class ControlGateway:
             ):
                 loop.set_timer(self, loop.now + RETRY_INTERVAL)
             else:
-                self._fail(jsonrpc.NOT_AUTHORIZED, UNKNOWN_SESSION)
+                self._fail(jsonrpc.NOT_AUTHORIZED, jsonrpc.WRONG_SESSION)
             return
         self._upstream = UpstreamConnection(self, loop, handle.detach())
         # Build a new request: the control server trusts the user of this process, so it
@@ -290,7 +289,7 @@ class ControlGateway:
         if self._is_authorized:
             self.close(CONTROL_OVER, discard=False)
         elif self._error is None:
-            self._fail(jsonrpc.NOT_AUTHORIZED, UNKNOWN_SESSION)
+            self._fail(jsonrpc.NOT_AUTHORIZED, jsonrpc.WRONG_SESSION)
 
     def _send(self, line: bytes) -> None:
         message = line.rstrip(b"\n")

@@ -32,6 +32,8 @@ INTERNAL_ERROR = -32603
 # Codes of this server, in the range that the specification leaves to servers.
 BUSY = -32000
 NOT_AUTHORIZED = -32001
+# The message of NOT_AUTHORIZED. It does not tell whether the session exists.
+WRONG_SESSION = "no such session, or not its secret"
 
 MAX_LINE = 1 << 18  # bytes of a line
 # Requests: bounds the response to a batch and the time that it takes.
