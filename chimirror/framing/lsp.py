@@ -1,8 +1,9 @@
 """The framing lsp: one message is one body behind a `Content-Length` header.
 
-Follows the base protocol of the Language Server Protocol 3.17. Checks headers, UTF-8,
-and that a client's message is JSON. The first message of a client can begin a byte
-stream, which `lsp_stream` reads. Knows nothing of the messages of language servers.
+Follows the base protocol of the Language Server Protocol 3.17, which is also that of
+the Debug Adapter Protocol. Checks headers, UTF-8, and that a client's message is JSON.
+The first message of a client can begin a byte stream, which `lsp_stream` reads. Knows
+nothing of the messages of language servers and debuggers.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 _LF = b"\n"[0]
 _HEADER = b"Content-Length: %d\r\n\r\n"
-_STREAM_START = b"content-length:"
+_STREAM_START = b"content-"  # of both header fields; no JSON text begins so
 
 
 class LspFraming(Framing):

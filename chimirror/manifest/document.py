@@ -69,11 +69,14 @@ def document(
         "components": {"schemas": messages.schemas(interface)},
         "x-chimirror": _extension(policy, settings),
     }
+    has_bodies = "lsp" in framings and "lines" not in framings
     for framing, subprotocols in framings.items():
         binding = _binding(
             subprotocols, optional=framing == policy.framings[0], pty=settings.pty
         )
-        directions = messages.describe(framing, interface, settings)
+        directions = messages.describe(
+            framing, interface, settings, has_bodies=has_bodies
+        )
         _add(found, framing, FRAMINGS[framing].title, binding, directions)
     if controllable and "stdio" in framings:
         binding = _binding([control_channel.SUBPROTOCOL], optional=False)

@@ -1,14 +1,16 @@
 """The messages of each framing in both directions, as AsyncAPI 3.0 describes them.
 
 Describes input and output of the framings in JSON Schema draft-07. The schemas of an
-application describe lines of its input and output, or bodies with lsp. A message with a
-piece of a stream in base64 also names the schema of the lines. Knows no channels, no
-operations and no other part of the document.
+application describe lines of its input and output. Those of one that is served with lsp
+and not with lines describe bodies. A message with a piece of a stream in base64 also
+names the schema of the lines or bodies. Knows no channels, no operations and no other
+part of the document.
 """
 
 from __future__ import annotations
 
 from chimirror.framing.json_framing import SIGNALS, encode_base64
+from chimirror.framing.lsp_header import BODY
 from chimirror.manifest.schema import relocate
 from chimirror.protocol import MAX_TERMINAL_SIZE
 
@@ -88,13 +90,23 @@ class _Direction:
         name: The name of the schema among the components.
         schema: The schema, or None for lines of any text.
         examples: Examples of lines.
+        has_bodies: The stream consists of headers and bodies of JSON, and not of lines.
     """
 
-    __slots__ = ("_examples", "_is_text", "_schema")
+    __slots__ = ("_examples", "_has_bodies", "_is_text", "_schema")
 
-    def __init__(self, name: str, schema: object, examples: Iterable[object]) -> None:
+    def __init__(
+        self,
+        name: str,
+        schema: object,
+        examples: Iterable[object],
+        *,
+        has_bodies: bool = False,
+    ) -> None:
         self._schema = None if schema is None else {"$ref": SCHEMAS + name}
-        self._is_text = not isinstance(schema, dict) or schema.get("type") == "string"
+        is_text = not isinstance(schema, dict) or schema.get("type") == "string"
+        self._is_text = is_text and not has_bodies
+        self._has_bodies = has_bodies
         self._examples = examples
 
     def any_json(self, summary: str) -> Object:
@@ -116,15 +128,18 @@ class _Direction:
         return _message(summary, payload, lines) | {"contentType": TEXT}
 
     def wrapped(self, kind: str, summary: str) -> Object:
-        """Return a message that carries a piece of a stream of lines."""
-        pieces = [encode_base64(f"{text}\n".encode()) for text in self._texts()]
+        """Return a message that carries a piece of a stream of lines or bodies."""
+        pieces = [encode_base64(self._piece(text.encode())) for text in self._texts()]
         examples = [{"type": kind, "payload": piece.decode()} for piece in pieces]
         payload: Object = _BASE64 | {"description": _PIECE}
         if self._schema is not None:
             content = TEXT if self._is_text else JSON
-            line = {"contentType": content, "schema": self._schema}
-            payload["x-chimirror-line"] = line
+            part = "x-chimirror-body" if self._has_bodies else "x-chimirror-line"
+            payload[part] = {"contentType": content, "schema": self._schema}
         return _message(summary, _object(kind, payload=payload), examples)
+
+    def _piece(self, text: bytes) -> bytes:
+        return BODY % (len(text), text) if self._has_bodies else text + b"\n"
 
     def _texts(self) -> Iterator[str]:
         for example in self._examples:
@@ -137,15 +152,31 @@ class _Direction:
 
 
 def describe(
-    framing: str, interface: Interface, settings: MessageSettings
+    framing: str, interface: Interface, settings: MessageSettings, *, has_bodies: bool
 ) -> tuple[Object, Object]:
     """Return the messages of a framing by name.
+
+    Args:
+        framing: A key of the registry.
+        interface: Schemas and examples.
+        settings: The settings of the application.
+        has_bodies: The application is served with lsp, and not with lines.
 
     Returns:
         The messages from a client, and those to a client.
     """
-    input_ = _Direction("input", interface.send_schema, interface.send_examples)
-    output = _Direction("output", interface.receive_schema, interface.receive_examples)
+    input_ = _Direction(
+        "input",
+        interface.send_schema,
+        interface.send_examples,
+        has_bodies=has_bodies,
+    )
+    output = _Direction(
+        "output",
+        interface.receive_schema,
+        interface.receive_examples,
+        has_bodies=has_bodies,
+    )
     received, sent = _DESCRIPTIONS[framing](input_, output, settings)
     if settings.client_direction == "receive":
         used = ("resize",) if settings.read_only else ("eof", "signal", "resize")

@@ -352,13 +352,14 @@ def deliver(messages: list[bytes], *, binary: bool = True) -> tuple[bytes, objec
 
 @given(CLIENT_BODIES, PLACES)
 def test_any_cut_of_a_byte_stream(bodies: list[bytes], places: list[float]) -> None:
-    """Only the first message must hold the name of the length."""
-    first = b"Content-Length: 1\r\nContent-Type: x/y; charset=utf-8\r\n\r\n1"
-    output = first[16:] + b"".join(map(wrap, bodies))
-    expected = wrap(b"1") + b"".join(map(wrap, bodies))
-    assert deliver([first[:16], *pieces(output, places)]) == (expected, None)
-    assert deliver([first[:16], *cut(output, 1)]) == (expected, None)
-    assert deliver([first[:16] + output]) == (expected, None)
+    """Only the first message must hold the beginning of a name."""
+    length, kind = b"Content-Length: 1\r\n", b"Content-Type: x/y; charset=utf-8\r\n"
+    for first in (length + kind + b"\r\n1", kind + length + b"\r\n1"):
+        output = first[8:] + b"".join(map(wrap, bodies))
+        expected = wrap(b"1") + b"".join(map(wrap, bodies))
+        assert deliver([first[:8], *pieces(output, places)]) == (expected, None)
+        assert deliver([first[:8], *cut(output, 1)]) == (expected, None)
+        assert deliver([first[:8] + output]) == (expected, None)
 
 
 @pytest.mark.parametrize(

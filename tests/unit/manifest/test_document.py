@@ -358,6 +358,21 @@ def test_schemas_of_text() -> None:
     assert channels["lines"]["messages"]["output"]["contentType"] == "text/plain"
 
 
+def test_pieces_of_bodies() -> None:
+    """An application that is served with lsp writes headers and bodies to stdout."""
+    schema = {"type": "object"}
+    interface = Interface(receive_schema=schema, receive_examples=({"é": 1},))
+    document = described(interface, "lsp", "stdio")
+    message = document["channels"]["stdio"]["messages"]["stdout"]
+    piece = wrapped(message)
+    assert "x-chimirror-line" not in piece
+    assert piece["x-chimirror-body"]["contentType"] == JSON
+    assert asyncapi_validator.fits(document, piece["x-chimirror-body"]["schema"], {})
+    (example,) = message["examples"]
+    text = payload_of(example["payload"])
+    assert text == b'Content-Length: 13\r\n\r\n{"\\u00e9": 1}'
+
+
 def test_a_message_of_several_lines() -> None:
     document = described(GUESSING, "lines", multiline="split")
     line = document["channels"]["lines"]["messages"]["line"]
