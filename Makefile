@@ -1,5 +1,5 @@
 # make demo   serve real programs and a page for them, in the foreground
-# make editor serve a language server for Python and an editor page for it
+# make editor serve a language server and a debugger for Python to editors, and to a page
 # make chat   serve a chat to browsers and terminals, with its own server
 # make unroll serve a compiler that unrolls loops, and a page for it
 # make orders serve a program with services of the program that starts it
@@ -26,7 +26,7 @@ PIP := $(BIN)/python -m pip $(shell [ -t 2 ] || echo --quiet) --disable-pip-vers
 export PIP_USE_PEP517 := 1
 
 TOOLS := busybox-static chromium dbus default-jre-headless gnucobol haproxy htop \
-	iproute2 less libnss-systemd mandoc nginx-light nodejs perl pipx procps \
+	iproute2 less libnss-systemd mandoc neovim nginx-light nodejs perl pipx procps \
 	python3-systemd python3-venv qemu-system-x86 shellcheck socat systemd tmux vim \
 	websocketd xinetd zsh
 # To compile systemd-python, which has no wheels.
@@ -41,7 +41,8 @@ NPM_PACKAGES := @asyncapi/parser@3.6.3 @asyncapi/specs@6.11.1 typescript@5.9.3 \
 # npm packages with their dependencies, in node_modules of the same directory: foreign
 # clients of served programs.
 NPM_PROGRAMS := @agentclientprotocol/sdk@2.4.0 zod@4.6.7 \
-	@modelcontextprotocol/sdk@1.32.2 @modelcontextprotocol/client@2.4.0 ws@8.23.0
+	@modelcontextprotocol/sdk@1.32.2 @modelcontextprotocol/client@2.4.0 ws@8.23.0 \
+	@vscode/debugadapter-testsupport@1.68.0 vscode-ws-jsonrpc@3.5.0
 # Version 2 of Python's SDK for MCP, which excludes version 1, in a directory of its own.
 MCP_2 := mcp==2.3.0
 
@@ -74,6 +75,7 @@ editor: $(VENV)/.editor
 	@cp examples/editor/*.html examples/editor/*.css examples/editor/*.js \
 		chimirror/web/chimirror.js chimirror/web/icon.svg build/editor
 	@echo 'Open http://127.0.0.1:30748/ in a browser.'
+	@echo 'Editors connect to ws://127.0.0.1:30747/pylsp and /debugpy: see examples/editors.'
 	@echo 'Every client of port 30747 can do on this machine what you can.'
 	@setpriv --pdeathsig TERM $(BIN)/python -m http.server --bind 127.0.0.1 \
 		--directory build/editor 30748 >/dev/null & \
@@ -170,8 +172,8 @@ $(VENV)/.demo: $(VENV)/.python pyproject.toml $(shell find chimirror -type f ! -
 	@touch $@
 
 $(VENV)/.editor: $(VENV)/.demo
-	@echo 'installing a language server into $(VENV)'
-	@$(PIP) install 'python-lsp-server[pyflakes]'
+	@echo 'installing a language server and a debugger into $(VENV)'
+	@$(PIP) install debugpy 'python-lsp-server[pyflakes]'
 	@touch $@
 
 $(VENV)/.orders: $(VENV)/.demo

@@ -8,7 +8,14 @@ from typing import Any
 
 import pytest
 
-from example_apps import EXAMPLES, LINE, chats, examples_directory, service
+from example_apps import (
+    EXAMPLES,
+    LINE,
+    application_files,
+    chats,
+    examples_directory,
+    service,
+)
 from pty_session import PtyClient
 from serve import Service
 from websocket_peer import Closed, Peer, stdin
@@ -41,7 +48,7 @@ def told(answer: bytes | Closed) -> Any:
 
 def test_every_program_is_served_by_name() -> None:
     programs = {".py", ".sh", ".js", ".c", ".cob"}
-    served = {file.stem for file in EXAMPLES.rglob("*.toml")}
+    served = {file.stem for file in application_files(EXAMPLES)}
     there = {file.stem for file in EXAMPLES.iterdir() if file.suffix in programs}
     assert there - APART <= served
 

@@ -8,14 +8,20 @@ from collections.abc import Iterator
 import pytest
 
 import asyncapi_validator
-from example_apps import EXAMPLES, chats, examples_directory, service
+from example_apps import (
+    EXAMPLES,
+    application_files,
+    chats,
+    examples_directory,
+    service,
+)
 from manifest_reader import FIELD, ManifestReader, request
 from serve import Service
 from websocket_peer import Peer, Reply, payload_of
 
 __all__ = ["chats", "examples_directory", "service"]  # fixtures
 
-NAMES = sorted(file.stem for file in EXAMPLES.rglob("*.toml"))
+NAMES = [file.stem for file in application_files(EXAMPLES)]
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +83,11 @@ def converse(
             kind, got = manifest.kind(channel, message), message
     if kind == "stdout":
         pieces = manifest.messages(channel, "send")["stdout"]["payload"]["properties"]
-        told = pieces["payload"]["x-chimirror-line"]
-        line, *_ = payload_of(json.loads(got)).decode().splitlines()
+        output = payload_of(json.loads(got)).decode()
+        told = pieces["payload"].get("x-chimirror-line")
+        if told is None:
+            told = pieces["payload"]["x-chimirror-body"]
+            _, _, output = output.partition("\r\n\r\n")
+        line, *_ = output.splitlines()
         value = json.loads(line) if told["contentType"] != "text/plain" else line
         assert asyncapi_validator.fits(manifest.document, told["schema"], value)

@@ -16,6 +16,15 @@ from serve import Service, server
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
+
+def application_files(directory: Path) -> list[Path]:
+    """Return all application files, by name. Those of editors are not among them."""
+    found = [
+        path for path in directory.rglob("*.toml") if path.parent.name != "editors"
+    ]
+    return sorted(found, key=lambda path: path.stem)
+
+
 LINE = "2026-11-21 10:30:00 status installed chimirror:all 1.0"
 
 
@@ -24,7 +33,9 @@ def examples_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A compiled copy of the examples, with all application files in one directory."""
     here = tmp_path_factory.mktemp("served") / "examples"
     shutil.copytree(EXAMPLES, here, ignore=shutil.ignore_patterns(".*"))
-    for apart in here.glob("*/*.toml"):
+    for apart in application_files(here):
+        if apart.parent == here:
+            continue
         # A directory is relative to that of the application file.
         text = apart.read_text().replace(
             'directory = "."', f'directory = "{apart.parent.name}"'
