@@ -6,11 +6,9 @@ knowledge of Python and C is in the servers.
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import json
 import socket
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,14 +16,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from lsprotocol import types
-from pygls.lsp.client import LanguageClient
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
-from npm import NODE, packaged
-from page_server import CASES
 from processes import until
 from serve import SERVICES, Service
 from websocket_peer import PATIENCE, Closed
@@ -242,67 +236,3 @@ def test_an_editor_that_vanishes(service: Service, language: Language) -> None:
         assert service.applications()
         editor.link.socket.shutdown(socket.SHUT_RDWR)
         until(lambda: not service.applications(), "the language server has gone")
-
-
-# Clients that send binary messages
-
-URI = "file:///nowhere/greet.c"
-
-
-async def hover_with_pygls(port: int) -> str:
-    """Return the hover text that pygls gets. It sends each message as binary."""
-    client = LanguageClient("editor", "1")
-    await client.start_ws("127.0.0.1", port)
-    await client.initialize_async(
-        types.InitializeParams(capabilities=types.ClientCapabilities())
-    )
-    client.initialized(types.InitializedParams())
-    item = types.TextDocumentItem(URI, "c", 1, C.text)
-    client.text_document_did_open(types.DidOpenTextDocumentParams(item))
-    document, place = types.TextDocumentIdentifier(item.uri), types.Position(*C.used)
-    hover = await client.text_document_hover_async(types.HoverParams(document, place))
-    await client.shutdown_async(None)
-    client.exit(None)
-    await client.stop()  # type: ignore[no-untyped-call]
-    return str(hover)
-
-
-@pytest.mark.parametrize("program", ["server", "activate"])
-def test_pygls(program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With clangd, because pygls refuses the answers of pylsp."""
-    monkeypatch.setenv("NO_PROXY", "*")
-    options = ("--framing=lsp", f"--env=XDG_CACHE_HOME={tmp_path}")
-    with SERVICES[program](tmp_path, C.command, *options) as service:
-        asked = asyncio.wait_for(hover_with_pygls(service.port), PATIENCE)
-        assert C.written in asyncio.run(asked)
-        until(lambda: not service.applications(), "no language server is left")
-
-
-@pytest.mark.parametrize("program", ["server", "activate"])
-def test_the_byte_streams_of_vscode_jsonrpc(program: str, tmp_path: Path) -> None:
-    """Header and body are messages of their own, and come back in one."""
-    document = {"uri": URI}
-    opened = {**document, "languageId": "c", "version": 1, "text": C.text}
-    hover = {"textDocument": document, "position": C.used._asdict()}
-    messages = [
-        ("initialize", {"processId": None, "rootUri": None, "capabilities": {}}, True),
-        ("initialized", {}, False),
-        ("textDocument/didOpen", {"textDocument": opened}, False),
-        ("textDocument/hover", hover, True),
-        ("shutdown", None, True),
-        ("exit", None, False),
-    ]
-    library = packaged("vscode-jsonrpc") / "lib" / "node" / "main.js"
-    options = ("--framing=lsp", f"--env=XDG_CACHE_HOME={tmp_path}")
-    with SERVICES[program](tmp_path, C.command, *options) as service:
-        address = f"ws://127.0.0.1:{service.port}/"
-        argv = [str(NODE), str(CASES / "byte_stream.js"), str(library), address]
-        argv.append(json.dumps(messages))
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=PATIENCE)
-        assert not done.stderr
-        able, hovered, ended, closed = map(json.loads, done.stdout.splitlines())
-        assert able["capabilities"]["hoverProvider"]
-        assert C.written in hovered["contents"]["value"]
-        assert ended is None
-        assert closed == [True, 1000, "exit 0"]
-        until(lambda: not service.applications(), "no language server is left")
