@@ -67,11 +67,14 @@ def test_the_blocks_in_order(tmp_path: Path) -> None:
         configuration = machine.path(CONFIGURATION)
         changed = configuration.read_text() + setting
         configuration.write_text(changed)
+        # The peers of this test answer no ping while the upgrade runs.
+        patient = 'Environment="CHIMIRROR_OPTIONS=--ping-interval off"'
+        machine.drop_in("chimirror@.service", "Service", patient)
         kept = opened(machine, stack)
         shouts(kept)
         address = f"ListenStream=127.0.0.1:{SERVER_PORT}"
         machine.drop_in("chimirror-server.socket", "Socket", "ListenStream=", address)
-        soon = 'Environment="CHIMIRROR_OPTIONS=--drain-timeout 0"'
+        soon = 'Environment="CHIMIRROR_OPTIONS=--drain-timeout 0 --ping-interval off"'
         machine.drop_in("chimirror-server.service", "Service", soon)
         machine.do("systemctl", "start", "chimirror-server.socket")
         ended = opened(machine, stack, SERVER_PORT)
