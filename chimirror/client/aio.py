@@ -13,7 +13,7 @@ from typing import Any, Generic, Literal, Self, TypeVar, overload
 from chimirror.client.asyncio_driver import AsyncioDriver, open_connection
 from chimirror.client.buffers import MAX_LINE
 from chimirror.client.control_aio import Control
-from chimirror.client.framing import Framing, create
+from chimirror.client.framing import Offer, create
 from chimirror.client.handshake import servers_from
 from chimirror.client.output import OUTPUT_STREAMS
 from chimirror.client.session import SessionProtocol
@@ -87,6 +87,21 @@ class Session(Generic[T_contra]):
     def read_only(self) -> bool:
         """Whether the server ignores input and signals. Framing stdio only."""
         return self._protocol.read_only
+
+    @property
+    def framing(self) -> str:
+        """Name of the framing."""
+        return self._protocol.framing.name
+
+    @property
+    def subprotocol(self) -> str:
+        """Name that the server has chosen, "" for none."""
+        return self._protocol.websocket.protocol.subprotocol or ""
+
+    @property
+    def unsent(self) -> int:
+        """Number of bytes that wait to be sent."""
+        return self._protocol.websocket.pending_bytes
 
     @property
     def responsive(self) -> bool:
@@ -366,17 +381,17 @@ def connect(
     """
     servers = servers_from(url, options)
     kind = create(framing)
-    used = subprotocol or kind.subprotocol
-    return PendingSession(lambda: _start(servers, kind, used))
+    offer = Offer(subprotocol or kind.subprotocol, kind)
+    return PendingSession(lambda: _start(servers, offer))
 
 
-async def _start(
-    servers: Sequence[ConnectionParams], framing: Framing, subprotocol: str
-) -> Session[Any]:
+async def _start(servers: Sequence[ConnectionParams], offer: Offer) -> Session[Any]:
     def create_protocol(
         params: ConnectionParams, websocket: WebSocketProtocol
     ) -> SessionProtocol:
-        return SessionProtocol(websocket, framing, params, subprotocol, current_task)
+        return SessionProtocol(websocket, [offer], params, current_task)
 
-    protocol, driver = await open_connection(servers, subprotocol, create_protocol)
+    protocol, driver = await open_connection(
+        servers, [offer.subprotocol], create_protocol
+    )
     return Session(protocol, driver)

@@ -163,14 +163,14 @@ class AsyncioDriver:
 
 async def open_connection(
     servers: Sequence[ConnectionParams],
-    subprotocol: str,
+    subprotocols: Sequence[str],
     create_protocol: Callable[[ConnectionParams, WebSocketProtocol], P],
 ) -> tuple[P, AsyncioDriver]:
     """Connect to the first server that accepts, and wait until its protocol is open.
 
     Args:
         servers: The servers, in the order of the attempts.
-        subprotocol: Subprotocol to request.
+        subprotocols: Subprotocols to offer, the preferred one first.
         create_protocol: Makes the protocol for a new WebSocket, of this server.
 
     Raises:
@@ -179,7 +179,7 @@ async def open_connection(
     clock = asyncio.get_running_loop().time
 
     async def perform(step: OpenConnection) -> tuple[P, AsyncioDriver]:
-        websocket = step.params.create_websocket(subprotocol, clock)
+        websocket = step.params.create_websocket(subprotocols, clock)
         protocol = create_protocol(step.params, websocket)
         driver = AsyncioDriver(step.sock, protocol)
         try:

@@ -12,7 +12,7 @@ from typing import Any, Generic, Literal, Self, TypeVar, overload
 
 from chimirror.client.buffers import MAX_LINE
 from chimirror.client.control_blocking import Control
-from chimirror.client.framing import Framing, create
+from chimirror.client.framing import Offer, create
 from chimirror.client.handshake import servers_from
 from chimirror.client.output import OUTPUT_STREAMS
 from chimirror.client.session import SessionProtocol
@@ -88,6 +88,21 @@ class Session(Generic[T_contra]):
     def read_only(self) -> bool:
         """Whether the server ignores input and signals. Framing stdio only."""
         return self._protocol.read_only
+
+    @property
+    def framing(self) -> str:
+        """Name of the framing."""
+        return self._protocol.framing.name
+
+    @property
+    def subprotocol(self) -> str:
+        """Name that the server has chosen, "" for none."""
+        return self._protocol.websocket.protocol.subprotocol or ""
+
+    @property
+    def unsent(self) -> int:
+        """Number of bytes that wait to be sent."""
+        return self._protocol.websocket.pending_bytes
 
     @property
     def responsive(self) -> bool:
@@ -345,13 +360,13 @@ def connect(
         InvalidURL, ValueError: The arguments cannot describe a session.
     """
     servers = servers_from(url, options)
-    return start(servers, create(framing), subprotocol)
+    kind = create(framing)
+    return start(servers, [Offer(subprotocol or kind.subprotocol, kind)])
 
 
 def start(
     servers: Sequence[ConnectionParams],
-    framing: Framing,
-    subprotocol: str | None = None,
+    offers: Sequence[Offer],
     *,
     await_first_message: bool = True,
 ) -> Session[Any]:
@@ -359,23 +374,22 @@ def start(
 
     Args:
         servers: Parameters for each URL, as of `servers_from`.
-        framing: Framing of the session.
-        subprotocol: Subprotocol to request instead of the framing's own name.
+        offers: Subprotocols to offer with their framings, the preferred one first.
         await_first_message: Wait for the first message, which carries the session id.
     """
-    used = subprotocol or framing.subprotocol
 
     def create_protocol(
         params: ConnectionParams, websocket: WebSocketProtocol
     ) -> SessionProtocol:
         return SessionProtocol(
             websocket,
-            framing,
+            offers,
             params,
-            used,
             get_ident,
             await_first_message=await_first_message,
         )
 
-    protocol, driver = open_connection(servers, used, create_protocol)
+    protocol, driver = open_connection(
+        servers, [offer.subprotocol for offer in offers], create_protocol
+    )
     return Session(protocol, driver)

@@ -172,7 +172,7 @@ class ControlProtocol:
         """
         while self.websocket.connecting:
             yield None
-        self._connection_params.check_response(self.websocket, SUBPROTOCOL)
+        self._connection_params.check_response(self.websocket, (SUBPROTOCOL,))
         yield from self.call("authorize", self._credentials)
 
     @property

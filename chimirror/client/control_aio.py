@@ -166,7 +166,7 @@ class Control:
                 subscribers = self._subscribers
                 self._connection = await open_connection(
                     [self._session.connection_params],  # the address of the session
-                    SUBPROTOCOL,
+                    (SUBPROTOCOL,),
                     lambda params, websocket: ControlProtocol(
                         websocket, params, credentials, subscribers
                     ),

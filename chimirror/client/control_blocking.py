@@ -163,7 +163,7 @@ class Control:
                 subscribers = self._subscribers
                 self._connection = open_connection(
                     [self._session.connection_params],  # the address of the session
-                    SUBPROTOCOL,
+                    (SUBPROTOCOL,),
                     lambda params, websocket: ControlProtocol(
                         websocket, params, credentials, subscribers
                     ),

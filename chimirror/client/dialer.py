@@ -53,6 +53,8 @@ def connect_socket(
         yield from _connect_to(sock, to, deadline.left())
     except OSError as error:
         raise _connect_error(params, error) from None
+    if params.trace is not None:
+        params.trace(f"connected to {_peer_text(sock)}")
     if context is None:
         return sock
     return (yield from _start_tls(sock, context, params, deadline))
@@ -98,6 +100,14 @@ def _connect_to(sock: socket.socket, address: Any, seconds: float) -> Flow[None]
     except BaseException:
         sock.close()
         raise
+
+
+def _peer_text(sock: socket.socket) -> str:
+    """Describe the address of the peer, which a name does not tell."""
+    if sock.family == socket.AF_UNIX:
+        return escape_line(os.fsdecode(sock.getpeername()))
+    host, port, *_ = sock.getpeername()
+    return f"{host} port {port}"
 
 
 def _connect_error(params: ConnectionParams, error: OSError) -> NotConnected:
@@ -147,6 +157,8 @@ def _start_tls(
             plain, server_hostname=target.server_name, do_handshake_on_connect=False
         )
         yield from _do_tls_handshake(sock, params, deadline)
+        if params.trace is not None:
+            params.trace(_tls_text(sock))
     except BaseException as error:
         sock.close()
         if isinstance(error, ssl.SSLCertVerificationError):
@@ -179,6 +191,19 @@ def _do_tls_handshake(
             return
         if not ready:
             raise params.timeout_error("no TLS handshake")
+
+
+def _tls_text(sock: ssl.SSLSocket) -> str:
+    """Describe the TLS connection: version, cipher and the name in the certificate."""
+    cipher = (sock.cipher() or ("no cipher",))[0]
+    text = f"{(sock.version() or 'TLS').replace('v', ' ')}, {cipher}"
+    certificate: Any = sock.getpeercert() or {}
+    names = [value for _, value in certificate.get("subjectAltName", ())]
+    if not names:
+        fields = [pair for pairs in certificate.get("subject", ()) for pair in pairs]
+        names = [value for kind, value in fields if kind == "commonName"]
+    shown = ", ".join(map(str, names)) or "no name"
+    return f"{text}; certificate for {escape_line(shown, 256)}"
 
 
 def _tls_error_text(target: Target, error: ssl.SSLError) -> str:

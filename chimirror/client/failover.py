@@ -51,6 +51,8 @@ def open_first(
                 return (yield from _open(params, clock))
             except NotConnected as error:
                 failures.append(error)
+                if params.trace is not None:
+                    params.trace(_with_url(params, error))
                 if not error.retry:
                     error.args = (_with_url(params, error),)
                     raise

@@ -7,6 +7,7 @@ instance.
 from __future__ import annotations
 
 import json
+from typing import NamedTuple
 
 from chimirror.client import stdio_messages
 from chimirror.client.results import Output
@@ -51,6 +52,19 @@ class Framing:
             stdio_messages.MessageError: The message violates the framing.
         """
         return stdio_messages.decode(message)
+
+
+class Offer(NamedTuple):
+    """A subprotocol that a client offers, and the framing that it selects.
+
+    Attributes:
+        subprotocol: Its name. "" stands for a server that chooses none: the name is
+            not sent, and such an answer is accepted.
+        framing: Framing of the session if the server chooses this subprotocol.
+    """
+
+    subprotocol: str
+    framing: Framing
 
 
 class StdioFraming(Framing):
@@ -135,6 +149,7 @@ def _json(value: object) -> bytes:
 _FRAMINGS: dict[str, type[Framing]] = {
     kind.name: kind for kind in (StdioFraming, JsonFraming, LinesFraming, LspFraming)
 }
+NAMES = tuple(_FRAMINGS)
 
 
 def create(name: str) -> Framing:

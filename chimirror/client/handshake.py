@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from copy import copy
+from dataclasses import replace
 
 from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidMessage, InvalidStatus, SecurityError
@@ -18,17 +19,15 @@ from websockets.typing import Origin, Subprotocol
 
 from chimirror.client.buffers import MAX_LINE
 from chimirror.client.errors import ConnectTimeout, NotConnected, Refused
-from chimirror.client.url import parse
+from chimirror.client.url import Target, parse
 from chimirror.client.websocket import WebSocketProtocol
 from chimirror.text import escape_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
     from ssl import SSLContext
     from typing import TypedDict
-
-    from chimirror.client.url import Target
 
     Headers = Mapping[str, str] | Iterable[tuple[str, str]]
     Address = tuple[int, int, int, object]  # family, type, protocol, address
@@ -61,6 +60,12 @@ RESERVED_FIELDS = {
     "transfer-encoding": "a handshake has no body",
     "upgrade": "it belongs to the handshake",
 }
+_HANDSHAKE_FIELDS = (
+    "Upgrade",
+    "Connection",
+    "Sec-WebSocket-Key",
+    "Sec-WebSocket-Version",
+)
 # The caller's field replaces the library's.
 REPLACEABLE_FIELDS = ("host", "authorization", "user-agent")
 # RFC 9110, section 5.6.2: allowed in tokens beside letters and digits.
@@ -80,6 +85,8 @@ class ConnectionParams:
         target: The parsed URL.
         ssl_context: For TLS. None trusts the system's authorities.
         timeout: Seconds from name resolution to the first message.
+        is_upgrade: The request asks for a WebSocket, otherwise for a resource.
+        trace: Called with a line about each step of the handshake, None for none.
     """
 
     __slots__ = (
@@ -87,6 +94,8 @@ class ConnectionParams:
         "target",
         "ssl_context",
         "timeout",
+        "is_upgrade",
+        "trace",
         "_fields",
         "_offered_size",
         "_origin",
@@ -119,6 +128,8 @@ class ConnectionParams:
         self.target = target
         self.ssl_context = ssl
         self.timeout = timeout
+        self.trace: Callable[[str], None] | None = None
+        self.is_upgrade = True
         pairs = headers.items() if isinstance(headers, Mapping) else headers
         self._fields = [(name, field_value(name, value)) for name, value in pairs]
         self._origin = Origin(origin) if origin is not None else None
@@ -132,14 +143,20 @@ class ConnectionParams:
         return other
 
     def create_websocket(
-        self, subprotocol: str, clock: Callable[[], float]
+        self, subprotocols: Iterable[str], clock: Callable[[], float]
     ) -> WebSocketProtocol:
-        """Create a WebSocket with a queued handshake request."""
+        """Create a WebSocket with a queued handshake request.
+
+        Args:
+            subprotocols: The names to offer, the preferred one first. "" is not sent.
+            clock: Returns monotonic time in seconds.
+        """
         max_message, ping_interval, ping_timeout = self._websocket_options
+        names = [Subprotocol(name) for name in subprotocols if name]
         protocol = ClientProtocol(
             self.target.uri,
             origin=self._origin,
-            subprotocols=[Subprotocol(subprotocol), *self._offered_size],
+            subprotocols=[*names, *self._offered_size] or None,
             max_size=max_message,
             logger=_SILENT_LOGGER,
         )
@@ -150,6 +167,10 @@ class ConnectionParams:
             request.headers["Host"] = build_host(
                 self.target.server_name, uri.port, uri.secure
             )
+        if not self.is_upgrade:
+            for name in _HANDSHAKE_FIELDS:
+                del request.headers[name]
+            request.headers["Connection"] = "close"
         request.headers["User-Agent"] = USER_AGENT
         for name, value in self._fields:
             if name in request.headers and name.lower() in REPLACEABLE_FIELDS:
@@ -158,6 +179,15 @@ class ConnectionParams:
         protocol.send_request(request)
         return WebSocketProtocol(protocol, clock, ping_interval, ping_timeout)
 
+    def for_resource(self, path: str) -> ConnectionParams:
+        """Return parameters for a plain GET of a path of the same server."""
+        params = copy(self)
+        uri = replace(self.target.uri, path=path, query="")
+        params.target = Target(self.target.url, uri, self.target.socket_path)
+        params.is_upgrade = False
+        params._offered_size = []  # noqa: SLF001 - of the same class
+        return params
+
     def timeout_error(self, missing: str) -> ConnectTimeout:
         """Make the exception for an expired timeout."""
         return ConnectTimeout(
@@ -165,8 +195,17 @@ class ConnectionParams:
             "is this the right address?"
         )
 
-    def check_response(self, websocket: WebSocketProtocol, subprotocol: str) -> None:
+    def check_response(
+        self, websocket: WebSocketProtocol, subprotocols: Collection[str]
+    ) -> str:
         """Check a complete response.
+
+        Args:
+            websocket: The WebSocket.
+            subprotocols: The acceptable names, with "" for a server that chooses none.
+
+        Returns:
+            The chosen subprotocol, "" without one.
 
         Raises:
             NotConnected: The response does not accept the session.
@@ -184,11 +223,13 @@ class ConnectionParams:
             )
         if error is not None:
             raise _response_error(self.target, error)
-        if websocket.protocol.subprotocol != subprotocol:
+        chosen = websocket.protocol.subprotocol or ""
+        if chosen not in subprotocols:
             raise NotConnected(
-                f"{self.target} does not speak {subprotocol}: it accepted the "
-                "connection without choosing a subprotocol"
+                f"{self.target} does not speak {', '.join(subprotocols)}: it accepted "
+                "the connection without choosing a subprotocol"
             )
+        return chosen
 
 
 def servers_from(

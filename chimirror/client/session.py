@@ -26,12 +26,16 @@ from chimirror.text import escape_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from chimirror.client.flow import Flow
-    from chimirror.client.framing import Framing
+    from chimirror.client.framing import Framing, Offer
     from chimirror.client.handshake import ConnectionParams
     from chimirror.client.websocket import WebSocketProtocol
+
+
+# Reason of a loss without an error: the server has ended its stream.
+END_OF_STREAM = "the server closed the connection"
 
 
 class SessionProtocol(OutputReader):
@@ -50,9 +54,8 @@ class SessionProtocol(OutputReader):
     def __init__(
         self,
         websocket: WebSocketProtocol,
-        framing: Framing,
+        offers: Sequence[Offer],
         connection_params: ConnectionParams,
-        subprotocol: str,
         current_caller: Callable[[], object],
         *,
         await_first_message: bool = True,
@@ -61,9 +64,8 @@ class SessionProtocol(OutputReader):
 
         Args:
             websocket: The WebSocket.
-            framing: Framing of the session.
+            offers: The offered subprotocols. The server chooses the framing.
             connection_params: Parameters of the connection.
-            subprotocol: The requested subprotocol.
             current_caller: Returns the thread or task that is running.
             await_first_message: Open only after the first message, which carries the
                 id.
@@ -73,9 +75,9 @@ class SessionProtocol(OutputReader):
         self.id = ""
         self.exit: Exit | None = None
         self.connection_params = connection_params
-        self._framing = framing
-        self._subprotocol = subprotocol
-        self._await_message = await_first_message and framing.has_session_messages
+        self._offers = {offer.subprotocol: offer.framing for offer in offers}
+        self._first_framing = offers[0].framing
+        self._await_message = await_first_message
         self._credentials: stdio_messages.SessionMessage | None = None
         self.pty = self.read_only = False
         self.direction = "both"
@@ -92,7 +94,7 @@ class SessionProtocol(OutputReader):
         """Called when bytes have arrived, handles the messages in them."""
         try:
             for message in self.websocket.data_received(data):
-                self._on_event(self._framing.decode(message))
+                self._on_event(self.framing.decode(message))
         except stdio_messages.MessageError as error:
             self.websocket.fail(error.code, str(error))
 
@@ -114,6 +116,12 @@ class SessionProtocol(OutputReader):
                 self.websocket.start_close_timer()
 
     @property
+    def framing(self) -> Framing:
+        """Framing that the server has chosen."""
+        chosen = self.websocket.protocol.subprotocol or ""
+        return self._offers.get(chosen, self._first_framing)
+
+    @property
     def wants_data(self) -> bool:
         """Whether the protocol accepts more data. After the exit it drops them."""
         return not self._buffer.full or self.exit is not None
@@ -128,9 +136,17 @@ class SessionProtocol(OutputReader):
         """
         while self.websocket.connecting:
             yield None
-        self.connection_params.check_response(self.websocket, self._subprotocol)
-        while self._await_message and not self._message_received and not self.finished:
+        params = self.connection_params
+        chosen = params.check_response(self.websocket, self._offers)
+        if params.trace is not None:
+            name = escape_line(chosen) or "no subprotocol"
+            params.trace(f"101 Switching Protocols: {name}, {self.framing.name}")
+        if not self.framing.has_session_messages or not self._await_message:
+            return
+        while not self._message_received and not self.finished:
             yield None
+        if params.trace is not None and self.id:
+            params.trace(f"session {self.id}")
 
     @property
     def timeout_cause(self) -> str:
@@ -155,7 +171,7 @@ class SessionProtocol(OutputReader):
         if self.exit is not None:
             code, reason = close or (None, "")
             return self.exit._replace(reason=reason, close_code=code)
-        if close and not self._framing.has_session_messages:
+        if close and not self.framing.has_session_messages:
             exit_ = exit_from_close(*close)
             if exit_ is not None:
                 return exit_
@@ -163,7 +179,7 @@ class SessionProtocol(OutputReader):
 
     def _session_lost_error(self) -> SessionLost:
         websocket = self.websocket
-        lost_reason = websocket.lost_reason or "the server closed the connection"
+        lost_reason = websocket.lost_reason or END_OF_STREAM
         code, reason = websocket.close_received or (1006, lost_reason)
         if websocket.fault is not None:
             return ProtocolViolation(websocket.fault, self.id, code, websocket.fault)
@@ -215,7 +231,7 @@ class SessionProtocol(OutputReader):
 
     def send(self, data: object) -> Flow[None]:
         """Send to standard input. Waits while the connection is full."""
-        messages = self._framing.messages(data)
+        messages = self.framing.messages(data)
         yield from self._acquire_sending()
         try:
             for message in messages:
@@ -278,9 +294,9 @@ class SessionProtocol(OutputReader):
         yield from ()
 
     def _require_session_messages(self, problem: str) -> None:
-        if not self._framing.has_session_messages:
+        if not self.framing.has_session_messages:
             raise ValueError(
-                f"framing {self._framing.name} {problem}; use framing stdio"
+                f"framing {self.framing.name} {problem}; use framing stdio"
             )
 
     # Control connection.
@@ -314,7 +330,7 @@ class SessionProtocol(OutputReader):
         try:
             if self._communication is None:
                 end = () if self._input_ended else (stdio_messages.EOF,)
-                messages = chain(self._framing.messages(data), end)
+                messages = chain(self.framing.messages(data), end)
                 output = {name: bytearray() for name in OUTPUT_STREAMS}
                 self._communication = messages, output
                 self._input_ended = True

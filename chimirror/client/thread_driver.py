@@ -176,14 +176,14 @@ def _milliseconds(seconds: float) -> int:
 
 def open_connection(
     servers: Sequence[ConnectionParams],
-    subprotocol: str,
+    subprotocols: Sequence[str],
     create_protocol: Callable[[ConnectionParams, WebSocketProtocol], P],
 ) -> tuple[P, ThreadDriver]:
     """Connect to the first server that accepts, and wait until its protocol is open.
 
     Args:
         servers: The servers, in the order of the attempts.
-        subprotocol: Subprotocol to request.
+        subprotocols: Subprotocols to offer, the preferred one first.
         create_protocol: Makes the protocol for a new WebSocket, of this server.
 
     Raises:
@@ -191,7 +191,7 @@ def open_connection(
     """
 
     def perform(step: OpenConnection) -> tuple[P, ThreadDriver]:
-        websocket = step.params.create_websocket(subprotocol, time.monotonic)
+        websocket = step.params.create_websocket(subprotocols, time.monotonic)
         protocol = create_protocol(step.params, websocket)
         driver = ThreadDriver(step.sock, protocol)
         try:

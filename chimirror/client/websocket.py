@@ -260,7 +260,8 @@ class WebSocketProtocol:
     def fail(self, code: int, reason: str) -> None:
         """Close because the server violates the framing, and store the cause."""
         if self.fault is None:
-            self.fault = f"the server violates {self.protocol.subprotocol}: {reason}"
+            kind = self.protocol.subprotocol or "the framing"
+            self.fault = f"the server violates {kind}: {reason}"
             self._send_close(code)
 
     # Closing.

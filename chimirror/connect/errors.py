@@ -20,6 +20,10 @@ class ConnectError(Exception):
     """Failure of the client, exit status 255. The text names the cure."""
 
 
+class NameMissing(Exception):
+    """The URL names no application: exit status 64. The text lists the names."""
+
+
 class KilledBySignal(Exception):
     """The client must end as if `signum` had killed it."""
 

@@ -4,18 +4,27 @@ Pure: the clock is passed in. Signals are forwarded. So that the user can always
 a signal that would end a local process ends the client in these cases:
 
 - The session does not exist yet or any more. The caller decides this case.
-- The same signal came less than a second ago.
+- It is SIGTERM or SIGHUP, and the same signal came before. Their senders want an end.
+- It is SIGINT or SIGQUIT, and the same signal came less than a second ago. Their keys
+  are ordinary ones for many programs, which must get each of them.
 - The server has not answered since an earlier signal. A ping goes out with each.
 """
 
 from __future__ import annotations
 
+import math
 import signal
 
 ENDING = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
 FORWARDED = (*ENDING, signal.SIGUSR1, signal.SIGUSR2)
 
-REPEAT_INTERVAL = 1.0  # seconds
+# Seconds within which the same signal ends the client.
+REPEAT_INTERVALS: dict[int, float] = {
+    signal.SIGHUP: math.inf,
+    signal.SIGINT: 1.0,
+    signal.SIGQUIT: 1.0,
+    signal.SIGTERM: math.inf,
+}
 
 
 class InterruptPolicy:
@@ -34,10 +43,9 @@ class InterruptPolicy:
             now: Monotonic time in seconds.
             responsive: The server has answered since the last signal.
         """
-        if number not in ENDING:
+        interval = REPEAT_INTERVALS.get(number)
+        if interval is None:
             return False
-        repeated = (
-            now - self._last_times.get(number, -REPEAT_INTERVAL) < REPEAT_INTERVAL
-        )
+        last = self._last_times.get(number)
         self._last_times[number] = now
-        return repeated or not responsive
+        return not responsive or (last is not None and now - last < interval)

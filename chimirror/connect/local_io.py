@@ -36,9 +36,14 @@ class SignalPipe:
         except BlockingIOError:
             pass  # full, so that the reader wakes anyway
 
-    def wait(self) -> list[int]:
-        """Wait for signals or a call of `wake`. Returns the signals in order."""
-        _wait_for(self._read_fd, select.POLLIN)
+    def wait(self, timeout: float | None = None) -> list[int]:
+        """Wait for signals or a call of `wake`, for at most `timeout` seconds.
+
+        Returns:
+            The signals in order.
+        """
+        if not _wait_for(self._read_fd, select.POLLIN, timeout):
+            return []
         return [number for number in os.read(self._read_fd, 65536) if number]
 
     @contextmanager
@@ -126,15 +131,13 @@ def write(fd: int, data: bytes) -> None:
 
 def is_writable(fd: int, timeout: float) -> bool:
     """Wait until the descriptor is writable. Returns False after `timeout` seconds."""
-    poll = select.poll()
-    poll.register(fd, select.POLLOUT)
-    return bool(poll.poll(timeout * 1000))
+    return _wait_for(fd, select.POLLOUT, timeout)
 
 
-def _wait_for(fd: int, event: int) -> None:
+def _wait_for(fd: int, event: int, timeout: float | None = None) -> bool:
     poll = select.poll()
     poll.register(fd, event)
-    poll.poll()
+    return bool(poll.poll(None if timeout is None else min(timeout, 86400) * 1000))
 
 
 def open_standard_fds() -> None:

@@ -17,36 +17,49 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    from chimirror.client.framing import Framing
     from chimirror.client.handshake import ConnectionParams
+    from chimirror.client.url import Target
+    from chimirror.connect.opening import Opened
     from chimirror.connect.tty import LocalTerminal
 
 USAGE = """\
 Join standard input, output and error to those of a remote process.
 
 Usage:
-  chimirror-connect [options] [--header FIELD]... [--] URL
+  chimirror-connect [options] [--header FIELD]... [--] URL...
   chimirror-connect --help
   chimirror-connect --version
 
-URL is ws://HOST[:PORT][/PATH], wss://... or ws+unix:SOCKET[:/PATH].
+URL is ws://HOST[:PORT][/PATH], wss://... or ws+unix:SOCKET[:/PATH]. If there is no
+connection to a URL, or its server is not available, the next one is tried.
 
 Options:
+  --framing NAME           Speak stdio, json, lines or lsp. Without it, the best
+                           of these that the server serves.
+  --subprotocol NAME       Ask for this name of the server for a framing, such as
+                           mcp.
+  --list                   Print the applications of the server and exit.
+  --pty                    Join the terminal of the remote process to this one, or
+                           fail. Without it, they are joined if both exist.
+  --no-pty                 Do not join them.
+  --linger TIME            End a session that has been quiet for this long since
+                           the end of input, if it does not end by itself.
+                           [default: 5]
   --header FIELD           Send this field, NAME:VALUE, with the request;
                            repeatable.
   --origin ORIGIN          Send this Origin, as the page of a browser would.
   --ca FILE                Trust the authorities in this PEM file, and no others.
-  --pty                    Join the terminal of the remote process to this one.
   --connect-timeout TIME   Time for the session to open. [default: 10]
   --ping-interval TIME     Ask a silent server for a sign of life this often.
                            [default: 20]
   --ping-timeout TIME      Time for that sign to arrive. [default: 20]
+  --verbose, -v            Show each step of the connection on standard error.
   --help, -h               Print this text and exit.
   --version                Print the version and exit.
 
 See chimirror-connect(1).
 """
-SYNOPSIS = "Usage: chimirror-connect [options]... [--] URL"
+SYNOPSIS = "Usage: chimirror-connect [options]... [--] URL..."
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,8 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: that of the remote process, 64 for a wrong command line, 255
-            for
-        a failure of the client.
+        for a failure of the client.
     """
     # Before there is a session that could receive SIGINT, Ctrl-C kills the client.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
@@ -64,6 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         EXIT_FAILURE,
         ConnectError,
         KilledBySignal,
+        NameMissing,
         UsageError,
         print_error,
     )
@@ -74,6 +87,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run(sys.argv[1:] if argv is None else argv)
     except UsageError as error:
         print_error(f"{error}\n{SYNOPSIS}")
+        return os.EX_USAGE
+    except NameMissing as error:
+        print_error(str(error).rstrip())
         return os.EX_USAGE
     except ConnectError as error:
         print_error(str(error))
@@ -91,64 +107,118 @@ def _run(argv: Sequence[str]) -> int:
 
         return _print(f"chimirror-connect {__version__}\n")
 
-    from chimirror.client import framing, handshake, url
+    from chimirror.client import url
+    from chimirror.connect import opening
     from chimirror.connect.errors import UsageError
 
     try:
-        target = url.parse(given["URL"])
-        if given["--ca"] is not None and not target.uri.secure:
+        framing_name, subprotocol = _framing(given)
+        linger = _time(given, "--linger", "parse_timeout")
+        targets = [url.parse(each) for each in given["URL"]]
+        if given["--ca"] is not None and not any(t.uri.secure for t in targets):
             raise ValueError("--ca: only wss:// URLs use certificates")
-        params = handshake.ConnectionParams(
-            target,
-            headers=[_field(text) for text in given["--header"]],
-            origin=given["--origin"],
-            ssl=_ssl_context(given["--ca"]),
-            **_timeouts(given),
-        )
+        terminal = None if given["--list"] else _local_terminal(given)
+        context = _ssl_context(given["--ca"])
+        servers = [_params(given, each, context, terminal) for each in targets]
     except ValueError as error:
         raise UsageError(str(error)) from None
-    terminal = _local_terminal() if given["--pty"] else None
-    return _relay(params, framing.create("stdio"), terminal)
+    if given["--list"]:
+        return _print(opening.list_applications(servers[0]))
+    opened = opening.open_session(
+        servers,
+        framing_name,
+        subprotocol,
+        await_first_message=terminal is not None or given["--verbose"],
+    )
+    return _relay(opened, terminal, linger, given)
 
 
-def _local_terminal() -> LocalTerminal:
+def _relay(
+    opened: Opened,
+    terminal: LocalTerminal | None,
+    linger: float | None,
+    given: dict[str, Any],
+) -> int:
+    """Join the session to the local streams, in the way that both sides allow."""
+    from chimirror.connect.errors import ConnectError
+
+    session, framing = opened
+    if terminal is not None and session.pty:
+        from chimirror.connect.terminal_relay import TerminalRelay
+
+        return TerminalRelay(session, terminal).run()
+    if given["--pty"]:
+        session.abort()
+        raise ConnectError("the remote process has no terminal; omit --pty")
+    if framing.has_session_messages:
+        from chimirror.connect.stdio_relay import StdioRelay
+
+        return StdioRelay(session, linger, notes_terminal=not given["--no-pty"]).run()
+    from chimirror.connect.text_relay import TextRelay
+
+    return TextRelay(session, framing, linger).run()
+
+
+def _params(
+    given: dict[str, Any],
+    target: Target,
+    context: ssl.SSLContext | None,
+    terminal: LocalTerminal | None,
+) -> ConnectionParams:
+    """Make the parameters of the connection.
+
+    Raises:
+        ValueError: An option is wrong.
+    """
+    from chimirror.client.handshake import ConnectionParams
+    from chimirror.connect.errors import print_error
+    from chimirror.connect.text_framings import MAX_MESSAGE
+
+    params = ConnectionParams(
+        target,
+        headers=[_field(text) for text in given["--header"]],
+        origin=given["--origin"],
+        ssl=context if target.uri.secure else None,
+        timeout=_time(given, "--connect-timeout", "parse_deadline"),
+        ping_interval=_time(given, "--ping-interval", "parse_timeout"),
+        ping_timeout=_time(given, "--ping-timeout", "parse_deadline"),
+        max_message=MAX_MESSAGE,
+        size=None if terminal is None else terminal.size,
+    )
+    if given["--verbose"]:
+        params.trace = print_error
+    return params
+
+
+def _framing(given: dict[str, Any]) -> tuple[str | None, str | None]:
+    """Return the values of --framing and --subprotocol, which are checked."""
+    from chimirror.client.framing import NAMES
+    from chimirror.connect.offers import is_name
+    from chimirror.text import escape_line
+
+    framing_name, subprotocol = given["--framing"], given["--subprotocol"]
+    if framing_name is not None and framing_name not in NAMES:
+        shown = escape_line(framing_name, 64)
+        raise ValueError(f'--framing: "{shown}" is not {", ".join(NAMES)}')
+    if subprotocol is not None and not is_name(subprotocol):
+        raise ValueError("--subprotocol: write a name without spaces, such as mcp")
+    return framing_name, subprotocol
+
+
+def _local_terminal(given: dict[str, Any]) -> LocalTerminal | None:
+    """Return the terminal on standard input, None if it is not to be joined."""
     from chimirror.connect.errors import UsageError
+
+    if given["--pty"] and given["--no-pty"]:
+        raise UsageError("--pty and --no-pty: write one of them")
+    if given["--no-pty"] or not (given["--pty"] or (os.isatty(0) and os.isatty(1))):
+        return None
     from chimirror.connect.tty import LocalTerminal
 
     try:
         return LocalTerminal(0)
     except OSError:
         raise UsageError("--pty: standard input is not a terminal; omit it") from None
-
-
-def _relay(
-    params: ConnectionParams, framing: Framing, terminal: LocalTerminal | None
-) -> int:
-    from chimirror.client import ConnectTimeout, Error, Refused, Untrusted
-    from chimirror.client.blocking import start
-    from chimirror.connect.errors import ConnectError
-    from chimirror.connect.stdio_relay import StdioRelay
-
-    try:
-        # Without a terminal, input may be sent before the first message of the server.
-        session = start([params], framing, await_first_message=terminal is not None)
-    except Error as error:
-        text = str(error)
-        if isinstance(error, ConnectTimeout):
-            text += " (set a longer --connect-timeout)"
-        elif isinstance(error, Untrusted):
-            text += "; if it is your own, name its authority with --ca FILE"
-        elif isinstance(error, Refused) and error.status == 401:
-            text += "; log in with --header Authorization:..."
-        raise ConnectError(text) from None
-    if terminal is None:
-        return StdioRelay(session).run()
-    if not session.pty:
-        session.abort()
-        raise ConnectError("the remote process has no terminal; omit --pty")
-    from chimirror.connect.terminal_relay import TerminalRelay
-
-    return TerminalRelay(session, terminal).run()
 
 
 def _ssl_context(ca: str | None) -> ssl.SSLContext | None:
@@ -184,34 +254,22 @@ def _arguments(argv: Sequence[str]) -> dict[str, Any]:
 
     table, short = usage.read_options(USAGE)
     try:
-        words, _ = parser.scan(table, argv, short=short)
+        parser.scan(table, argv, short=short)
         return dict(docopt(USAGE, list(argv), default_help=False, options_first=True))
     except parser.ScanError as error:
         raise UsageError(escape_line(parser.explain(error, table))) from None
     except (DocoptExit, DocoptLanguageError):
-        if len(words) > 1:
-            raise UsageError("write one URL, and options before it") from None
         raise UsageError("no URL; write ws://HOST:PORT/") from None
 
 
-def _timeouts(given: dict[str, Any]) -> dict[str, Any]:
+def _time(given: dict[str, Any], name: str, reader: str) -> Any:
+    """Read the time of an option with a function of `quantities`."""
     from chimirror.config import quantities
 
-    name = ""
     try:
-        name = "--connect-timeout"
-        timeout = quantities.parse_deadline(given[name])
-        name = "--ping-interval"
-        ping_interval = quantities.parse_timeout(given[name])
-        name = "--ping-timeout"
-        ping_timeout = quantities.parse_deadline(given[name])
+        return getattr(quantities, reader)(given[name])
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
-    return {
-        "timeout": timeout,
-        "ping_interval": ping_interval,
-        "ping_timeout": ping_timeout,
-    }
 
 
 def _field(text: str) -> tuple[str, str]:

@@ -91,6 +91,11 @@ class TerminalModes:
         self._charsets: set[bytes] = set()
         self._scroll_region_set = False
 
+    @property
+    def full_screen(self) -> bool:
+        """Whether the alternate screen is on, as while an editor or pager runs."""
+        return self._alternate_screen > 0
+
     # Output.
 
     def feed(self, data: bytes) -> None:

@@ -14,7 +14,7 @@ PARAMS = ConnectionParams(url.parse("ws://localhost/"), max_message=300)
 
 def connecting(subprotocol: str) -> tuple[WebSocketProtocol, bytes]:
     """Return a WebSocket before its response, and a response that accepts it."""
-    websocket = PARAMS.create_websocket(subprotocol, lambda: 0.0)
+    websocket = PARAMS.create_websocket([subprotocol], lambda: 0.0)
     key = websocket.protocol.key.encode()
     return websocket, switching_protocols(key, subprotocol.encode())
 
@@ -36,7 +36,7 @@ def fuzz_client_response(data: bytes) -> None:
     websocket.data_received(data)
     websocket.on_connection_lost("")
     try:
-        PARAMS.check_response(websocket, stdio_messages.SUBPROTOCOL)
+        PARAMS.check_response(websocket, [stdio_messages.SUBPROTOCOL])
     except Error as error:
         assert str(error).isprintable()
 

@@ -339,9 +339,12 @@ class OfflineSession:
         self.now = 0.0
         params = handshake.ConnectionParams(url.parse("ws://x/"))
         used = framing.create(kind)
-        self.websocket = params.create_websocket(used.subprotocol, lambda: self.now)
+        self.websocket = params.create_websocket([used.subprotocol], lambda: self.now)
         self.core = session.SessionProtocol(
-            self.websocket, used, params, used.subprotocol, threading.get_ident
+            self.websocket,
+            [framing.Offer(used.subprotocol, used)],
+            params,
+            threading.get_ident,
         )
         head = bytes(self.websocket.next_data()).decode()
         self.websocket.on_sent(len(head))
@@ -469,12 +472,12 @@ def test_messages_in_fragments() -> None:
 @given(st.binary(max_size=500), st.integers(1, 100))
 def test_garbage_as_response(data: bytes, size: int) -> None:
     params = handshake.ConnectionParams(url.parse("ws://x/"))
-    response = params.create_websocket("x", lambda: 0.0)
+    response = params.create_websocket(["x"], lambda: 0.0)
     for start in range(0, len(data), size):
         response.data_received(data[start : start + size])
     response.on_connection_lost("")
     with pytest.raises(NotConnected) as caught:
-        params.check_response(response, "x")
+        params.check_response(response, ["x"])
     assert str(caught.value).isprintable()
 
 
@@ -495,11 +498,11 @@ def test_almost_valid_responses(
     head = b"HTTP/1.1 %d X\r\n" % status
     head += b"".join(b"%b: %b\r\n" % pair for pair in fields)
     params = handshake.ConnectionParams(url.parse("ws://x/"))
-    found = params.create_websocket("x", lambda: 0.0)
+    found = params.create_websocket(["x"], lambda: 0.0)
     found.data_received(head + b"\r\n" + body)
     found.on_connection_lost("")
     with pytest.raises(NotConnected) as caught:
-        params.check_response(found, "x")
+        params.check_response(found, ["x"])
     assert str(caught.value).isprintable()
 
 

@@ -76,7 +76,7 @@ PLAIN = b"Content-Type: text/plain; charset=utf-8\r\n"
         ),
         (
             b"HTTP/1.1 404 Not Found\r\nContent-Type: text/html\r\n\r\n<html>",
-            "404 Not Found",
+            "404 Not Found; --list shows the applications of a server",
         ),
         (
             b"HTTP/1.1 301 Moved\r\nLocation: wss://x/\x9b\r\n\r\n",
@@ -100,7 +100,7 @@ PLAIN = b"Content-Type: text/plain; charset=utf-8\r\n"
 def test_refusals_are_reported(answer: bytes, text: str) -> None:
     with (
         bare_server() as (where, take),
-        running_client(where) as process,
+        running_client(where + "x") as process,
         take() as peer,
     ):
         request(peer)
@@ -123,9 +123,10 @@ def test_an_answer_that_does_not_come() -> None:
 
 def test_a_server_that_does_not_choose_the_subprotocol() -> None:
     with fake(list, subprotocol=None) as server:
-        done = connect(server.url)
+        done = connect("--framing=stdio", server.url)
     assert done.returncode == 255
     assert "does not speak chimirror.stdio.v1" in error_text(done)
+    assert error_text(done).endswith("; text goes with --framing lines")
 
 
 # TLS.
@@ -207,8 +208,12 @@ def test_the_request(tmp_path: Path) -> None:
     ("argv", "text"),
     [
         ([], "no URL"),
-        (["ws://x/", "y"], "one URL"),
+        (["ws://x/", "y"], "cannot use the URL y"),
         (["--head", "a:b", "ws://x/"], "--head is not an option"),
+        (["--framing", "xml", "ws://x/"], '--framing: "xml" is not stdio, json, lines'),
+        (["--subprotocol", "a b", "ws://x/"], "--subprotocol: write a name without"),
+        (["--linger", "soon", "ws://x/"], '--linger: "soon" is not'),
+        (["--pty", "--no-pty", "ws://x/"], "write one of them"),
         (["--ca"], "--ca needs a value"),
         (["--help=x"], "--help takes no value"),
         (["--ca", "x", "--ca", "y", "wss://x/"], "--ca is given twice"),
@@ -231,7 +236,7 @@ def test_usage(argv: list[str], text: str) -> None:
     first, second = done.stderr.decode().splitlines()
     assert first.startswith("chimirror-connect: ")
     assert text in first
-    assert second == "Usage: chimirror-connect [options]... [--] URL"
+    assert second == "Usage: chimirror-connect [options]... [--] URL..."
 
 
 # Silence.

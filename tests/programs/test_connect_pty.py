@@ -1,4 +1,4 @@
-"""chimirror-connect --pty in a real terminal behaves like a local program.
+"""chimirror-connect in a real terminal behaves like a local program.
 
 tmux shows the same screen for a remote program as for a local one. Afterwards the
 terminal has its original modes.
@@ -168,8 +168,31 @@ def prompts(found: Window, count: int) -> None:
     found.until(lambda: found.shown().count("here:") == count, "the shell reads keys")
 
 
+def test_the_size_before_the_start(tmp_path: Path) -> None:
+    """A program that asks for the size once, at its start, gets the local one."""
+    command = ["sh", "-c", "stty size; exec cat"]
+    with server(tmp_path, command, "--pty") as service:
+        url = f"ws://127.0.0.1:{service.port}/"
+        sized = ["sh", "-c", 'stty cols 111 rows 33; exec "$@"', "sh"]
+        with window(tmp_path, "remote", [*sized, *wrapped(tmp_path, url)]) as remote:
+            remote.shows("33 111")
+            remote.type("C-d")
+            assert status(tmp_path) == "0"
+
+
+def test_terminals_that_are_not_joined(tmp_path: Path) -> None:
+    """Lines are sent to a process without a terminal, and Ctrl-D ends the input."""
+    with server(tmp_path, ["cat"]) as service:
+        url = f"ws://127.0.0.1:{service.port}/"
+        with window(tmp_path, "remote", wrapped(tmp_path, url)) as remote:
+            remote.type("hello", "Enter")
+            remote.shows("hello\nhello")
+            remote.type("C-d")
+            assert status(tmp_path) == "0"
+
+
 def test_input_has_to_be_a_terminal() -> None:
-    argv = [*CONNECT, "ws://127.0.0.1:1/"]
+    argv = [*CONNECT, "--pty", "ws://127.0.0.1:1/"]
     done = subprocess.run(
         argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
     )
@@ -180,5 +203,5 @@ def test_input_has_to_be_a_terminal() -> None:
 def test_the_remote_process_needs_a_terminal(tmp_path: Path) -> None:
     with server(tmp_path, ["cat"]) as service:
         url = f"ws://127.0.0.1:{service.port}/"
-        with window(tmp_path, "remote", wrapped(tmp_path, url)):
+        with window(tmp_path, "remote", wrapped(tmp_path, "--pty", url)):
             assert status(tmp_path) == "255"

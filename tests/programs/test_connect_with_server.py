@@ -133,6 +133,52 @@ def test_a_refusal_with_the_server_text(tmp_path: Path) -> None:
     assert error_text(done).startswith("403 Forbidden: ")
 
 
+NOTE = "the remote process has a terminal, but standard input and output here"
+
+
+@pytest.mark.parametrize(
+    ("script", "status"),
+    [
+        ("exec sleep 1000", 129),
+        # A program that shows a full screen is never quiet.
+        (r"printf '\033[?1049h'; while echo x; do sleep 0.01; done", 129),
+        ("trap '' HUP; echo x; exec sleep 1000", 255),
+    ],
+)
+def test_a_terminal_without_keys_never_hangs(
+    script: str, status: int, tmp_path: Path
+) -> None:
+    """The end of input is Ctrl-D, which these programs do not read."""
+    with serve.server(tmp_path, ["sh", "-c", script], "--pty") as service:
+        done = connect("--linger=2", server_url(service))
+    assert done.returncode == status
+    *_, hung_up = done.stderr.decode().splitlines()
+    text = "goes on after its input" if status == 255 else "hung up: quiet since"
+    assert text in hung_up
+    assert (NOTE in done.stderr.decode()) is (b"x" in done.stdout)
+
+
+def test_a_terminal_that_is_not_joined_by_wish(tmp_path: Path) -> None:
+    command = ["sh", "-c", "tty >/dev/null && echo terminal; exit 3"]
+    with serve.server(tmp_path, command, "--pty") as service:
+        done = connect("--no-pty", server_url(service))
+    assert (done.returncode, done.stdout, done.stderr) == (3, b"terminal\r\n", b"")
+
+
+def test_several_urls(tmp_path: Path) -> None:
+    """The first server that is available counts, and --verbose shows the others."""
+    none = f"ws+unix:{tmp_path}/none"
+    with serve.server(tmp_path, ["cat"]) as service:
+        done = connect("-v", none, server_url(service), none, stdin=b"x")
+    assert (done.returncode, done.stdout) == (0, b"x")
+    first, second, *_ = done.stderr.decode().splitlines()
+    assert first.startswith(f"chimirror-connect: {none}: cannot connect to ")
+    assert second.startswith("chimirror-connect: connected to 127.0.0.1 port ")
+    failed = connect(none, none)
+    assert failed.returncode == 255
+    assert error_text(failed).startswith("none of 2 servers is available: ")
+
+
 def test_many_at_once(tmp_path: Path) -> None:
     with serve.server(tmp_path, ["cat"]) as service:
         running = [

@@ -91,12 +91,20 @@ HARMLESS = {
 }
 # The client library has a pure half of its own: WebSocket, but nothing that waits.
 APIS = {"aio", "blocking", "control_aio", "control_blocking"}
-WAITING = APIS | {"asyncio_driver", "dialer", "failover", "thread_driver", "transport"}
+WAITING = APIS | {
+    "asyncio_driver",
+    "dialer",
+    "failover",
+    "resource",
+    "thread_driver",
+    "transport",
+}
 UNWAITING = {
     "binascii",
     "collections",
     "collections.abc",
     "copy",
+    "dataclasses",
     "functools",
     "ipaddress",
     "itertools",

@@ -1,4 +1,4 @@
-"""Runs chimirror-connect --pty in a window of tmux, with a real server.
+"""Runs chimirror-connect in a window of tmux, with a real server.
 
 Checks that the client leaves the terminal with its original modes.
 """
@@ -14,7 +14,7 @@ from processes import until
 from serve import LAUNCH, ROOT, Service, server
 from tmux import Window, window
 
-CONNECT = [*LAUNCH, "chimirror.connect.main", "--pty"]
+CONNECT = [*LAUNCH, "chimirror.connect.main"]
 
 AROUND = 'stty -a >before; "$@"; echo $? >status; stty -a >after; cat -v'
 
