@@ -86,7 +86,7 @@ chat: $(VENV)/.demo
 	@$(MAKE) -s -C examples chat PYTHON=$(CURDIR)/$(BIN)/python
 	@echo 'Open http://127.0.0.1:30747/ in two windows of a browser, and join from a terminal:'
 	@echo
-	@echo '    $(CURDIR)/$(BIN)/chimirror-connect --pty ws://127.0.0.1:30747/chat_terminal'
+	@echo '    $(CURDIR)/$(BIN)/chimirror-connect ws://127.0.0.1:30747/chat_terminal'
 	@echo
 	@PATH="$(CURDIR)/$(BIN):$$PATH"; export PATH; \
 		setpriv --pdeathsig TERM examples/chat/chat server 30749 & \

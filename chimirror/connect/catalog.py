@@ -32,24 +32,29 @@ class Entry(NamedTuple):
     purpose: str
 
 
-def read(params: ConnectionParams) -> list[Entry]:
-    """Return the applications of the server.
-
-    A path that ends in a slash is taken for that of a server behind a proxy.
+def read(servers: Sequence[ConnectionParams]) -> list[Entry]:
+    """Return the applications of the first server that is available.
 
     Raises:
         NotConnected: There is no list.
     """
-    path = params.target.uri.path
-    directory = path if path.endswith("/") else "/"
     try:
-        catalog = json.loads(get(params, directory + PATH))
+        catalog = json.loads(get(servers, _path_on))
     except (ValueError, RecursionError):
         catalog = None
     entries = catalog.get("applications") if isinstance(catalog, dict) else None
     if not isinstance(entries, list):
-        raise NotConnected(f"{params.target} has no list of applications")
+        raise NotConnected(f"{servers[0].target} has no list of applications")
     return [_entry(entry) for entry in entries if isinstance(entry, dict)]
+
+
+def _path_on(server: ConnectionParams) -> str:
+    """Return the path of the list.
+
+    A path that ends in a slash is taken for that of a server behind a proxy.
+    """
+    path = server.target.uri.path
+    return f"{path if path.endswith('/') else '/'}{PATH}"
 
 
 def _entry(entry: dict[str, object]) -> Entry:

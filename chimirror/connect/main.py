@@ -107,14 +107,13 @@ def _run(argv: Sequence[str]) -> int:
 
         return _print(f"chimirror-connect {__version__}\n")
 
-    from chimirror.client import url
     from chimirror.connect import opening
     from chimirror.connect.errors import UsageError
 
     try:
         framing_name, subprotocol = _framing(given)
         linger = _time(given, "--linger", "parse_timeout")
-        targets = [url.parse(each) for each in given["URL"]]
+        targets = [_target(each) for each in given["URL"]]
         if given["--ca"] is not None and not any(t.uri.secure for t in targets):
             raise ValueError("--ca: only wss:// URLs use certificates")
         terminal = None if given["--list"] else _local_terminal(given)
@@ -123,7 +122,7 @@ def _run(argv: Sequence[str]) -> int:
     except ValueError as error:
         raise UsageError(str(error)) from None
     if given["--list"]:
-        return _print(opening.list_applications(servers[0]))
+        return _print(opening.list_applications(servers))
     opened = opening.open_session(
         servers,
         framing_name,
@@ -188,6 +187,14 @@ def _params(
     if given["--verbose"]:
         params.trace = print_error
     return params
+
+
+def _target(text: str) -> Target:
+    from chimirror.client import url
+
+    if text.startswith("-"):
+        raise ValueError("write options before the URL")
+    return url.parse(text)
 
 
 def _framing(given: dict[str, Any]) -> tuple[str | None, str | None]:

@@ -17,6 +17,8 @@ from chimirror.connect import text_framings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from chimirror.client.handshake import ConnectionParams
 
 # stdio carries all bytes, the exit status and signals; json carries standard error.
@@ -41,50 +43,51 @@ def own_offers(name: str | None) -> list[Offer]:
 
 
 def named_offers(
-    subprotocol: str, name: str | None, params: ConnectionParams
+    subprotocol: str, name: str | None, servers: Sequence[ConnectionParams]
 ) -> list[Offer]:
     """Return the offers of --subprotocol.
 
     Args:
         subprotocol: The name to offer.
         name: The framing. None takes the framing in the manifest of the server.
-        params: Parameters of connections to the server.
+        servers: Parameters for each URL.
     """
     if name is None:
         kinds = [text_framings.create(each) for each in PREFERENCE]
         known = {kind.subprotocol: kind.name for kind in kinds}
         if subprotocol not in known:
-            known = served_names(params)
+            known = served_names(servers)
         name = known.get(subprotocol, DEFAULT)
     kind = text_framings.create(name)
     offers = [Offer(subprotocol, kind)]
     return offers if name == "stdio" else [*offers, Offer("", kind)]
 
 
-def foreign_offers(params: ConnectionParams, name: str | None) -> list[Offer]:
+def foreign_offers(
+    servers: Sequence[ConnectionParams], name: str | None
+) -> list[Offer]:
     """Return the offers for a server that refuses our own names.
 
     Args:
-        params: Parameters of connections to the server.
+        servers: Parameters for each URL.
         name: The only framing to offer, None for all.
     """
     kinds = {each: text_framings.create(each) for each in PREFERENCE}
     own = {kind.subprotocol for kind in kinds.values()}
     return [
         Offer(subprotocol, kinds[each])
-        for subprotocol, each in served_names(params).items()
+        for subprotocol, each in served_names(servers).items()
         if name in (None, each) and subprotocol not in own
     ]
 
 
-def served_names(params: ConnectionParams) -> dict[str, str]:
-    """Return the subprotocols in the manifest of the server, with their framings.
+def served_names(servers: Sequence[ConnectionParams]) -> dict[str, str]:
+    """Return the subprotocols in the manifest of a server, with their framings.
 
     Those of the best framing come first. Without a manifest there are none.
     """
-    path = params.target.uri.path.rstrip("/")
     try:
-        manifest = json.loads(get(params, f"{path}/{MANIFEST}"))
+        manifest = json.loads(get(servers, _path_on))
     except (NotConnected, ValueError, RecursionError):
         return {}
     found: dict[str, str] = {}
@@ -98,6 +101,11 @@ def served_names(params: ConnectionParams) -> dict[str, str]:
             if isinstance(subprotocol, str) and is_name(subprotocol):
                 found.setdefault(subprotocol, name)
     return found
+
+
+def _path_on(server: ConnectionParams) -> str:
+    """Return the path of the manifest."""
+    return f"{server.target.uri.path.rstrip('/')}/{MANIFEST}"
 
 
 def is_name(text: str) -> bool:

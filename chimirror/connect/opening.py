@@ -47,7 +47,7 @@ def open_session(
     """Open a session.
 
     Args:
-        servers: Parameters for each URL. The manifest of the first one counts.
+        servers: Parameters for each URL.
         framing_name: The only framing to offer, None for all.
         subprotocol: The only subprotocol to offer, None for those of the framings.
         await_first_message: Wait for the first message, which tells of a terminal.
@@ -56,7 +56,6 @@ def open_session(
         ConnectError: There is no session.
         NameMissing: The URL names no application, and the server has several.
     """
-    params = servers[0]
 
     def start_with(wanted: list[Offer]) -> Opened:
         session = start(servers, wanted, await_first_message=await_first_message)
@@ -65,18 +64,18 @@ def open_session(
 
     try:
         if subprotocol is not None:
-            return start_with(offers.named_offers(subprotocol, framing_name, params))
+            return start_with(offers.named_offers(subprotocol, framing_name, servers))
         try:
             return start_with(offers.own_offers(framing_name))
         except Refused as error:
             if error.status != 400:
                 raise
-            if not (wanted := offers.foreign_offers(params, framing_name)):
+            if not (wanted := offers.foreign_offers(servers, framing_name)):
                 raise
             return start_with(wanted)
     except (NotConnected, SessionLost) as error:
         if len(servers) == 1:
-            _raise_if_name_missing(params, error)
+            _raise_if_name_missing(servers[0], error)
         raise ConnectError(f"{error}{_cure(error)}") from None
 
 
@@ -86,7 +85,7 @@ def _raise_if_name_missing(params: ConnectionParams, error: Error) -> None:
     if not is_missing or not (params.target.uri.path or "/").endswith("/"):
         return
     try:
-        entries = catalog.read(params)
+        entries = catalog.read([params])
     except NotConnected:
         return
     raise NameMissing(
@@ -95,14 +94,14 @@ def _raise_if_name_missing(params: ConnectionParams, error: Error) -> None:
     ) from None
 
 
-def list_applications(params: ConnectionParams) -> str:
+def list_applications(servers: Sequence[ConnectionParams]) -> str:
     """Return the table of applications for --list.
 
     Raises:
         ConnectError: There is no list.
     """
     try:
-        return catalog.table(catalog.read(params))
+        return catalog.table(catalog.read(servers))
     except NotConnected as error:
         raise ConnectError(f"{error}{_cure(error)}") from None
 

@@ -226,6 +226,7 @@ def test_the_request(tmp_path: Path) -> None:
         ),
         (["--header", "Origin:x", "ws://x/"], "use --origin"),
         (["--header", "Sec-WebSocket-Key:x", "ws://x/"], "belongs to the handshake"),
+        (["ws://x/", "--list"], "write options before the URL"),
         (["ftp://x:1/"], "it must begin with ws://, wss:// or ws+unix:"),
         (["x\x1b:1"], "cannot use the URL x\\x1b:1"),
     ],

@@ -47,9 +47,10 @@ def test_names(tmp_path: Path) -> None:
         nameless = connect(url)
         misspelt = connect(f"{url}:/ches")
         named = connect(f"{url}:/chess", stdin=b"e4")
+        second = connect("--list", "ws+unix:/none", url)
         unlisted = connect("--list", "--origin=https://evil.example", url)
     assert (listed.returncode, listed.stdout.decode()) == (0, TABLE)
-    assert also_listed.stdout.decode() == TABLE
+    assert also_listed.stdout.decode() == second.stdout.decode() == TABLE
     assert (nameless.returncode, nameless.stdout) == (64, b"")
     first, _, table = nameless.stderr.decode().partition("\n")
     assert first == (

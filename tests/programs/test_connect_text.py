@@ -168,7 +168,9 @@ EXIT = frame(b"\x03\xe8exit 0", 0x88)
 def test_foreign_names_are_taken_from_the_manifest() -> None:
     with (
         bare_server() as (where, take),
-        running_client(where + "a?b", stdin=subprocess.DEVNULL) as client,
+        running_client(
+            "ws+unix:/none", where + "a?b", stdin=subprocess.DEVNULL
+        ) as client,
     ):
         with take() as peer:
             offered = request(peer).partition("Sec-WebSocket-Protocol: ")[2]

@@ -117,7 +117,7 @@ def test_websocket_client(framing: str, tmp_path: Path) -> None:
         received = [client.recv_data()]
         while received[-1][0] != ABNF.OPCODE_CLOSE:
             received.append(client.recv_data())
-        client.shutdown()
+        client.shutdown()  # type: ignore[no-untyped-call]
     *messages, closing = [data for _, data in received]
     assert read([message.decode() for message in messages]) == talk.told
     assert closing == (1000).to_bytes(2, "big") + b"exit 0"

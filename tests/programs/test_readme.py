@@ -241,7 +241,7 @@ STEPS: tuple[tuple[str, Step], ...] = (
     ("chimirror-server --protocol acp -- python3 examples/agent.py", serves),
     ("{", partial(passes_to, '"protocolVersion":1', ACP)),
     ("chimirror-server --pty -- top", serves),
-    (f"chimirror-connect --pty {URL}", shows_a_program),
+    (CLIENT, shows_a_program),
     ("make install", partial(HOST, "systemctl enable")),
     (
         "CHIMIRROR_COMMAND=",
@@ -249,6 +249,7 @@ STEPS: tuple[tuple[str, Step], ...] = (
     ),
     ("make install", partial(HOST, "try-restart")),
     ("chimirror-server --host chat.example.org --trusted-proxy", serves),
+    (f"chimirror-connect ws://127.0.0.1:30746/ {URL}", ECHO),
     ('import { connect, lines } from "./chimirror.js";', JAVASCRIPT),
     ("from chimirror.client.blocking import connect", PYTHON),
     ("import asyncio", PYTHON),

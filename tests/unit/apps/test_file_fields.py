@@ -118,6 +118,8 @@ def test_every_key_is_an_option() -> None:
 def test_a_file_means_what_the_command_line_would(
     chosen: dict[str, Both], command: list[str], arguments: list[str]
 ) -> None:
+    if "protocol" in chosen and chosen.get("subprotocol") == ({}, []):
+        del chosen["subprotocol"]  # an empty table replaces that of the preset
     fields = {key: in_file for key, (in_file, _) in chosen.items()}
     fields |= {"command": command, "arguments": arguments}
     line = [word for _, words in chosen.values() for word in words]

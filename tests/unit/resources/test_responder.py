@@ -102,6 +102,8 @@ def test_catalog_of_one_command() -> None:
         "subprotocols": ["chimirror.stdio.v1"],
         "direction": "both",
         "control": False,
+        "protocol": None,
+        "pty": False,
     }
 
 
