@@ -308,7 +308,7 @@ def test_the_console_speaks_to_a_language_server(
 ) -> None:
     with checked_page(browser, f"http://127.0.0.1:{service.port}/pylsp") as page:
         framing = page.get_by_label("Framing", exact=True)
-        expect(framing.locator("option")).to_have_text(["lsp"])
+        expect(framing.locator("option")).to_have_text(["lsp", "stdio"])
         page.get_by_role("button", name="Connect", exact=True).click()
         state(page, "Connected")
         page.get_by_label("Line to send").fill("hello")

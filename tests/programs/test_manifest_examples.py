@@ -88,6 +88,8 @@ def converse(
         if told is None:
             told = pieces["payload"]["x-chimirror-body"]
             _, _, output = output.partition("\r\n\r\n")
-        line, *_ = output.splitlines()
-        value = json.loads(line) if told["contentType"] != "text/plain" else line
+        if told["contentType"] == "text/plain":
+            value, *_ = output.splitlines()
+        else:  # another line or body may follow
+            value, _ = json.JSONDecoder().raw_decode(output)
         assert asyncapi_validator.fits(manifest.document, told["schema"], value)

@@ -60,7 +60,10 @@ CASES = {
     "chunks": Case(handshake("Transfer-Encoding: chunked"), 400, "body"),
     "nul": Case(handshake(target="/a%00b"), 400, "NUL"),
     "post": Case(
-        b"POST / HTTP/1.1\r\n" + PLAIN, 405, "GET", {"allow": "GET, HEAD, OPTIONS"}
+        b"POST / HTTP/1.1\r\n" + PLAIN,
+        405,
+        "WebSocket",
+        {"allow": "GET, HEAD, OPTIONS"},
     ),
     "version": Case(OLD, 426, "13", {"sec-websocket-version": "13"}),
     "no upgrade": Case(

@@ -140,9 +140,14 @@ class Service:
         return False
 
     def applications(self) -> list[int]:
-        """Return all processes of applications, even those that left their session."""
+        """Return all processes of applications, even those that left their session.
+
+        A warm copy has the name of the zygote, and no mark.
+        """
         own = {self.pid, *self.own()}
-        return [pid for pid in marked(self.mark) if pid not in own]
+        zygotes = self.zygotes()
+        copies = {pid for pid in own if comm(pid) == "zygote" and pid not in zygotes}
+        return sorted({*marked(self.mark)} - own | copies)
 
     def resource_count(self) -> int:
         """Count the open descriptors of chimirror's own processes, and all descendants.

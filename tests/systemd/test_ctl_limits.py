@@ -294,6 +294,8 @@ def test_the_server_has_them_from_its_start(machine: Machine) -> None:
         open_session(machine, stack, SERVER_PORT)
         machine.do("systemctl", "restart", "--no-block", SERVER)
         assert peer.receive() == Closed(1001, "drain")
+    # Until it has ended, the old server answers 503. This waits for the restart.
+    machine.do("systemctl", "start", SERVER)
     with ExitStack() as stack:
         for _ in range(2):
             echo(open_session(machine, stack, SERVER_PORT))
