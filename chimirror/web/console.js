@@ -60,7 +60,9 @@ async function choose() {
   document.title = `${chosen.title || chosen.name || "chimirror"} – chimirror console`;
   at("purpose").textContent = chosen.purpose;
   at("framing").replaceChildren(...chosen.framings.map((name) => new Option(name)));
-  if (chosen.framings.includes(TERMINAL)) at("framing").value = TERMINAL; // the most capable
+  // The most capable. Beside lsp its stream has headers, which are not typed.
+  const { framings } = chosen;
+  if (framings.includes(TERMINAL) && !framings.includes("lsp")) at("framing").value = TERMINAL;
   at("manifest-link").href = chosen.manifest;
   at("manifest").textContent = "";
   refresh();
