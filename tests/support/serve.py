@@ -142,12 +142,12 @@ class Service:
     def applications(self) -> list[int]:
         """Return all processes of applications, even those that left their session.
 
-        A warm copy has the name of the zygote, and no mark.
+        A warm copy has the command line of the zygote, and no mark.
         """
         own = {self.pid, *self.own()}
-        zygotes = self.zygotes()
-        copies = {pid for pid in own if comm(pid) == "zygote" and pid not in zygotes}
-        return sorted({*marked(self.mark)} - own | copies)
+        zygotes = {*self.zygotes()}
+        forks = {pid for pid in own if name_of(pid).endswith(": zygote")}
+        return sorted({*marked(self.mark)} - own | (forks - zygotes))
 
     def resource_count(self) -> int:
         """Count the open descriptors of chimirror's own processes, and all descendants.
