@@ -248,14 +248,13 @@ def test_mistakes_of_a_client(service: Service) -> None:
         assert editor.await_result() == {"stopReason": "cancelled"}
 
 
-@pytest.mark.full
 @pytest.mark.timeout(300)
-def test_clients_that_vanish_leave_nothing(service: Service, full: bool) -> None:
+def test_clients_that_vanish_leave_nothing(service: Service) -> None:
     """Half of them are in the middle of a prompt."""
     vanish(service, AT_ONCE)
     until(lambda: not service.applications(), "no agent is left")
     held = service.resource_count()
-    for _ in range((1000 if full else 150) // AT_ONCE):
+    for _ in range(1000 // AT_ONCE):
         vanish(service, AT_ONCE)
     until(lambda: not service.applications(), "no agent is left")
     until(lambda: service.resource_count() <= held, "nothing else is left")
