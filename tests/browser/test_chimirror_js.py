@@ -344,7 +344,7 @@ def test_writes_wait_for_the_application(cases: CaseRunner) -> None:
     assert result == {"text": f"{32 << 20}\n", "exit": EXIT_0, "written": 32 << 20}
 
 
-MUCH = 200_000_000
+MUCH = 400_000_000  # bytes, much more than the garbage that a browser may leave
 MANY = 64 << 20  # bytes, more than is kept for a slow reader
 
 

@@ -198,14 +198,14 @@ def test_terminal_output_is_complete(page: Page) -> None:
 def test_much_is_streamed(page: Page, full: bool) -> None:
     """Much output, half of it in each view, while the page stays responsive.
 
-    The page keeps no more than can be saved and scrolled. The test measures two
-    figures.
-    First, the heap of the page at its maximum, and after garbage collection with the
-    external buffers of its objects. Second, the growth of the resident memory of the
-    browser's renderer processes during the last three quarters of the output.
+    The page keeps no more than can be saved and scrolled. The test measures the heap of
+    the page at its maximum, and after garbage collection with the external buffers of
+    its objects.
 
-    Memory for the first quarter may stay. Up to 130 MB of the growth are garbage, for
-    any amount of output, so that this test is only significant at full size.
+    At full size it also measures the growth of the resident memory of the browser's
+    renderer processes during the last three quarters of the output. Memory for the
+    first quarter may stay. More than 160 MB of the growth may be garbage, for any
+    amount of output, depending on the speed of the machine.
     """
     much = 400 if full else 80  # MB
     connect(page, view="Terminal")
@@ -234,4 +234,5 @@ def test_much_is_streamed(page: Page, full: bool) -> None:
     assert heap.sample() < 32 << 20
     assert heap.total() < 48 << 20
     assert heap.largest < 128 << 20
-    assert memory.growth() < max(150, much * 3 // 4) * 1_000_000
+    if full:
+        assert memory.growth() < much * 3 // 4 * 1_000_000

@@ -289,7 +289,7 @@ export async function pour({ connect, text }, url, say, cue) {
   await cue();
   const writer = session.stdin.getWriter();
   const piece = new Uint8Array(1 << 16).fill(97);
-  for (let at = 0; at < 200000000; at += 65536) await writer.write(piece);
+  for (let at = 0; at < 400_000_000; at += 65536) await writer.write(piece);
   await writer.close();
   say({ text: await text(session.stdout), exit: await session.exit });
   await cue();
