@@ -2,8 +2,9 @@
 /**
  * Page of the console: selects an application, runs a session and shows its output.
  *
- * The address of the page names the application, so that it can be bookmarked. All data
- * of servers and applications are shown as text.
+ * The address of the page names the application, so that it can be bookmarked. Its query
+ * is for the application, until another one is chosen. All data of servers and
+ * applications are shown as text.
  */
 
 import { Plot, size } from "./plot.js";
@@ -49,14 +50,17 @@ async function begin() {
   const here = location.pathname.split("/")[1];
   if (applications.some(({ name }) => name === here)) at("application").value = here;
   show("idle", "Not connected");
-  await choose();
+  await choose(location.search);
 }
 
-async function choose() {
+/** Chooses the selected application. The query of another one is not for it. */
+async function choose(query) {
   const chosen = applications.find(({ name }) => name === at("application").value);
   application = chosen;
   manifest = null;
-  if (location.pathname !== chosen.path) window.history.replaceState(null, "", chosen.path);
+  const address = chosen.path + query;
+  const here = location.pathname + location.search;
+  if (here !== address) window.history.replaceState(null, "", address);
   document.title = `${chosen.title || chosen.name || "chimirror"} – chimirror console`;
   at("purpose").textContent = chosen.purpose;
   at("framing").replaceChildren(...chosen.framings.map((name) => new Option(name)));
@@ -126,15 +130,22 @@ function refresh() {
   at("send").disabled = !open || mute;
   at("line").disabled = mute;
   for (const id of ["pause", "interrupt", "eof"]) at(id).hidden = !terminals;
-  at("interrupt").disabled = !open || talk.readOnly;
-  at("eof").disabled = !open || mute;
+  // An application that only sends would end. Disconnect is for that.
+  at("interrupt").disabled = at("eof").disabled = !open || mute;
   at("hint").textContent = mute ? "This application accepts no input." : "";
   const found = mute ? [] : examples(framing());
   at("examples").hidden = !found.length;
   at("examples").replaceChildren(...found.map(exampleButton));
+  at("fold").hidden = !open;
   refreshView();
   refreshButtons();
   refreshPause();
+}
+
+/** Folds the form to what a session needs, or unfolds it. Wide pages show it all. */
+function fold(folded) {
+  at("setup").classList.toggle("folded", folded);
+  at("fold").setAttribute("aria-expanded", String(!folded));
 }
 
 function refreshPause() {
@@ -271,6 +282,7 @@ talk.addEventListener("state", () => {
   show(talk.state, talk.text);
   if (talk.state !== "connecting") transcript.line("note", talk.text);
   if (talk.pty) document.querySelector("[value=terminal]").checked = true;
+  fold(talk.live);
   if (talk.live) terminal?.renew();
   else terminal?.attach();
   refresh();
@@ -293,7 +305,7 @@ at("choice").addEventListener("submit", (event) => {
   event.preventDefault();
   if (!application) return void begin();
   plot.reset();
-  void talk.start(application.path, framing(), screenSize());
+  void talk.start(application.path + location.search, framing(), screenSize());
 });
 at("composer").addEventListener("submit", (event) => {
   event.preventDefault();
@@ -311,7 +323,8 @@ at("line").addEventListener("keydown", (event) => {
   }
 });
 at("line").addEventListener("input", fitLine);
-at("application").addEventListener("change", choose);
+at("application").addEventListener("change", () => choose(""));
+at("fold").addEventListener("click", () => fold(!at("setup").classList.contains("folded")));
 at("framing").addEventListener("change", refresh);
 for (const radio of document.querySelectorAll("[name=view]")) {
   radio.addEventListener("change", refreshView);

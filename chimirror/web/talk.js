@@ -60,11 +60,6 @@ export class Talk extends EventTarget {
     return this.live && this.session.direction === "receive";
   }
 
-  /** Whether the server ignores signals, too. */
-  get readOnly() {
-    return this.live && this.session.readOnly;
-  }
-
   /** Whether the session has a control connection. */
   get hasControl() {
     return this.live && this.session.control.available;
@@ -164,7 +159,7 @@ export class Talk extends EventTarget {
   }
 
   interrupt() {
-    if (this.live) this.session.signal("INT");
+    if (this.live && !this.mute) this.session.signal("INT");
   }
 
   stop() {

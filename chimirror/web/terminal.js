@@ -208,7 +208,7 @@ export class Terminal {
   }
 
   #type(keys) {
-    if (this.#talk.mute && keys !== INTERRUPT) return;
+    if (this.#talk.mute) return;
     if (this.#talk.pty) return void this.#talk.write(keys);
     if (keys.startsWith("\x1b") || !this.#talk.live) return; // arrow keys and answers to queries
     for (const key of keys.replace(/\r\n?/g, "\n")) this.#key(key);

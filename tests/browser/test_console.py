@@ -208,6 +208,58 @@ def test_a_receive_only_application_gets_no_input(page: Page) -> None:
     expect(page.locator("#hint")).to_have_text("This application accepts no input.")
 
 
+def test_no_button_ends_an_application_that_only_sends(page: Page) -> None:
+    page.get_by_label("Name").select_option("watching")
+    page.get_by_role("button", name="Connect", exact=True).click()
+    expect(entries(page, "stdout")).to_have_text("first")
+    for name in ("Interrupt", "End input", "Send"):
+        expect(page.get_by_role("button", name=name)).to_be_disabled()
+    show(page, "Terminal")
+    page.get_by_label("Terminal input").focus()
+    for key in ("Control+C", "Control+D", "x", "Enter"):
+        page.keyboard.press(key)
+    expect(screen(page)).not_to_contain_text("^C")
+    page.get_by_role("button", name="Pause").click()  # answered after these keys
+    state(page, "Connected, output paused")
+    page.get_by_role("button", name="Disconnect").click()
+    state(page, "Ended: closed by this page")
+
+
+@pytest.mark.parametrize("query", ["?level=2", "?a=%20b&c=%C3%A9", ""])
+def test_the_query_of_the_page_is_for_the_application(
+    browser: Browser, service: Service, query: str
+) -> None:
+    with open_console(browser, service.port, f"/asked{query}") as page:
+        for times in (1, 2):
+            page.get_by_role("button", name=re.compile("onnect$")).first.click()
+            asked = [f"asked: {query[1:]}"] * times
+            expect(entries(page, "stdout")).to_have_text(asked)
+            page.get_by_role("button", name="End input").click()
+            state(page, "Ended: exit 0")
+        assert page.url.endswith(f"/asked{query}")
+
+
+def test_the_query_is_not_for_another_application(
+    browser: Browser, service: Service
+) -> None:
+    with open_console(browser, service.port, "/hostile?level=2") as page:
+        assert page.url.endswith("/hostile?level=2")
+        page.get_by_label("Name").select_option("asked")
+        connect(page)
+        expect(entries(page, "stdout")).to_have_text("asked:")
+        assert page.url.endswith("/asked")
+
+
+def test_the_query_of_a_page_without_a_name(browser: Browser, tmp_path: Path) -> None:
+    script = ["sh", "-c", "echo asked: $QUERY_STRING; cat"]
+    with (
+        server(tmp_path, script, "--console") as service,
+        open_console(browser, service.port, "/?level=2") as page,
+    ):
+        connect(page)
+        expect(entries(page, "stdout")).to_have_text("asked: level=2")
+
+
 def test_a_server_that_shuts_down(browser: Browser, tmp_path: Path) -> None:
     directory = applications(tmp_path)
     with (

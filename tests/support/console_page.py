@@ -51,12 +51,24 @@ PLAIN = """
 command = ["cat"]
 framing = ["json", "stdio"]
 """
+# It never ends by itself.
+WATCHING = """
+command = ["sh", "-c", "echo first; exec tail -f /dev/null"]
+framing = ["stdio"]
+direction = "receive"
+"""
+ASKED = """
+command = ["sh", "-c", "echo asked: $QUERY_STRING; cat"]
+framing = ["stdio"]
+"""
 APPLICATIONS = {
     "hostile": HOSTILE,
     "telling": TELLING,
     "sized": SIZED,
     "mouse": MOUSE,
     "plain": PLAIN,
+    "watching": WATCHING,
+    "asked": ASKED,
 }
 
 
