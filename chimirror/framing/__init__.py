@@ -61,6 +61,15 @@ class ResizeRequest:
         self.rows = rows
 
 
+class WindowRequest:
+    """A request to send output of the terminal up to this number of bytes in all."""
+
+    __slots__ = ("size",)
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+
 class RejectedMessage:
     """A message that is not delivered. An error message with this text answers it."""
 
@@ -124,6 +133,7 @@ if TYPE_CHECKING:
         | EndOfInput
         | SignalRequest
         | ResizeRequest
+        | WindowRequest
         | RejectedMessage
         | FramingError
     )

@@ -15,8 +15,9 @@ from chimirror.framing import (
     RejectedMessage,
     ResizeRequest,
     SignalRequest,
+    WindowRequest,
 )
-from chimirror.protocol import MAX_TERMINAL_SIZE
+from chimirror.protocol import MAX_TERMINAL_SIZE, MAX_WINDOW
 from chimirror.protocol.frame_format import text_header
 
 TYPE_CHECKING = False
@@ -192,9 +193,12 @@ class StdioFraming(JsonFraming):
 
     def _decode_other(self, request: dict[str, object]) -> Request:
         """Return the request in a message that only some sessions accept."""
-        if request.get("type") == "resize":
+        kind = request.get("type")
+        if kind == "resize":
             return RejectedMessage("there is no terminal to resize")
-        return _rejected("type is none of stdin, eof, signal", request.get("type"))
+        if kind == "window":
+            return RejectedMessage("there is no terminal with a window")
+        return _rejected("type is none of stdin, eof, signal", kind)
 
     def session_message(
         self, session_id: str, secret: str, direction: str, *, read_only: bool
@@ -214,19 +218,30 @@ class TerminalFraming(StdioFraming):
     """The framing stdio for an application with a terminal of the client's size."""
 
     __slots__ = ()
-    _session_members = ',"pty":true'
+    _session_members = ',"pty":true,"window":true'
 
     def _decode_other(self, request: dict[str, object]) -> Request:
-        if request.get("type") != "resize":
-            text = "type is none of stdin, eof, signal, resize"
-            return _rejected(text, request.get("type"))
-        columns, rows = request.get("columns"), request.get("rows")
-        if _is_size(columns) and _is_size(rows):
-            return ResizeRequest(columns, rows)
-        return _rejected(
-            f"columns and rows are not each 1 to {MAX_TERMINAL_SIZE}",
-            rows if _is_size(columns) else columns,
-        )
+        kind = request.get("type")
+        if kind == "resize":
+            return _resize(request.get("columns"), request.get("rows"))
+        if kind == "window":
+            return _window(request.get("bytes"))
+        return _rejected("type is none of stdin, eof, signal, resize, window", kind)
+
+
+def _resize(columns: object, rows: object) -> ResizeRequest | RejectedMessage:
+    if _is_size(columns) and _is_size(rows):
+        return ResizeRequest(columns, rows)
+    return _rejected(
+        f"columns and rows are not each 1 to {MAX_TERMINAL_SIZE}",
+        rows if _is_size(columns) else columns,
+    )
+
+
+def _window(size: object) -> WindowRequest | RejectedMessage:
+    if type(size) is int and 0 <= size <= MAX_WINDOW:
+        return WindowRequest(size)
+    return _rejected(f"bytes is not an integer from 0 to {MAX_WINDOW}", size)
 
 
 def _is_size(value: object) -> TypeGuard[int]:

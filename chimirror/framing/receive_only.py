@@ -12,6 +12,7 @@ from chimirror.framing import (
     FramingError,
     RejectedMessage,
     ResizeRequest,
+    WindowRequest,
 )
 from chimirror.protocol import RECEIVE_ONLY
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from chimirror.framing import Buffers, Request
 
 _NOTHING = b""
+# Requests of a read-only client that have an effect.
+_PASSING = ResizeRequest, WindowRequest, RejectedMessage
 
 
 class ReceiveOnlyFraming(Framing):
@@ -53,7 +56,7 @@ class ReceiveOnlyFraming(Framing):
         if request is EOF:
             return _NOTHING
         if self._read_only:
-            passes = isinstance(request, (ResizeRequest, RejectedMessage))
+            passes = isinstance(request, _PASSING)
             return request if passes else _NOTHING
         is_input = type(request) is bytes and request
         if is_input or (isinstance(request, FramingError) and request.received):

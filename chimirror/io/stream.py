@@ -302,6 +302,13 @@ class Stream:
 
         return self.write_fd >= 0 and tcp_info.is_retransmitting(self.write_fd)
 
+    def limit_unsent(self, size: int) -> None:
+        """Let TCP hold at most about `size` bytes that it has not sent yet."""
+        from chimirror.io import tcp_info
+
+        if self.write_fd >= 0:
+            tcp_info.limit_unsent(self.write_fd, size)
+
     def seconds_since_ack(self) -> float:
         """Return seconds since the last acknowledgement while retransmitting."""
         from chimirror.io import tcp_info

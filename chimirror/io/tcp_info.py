@@ -1,4 +1,4 @@
-"""TCP state from the kernel: acknowledged, in flight, retransmitting.
+"""TCP state in the kernel: acknowledged, in flight, retransmitting, unsent.
 
 Uses tcp(7) and unix(7) through the plain C modules, without the `socket` module. For a
 descriptor that is no TCP socket, the answer is that of a healthy peer. Each socket
@@ -22,6 +22,23 @@ def shutdown_write(fd: int) -> None:
     handle = socket.socket(-1, -1, -1, fd)
     try:
         handle.shutdown(socket.SHUT_WR)
+    except OSError:
+        pass
+    finally:
+        handle.detach()
+
+
+def limit_unsent(fd: int, size: int) -> None:
+    """Accept at most about `size` bytes that TCP has not sent yet.
+
+    Without this, the send buffer grows to megabytes for a peer that reads slowly.
+    """
+    try:
+        handle = socket.socket(-1, -1, -1, fd)
+    except OSError:
+        return
+    try:
+        handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, size)
     except OSError:
         pass
     finally:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from chimirror.framing.json_framing import SIGNALS, encode_base64
 from chimirror.framing.lsp_header import BODY
 from chimirror.manifest.schema import relocate
-from chimirror.protocol import MAX_TERMINAL_SIZE
+from chimirror.protocol import MAX_TERMINAL_SIZE, MAX_WINDOW
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -179,7 +179,9 @@ def describe(
     )
     received, sent = _DESCRIPTIONS[framing](input_, output, settings)
     if settings.client_direction == "receive":
-        used = ("resize",) if settings.read_only else ("eof", "signal", "resize")
+        used = ["resize", "window"]
+        if not settings.read_only:
+            used += ["eof", "signal"]
         received = {name: received[name] for name in used if name in received}
     elif settings.client_direction == "send":
         for name in ("output", "stdout", "stderr"):
@@ -248,7 +250,12 @@ def _stdin(side: _Direction) -> Object:
 def _terminal() -> Object:
     size = {"type": "integer", "minimum": 1, "maximum": MAX_TERMINAL_SIZE}
     resize = _object("resize", columns=size, rows=size)
-    return {"resize": _message("Sets the size of the terminal.", resize)}
+    count = {"type": "integer", "minimum": 0, "maximum": MAX_WINDOW}
+    window = _object("window", bytes=count)
+    return {
+        "resize": _message("Sets the size of the terminal.", resize),
+        "window": _message(_WINDOW, window),
+    }
 
 
 def _session(settings: MessageSettings) -> Object:
@@ -260,7 +267,7 @@ def _session(settings: MessageSettings) -> Object:
     if settings.read_only:
         members["read_only"] = {"type": "boolean", "const": True}
     if settings.pty:
-        members["pty"] = {"type": "boolean", "const": True}
+        members["pty"] = members["window"] = {"type": "boolean", "const": True}
     return _message(_FIRST, _object("session", ("secret",), **members))
 
 
@@ -278,6 +285,10 @@ def _message(summary: str, payload: Object, examples: Iterable[object] = ()) -> 
     return found
 
 
+_WINDOW = (
+    "Permits that many bytes of output since the start of the session. Never less than "
+    "before."
+)
 _UNDESCRIBED = _Direction("", None, ())
 _FIRST = (
     "The first message of a session. The id is that of the server's log. The secret, "

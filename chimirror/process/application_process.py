@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from chimirror.builtin_modules import signal
 from chimirror.io.loop import ERROR, HANGUP, NEVER, READ
+from chimirror.io.write_buffer import HIGH
 from chimirror.process.children import SIGNALS
 from chimirror.process.pipes import (
     BACKPRESSURE,
@@ -121,6 +122,7 @@ class ApplicationProcess(ProcessPipes):
         "session",
         "status",
     )
+    max_queued = HIGH  # bytes of output that wait for the client until reading stops
 
     def __init__(
         self,
@@ -261,6 +263,17 @@ class ApplicationProcess(ProcessPipes):
 
     def resize(self, columns: int, rows: int) -> None:
         """Set the window size. Only a terminal has one."""
+
+    def set_window(self, size: int) -> bool:
+        """Limit the output for the client. Only a terminal has such a window.
+
+        Args:
+            size: bytes of output since the start.
+
+        Returns:
+            False if it is less than before. Then nothing has changed.
+        """
+        return True
 
     def signal(self, name: str, *, backpressure: bool = False) -> None:
         """Send a signal (`INT`) to the process group, while the pid is valid.

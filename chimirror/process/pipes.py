@@ -1,9 +1,9 @@
 """The three pipes of an application: buffered input, two streams of output.
 
-Knows when a pipe may be read, not the meaning of its bytes. There are three independent
+Knows when a pipe may be read, not the meaning of its bytes. There are four independent
 reasons not to read. Back-pressure holds both streams, the log holds a stream of which
-lines wait, and control peers may pause either. In all cases the pipe fills and the
-application waits in write(2).
+lines wait, and control peers may pause either. The window of its client holds a
+terminal. In all cases the pipe fills and the application waits in write(2).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ BACKPRESSURE = 8  # another bit: both output streams, for back-pressure
 SIGNALLING = 16  # another bit: the client sends signals faster than they are taken
 LOG_BITS = {"stdout": 32, "stderr": 64}  # more bits: streams that wait for the log
 LOG = 96  # both
+WINDOW = 128  # another bit: stdout, which has filled the window of its client
 READ_SIZE = 64 * 1024
 # The same in a turn that is late: output in short lines costs time for each line.
 LATE_READ_SIZE = 2048
@@ -203,14 +204,14 @@ class ProcessPipes:
         Streams that wait for the log do not count: no session waits for the log.
         """
         paused = self._paused
-        return (self.stdout >= 0 and paused & (BACKPRESSURE | STDOUT) > 0) or (
+        return (self.stdout >= 0 and paused & (BACKPRESSURE | WINDOW | STDOUT) > 0) or (
             self.stderr >= 0 and paused & (BACKPRESSURE | STDERR) > 0
         )
 
     def _watch_output(self) -> None:
         paused = self._paused
         for fd, reasons in (
-            (self.stdout, BACKPRESSURE | STDOUT | LOG_BITS["stdout"]),
+            (self.stdout, BACKPRESSURE | WINDOW | STDOUT | LOG_BITS["stdout"]),
             (self.stderr, BACKPRESSURE | STDERR | LOG_BITS["stderr"]),
         ):
             if fd >= 0:

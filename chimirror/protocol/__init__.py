@@ -23,6 +23,7 @@ RECEIVE = "receive"  # applications with --direction receive
 CONTROL = "control"  # control connections
 
 MAX_TERMINAL_SIZE = 65535  # columns or rows: the kernel's fields have two bytes
+MAX_WINDOW = 2**53 - 1  # bytes: the largest integer that is exact in JavaScript
 
 
 class CloseReason:

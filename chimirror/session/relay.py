@@ -14,6 +14,7 @@ from chimirror.framing import (
     RejectedMessage,
     ResizeRequest,
     SignalRequest,
+    WindowRequest,
 )
 from chimirror.io.write_buffer import HIGH
 from chimirror.protocol.frame_reader import Binary, Close, Ping, Pong
@@ -23,7 +24,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from chimirror.framing import Buffer
+    from chimirror.framing import Buffer, Request
     from chimirror.log.output_logger import OutputLogger
     from chimirror.process.application_process import ApplicationProcess
     from chimirror.protocol import CloseReason
@@ -159,24 +160,31 @@ class Relay:
         if type(request) is bytes:
             if request:
                 lines.append(request)
-        elif request is EOF:
-            self._write_stdin(lines)
-            self.process.end_input()
-        elif isinstance(request, SignalRequest):
-            self._write_stdin(lines)
-            self.process.signal(request.name, backpressure=True)
-        elif isinstance(request, ResizeRequest):
-            self._write_stdin(lines)
-            self.process.resize(request.columns, request.rows)
         elif isinstance(request, RejectedMessage):
             answer = self.framing.error_message(request.text)
             if answer:
                 answers.append(answer)
-        else:
-            assert isinstance(request, FramingError)
+        elif isinstance(request, FramingError):
             self._send(answers, len(answers))
             answers.clear()
             self._on_framing_error(request, lines)
+        else:
+            self._write_stdin(lines)
+            self._perform(request, answers)
+
+    def _perform(self, request: Request, answers: list[bytes]) -> None:
+        """Carry out a request that is no input, in order with the input."""
+        if request is EOF:
+            self.process.end_input()
+        elif isinstance(request, SignalRequest):
+            self.process.signal(request.name, backpressure=True)
+        elif isinstance(request, ResizeRequest):
+            self.process.resize(request.columns, request.rows)
+        else:
+            assert isinstance(request, WindowRequest)
+            if not self.process.set_window(request.size):
+                text = f"bytes is less than before: found {request.size}"
+                answers.append(self.framing.error_message(text))
 
     def _on_framing_error(self, error: FramingError, lines: list[bytes]) -> None:
         """Deliver the input before an error of the client, and close."""
@@ -229,7 +237,7 @@ class Relay:
         self._send(buffers, messages)
         if (
             self.connection.write_buffer is not None
-            and self.connection.queued_bytes > HIGH
+            and self.connection.queued_bytes > self.process.max_queued
         ):
             self.process.pause_output()
 

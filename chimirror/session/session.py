@@ -147,6 +147,7 @@ class Session(Relay):
 
         loop, spawner = self._context.loop, self._context.spawner
         self.process = PtyProcess(self, loop, spawner, config, self.session_id)
+        self.connection.limit_unsent(self.process.max_queued)
 
     def _restrict_direction(self, config: Config, stderr: str) -> str:
         """Apply the direction. Returns the destination of standard error."""

@@ -11,6 +11,7 @@ from chimirror.framing import (
     RejectedMessage,
     ResizeRequest,
     SignalRequest,
+    WindowRequest,
     registry,
 )
 from chimirror.framing.json_framing import SIGNALS, decode_base64
@@ -172,6 +173,9 @@ def fuzz_stdio_in(data: bytes) -> None:
                 assert pty
                 assert 0 < request.columns <= 65535
                 assert 0 < request.rows <= 65535
+            case WindowRequest():
+                assert pty
+                assert 0 <= request.size < 1 << 53
             case _:
                 assert isinstance(request, (EndOfInput, RejectedMessage))
 

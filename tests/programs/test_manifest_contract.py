@@ -185,7 +185,7 @@ def test_what_a_client_gets(application: Application, data: st.DataObject) -> No
                 assert found["output"] == expected
 
 
-NO_INPUT = {"eof", "signal", "resize"}
+NO_INPUT = {"eof", "signal", "resize", "window"}
 INPUT = b'{"type":"stdin","payload":"eA=="}'  # in each framing
 
 

@@ -48,6 +48,24 @@ def test_unread_data_is_unacknowledged(
     assert not tcp_info.seconds_since_ack(fd)
 
 
+def test_unsent_data_are_limited(pair: tuple[socket.socket, socket.socket]) -> None:
+    """A receiver with a small buffer leaves the data to the sender."""
+    ours, far = pair
+    far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 14)
+    tcp_info.limit_unsent(ours.fileno(), 1 << 16)
+    assert fill(ours.fileno()) < 1 << 18
+
+
+def test_the_unsent_data_of_other_descriptors_are_not_limited() -> None:
+    reading, writing = os.pipe()
+    ours, far = socket.socketpair()
+    with ours, far:
+        for fd in (reading, writing, ours.fileno()):
+            tcp_info.limit_unsent(fd, 1 << 16)
+    os.close(reading)
+    os.close(writing)
+
+
 def test_shutdown_write(pair: tuple[socket.socket, socket.socket]) -> None:
     ours, far = pair
     tcp_info.shutdown_write(ours.fileno())

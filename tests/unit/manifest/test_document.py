@@ -250,7 +250,10 @@ def test_a_client_that_only_receives() -> None:
 def test_a_client_that_only_watches() -> None:
     way: dict[str, Any] = {"client_direction": "receive", "read_only": True}
     assert "receive-stdio" not in messages_by_action(**way)
-    assert messages_by_action(**way, pty=True)["receive-stdio"] == {"resize"}
+    assert messages_by_action(**way, pty=True)["receive-stdio"] == {
+        "resize",
+        "window",
+    }
     document = described(GUESSING, "stdio", **way)
     assert 1008 not in [each["code"] for each in document["x-chimirror"]["close"]]
     session = document["channels"]["stdio"]["messages"]["session"]["payload"]
@@ -284,10 +287,14 @@ def test_a_terminal() -> None:
     assert "stderr" not in document["channels"]["json"]["messages"]
     fits = partial(asyncapi_validator.fits, document)
     resize, session = messages["resize"]["payload"], messages["session"]["payload"]
+    window = messages["window"]["payload"]
+    assert fits(window, {"type": "window", "bytes": 2**53 - 1})
+    assert not fits(window, {"type": "window", "bytes": -1})
     assert fits(resize, {"type": "resize", "columns": 80, "rows": 65535})
     assert not fits(resize, {"type": "resize", "columns": 0, "rows": 24})
     message = {"type": "session", "id": "6f", "direction": "both"}
-    assert fits(session, {**message, "pty": True})
+    assert fits(session, {**message, "pty": True, "window": True})
+    assert not fits(session, {**message, "pty": True})
     assert not fits(session, message)
 
 

@@ -50,6 +50,7 @@ FLOODS = {
     "empty stdin": ("stdio", text(stdin(b"")), b""),
     "stdin": ("stdio", text(stdin(b"ab")), b"ab"),
     "signals": ("stdio", text({"type": "signal", "name": "CONT"}), b""),
+    "windows": ("stdio", text({"type": "window", "bytes": 1}), b""),
     "unknown": ("stdio", text({"type": "resize", "columns": 1, "rows": 1}), b""),
 }
 by_flood = pytest.mark.parametrize("flood", FLOODS.values(), ids=FLOODS.keys())
