@@ -19,7 +19,7 @@ Modules from the bottom up, without I/O:
 
 - `errors`, `results`, `close_text`, `url`
 - `stdio_messages` and `framing`: messages
-- `buffers`: unread output
+- `window` and `buffers`: output on its way, and unread output
 - `websocket` and `handshake`: one WebSocket
 - `flow`: the steps at which a flow waits
 - `output` and `session`: a session, as flows

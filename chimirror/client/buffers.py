@@ -1,7 +1,8 @@
 """Buffers for unread output: one per stream, with the order over all streams.
 
 Pure. The buffers only report that they are full. Then the connection is not read
-until most of the output has been taken. The limit applies to the sum of all streams.
+until most of the output has been taken. The limit applies to the sum of all streams. A
+window counts the output of the process on its way through the buffers.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from chimirror.client.errors import LineTooLong
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
+
+    from chimirror.client.window import OutputWindow
 
 MAX_LINE = 16 << 20  # bytes of a line by default, as --max-line of the server
 HIGH_WATER = 256 * 1024
@@ -38,14 +41,18 @@ class StreamBuffer:
 class OutputBuffer:
     """Unread output of a session.
 
+    Args:
+        window: Told of the output that arrives and that is taken or dropped.
+
     Attributes:
         size: Memory cost of all pieces, in bytes.
         full: Whether the connection must not be read.
     """
 
-    __slots__ = ("_buffers", "_count", "size", "full")
+    __slots__ = ("_buffers", "_count", "_window", "size", "full")
 
-    def __init__(self) -> None:
+    def __init__(self, window: OutputWindow) -> None:
+        self._window = window
         self._buffers = {name: StreamBuffer() for name in STREAMS}
         self._count = 0
         self.size = 0
@@ -53,6 +60,10 @@ class OutputBuffer:
 
     def put(self, stream: str, data: bytes) -> None:
         buffer = self._buffers[stream]
+        if stream != "error":
+            self._window.on_received(len(data))
+            if buffer.discarding:
+                self._window.on_taken(len(data))
         if buffer.discarding or not data:
             return
         self._count += 1
@@ -147,6 +158,8 @@ class OutputBuffer:
     def _pop(self, buffer: StreamBuffer) -> bytes:
         _, data = buffer.pieces.popleft()
         buffer.offset = 0
+        if buffer is not self._buffers["error"]:
+            self._window.on_taken(len(data))
         self.size -= len(data) + PIECE_OVERHEAD
         if self.size <= LOW_WATER:
             self.full = False

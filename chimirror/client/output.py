@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     from chimirror.client.flow import Flow
+    from chimirror.client.window import OutputWindow
 
     T = TypeVar("T")
 
@@ -43,14 +44,18 @@ class StreamClaim:
 class OutputReader:
     """Reading half of a session."""
 
-    def __init__(self, current_caller: Callable[[], object]) -> None:
+    def __init__(
+        self, current_caller: Callable[[], object], window: OutputWindow
+    ) -> None:
         """Initialize without readers and handlers.
 
         Args:
             current_caller: Returns the thread or task that is running.
+            window: Limits the output that is on its way.
         """
         self._current_caller = current_caller
-        self._buffer = OutputBuffer()
+        self._window = window
+        self._buffer = OutputBuffer(window)
         self._claims: WeakSet[StreamClaim] = WeakSet()
         self._handlers: dict[str, Callable[..., object]] = {}
         self._handler_caller: object = None  # the caller that runs a handler now
@@ -169,7 +174,8 @@ class OutputReader:
         Raises:
             Unread: A full buffer holds output of a stream without a reader.
         """
-        if not self._buffer.full or self._buffer.clear_full():
+        has_room = not self._buffer.full or self._buffer.clear_full()
+        if has_room and not self._window.is_full:
             return
         claimed = {name for claim in self._claims for name in claim.streams}
         for name in OUTPUT_STREAMS:

@@ -1,9 +1,9 @@
 """Protocol of a session: sent data, received output, and the exit.
 
 Pure: knows no socket and no clock. All operations are flows (`flow`), so that both
-APIs share them. Back-pressure has two limits. Above `websocket.MAX_PENDING` unsent
+APIs share them. Back-pressure has three limits. Above `websocket.MAX_PENDING` unsent
 bytes, senders wait. Above `buffers.HIGH_WATER` unread bytes, the connection is not
-read.
+read. A terminal is `window.AHEAD` bytes ahead of its reader.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from chimirror.client.errors import (
 from chimirror.client.framing import signal_name
 from chimirror.client.output import OUTPUT_STREAMS, OutputReader
 from chimirror.client.results import Completed, Exit, Output, exit_from_close
+from chimirror.client.window import OutputWindow
 from chimirror.text import escape_line
 
 TYPE_CHECKING = False
@@ -70,7 +71,7 @@ class SessionProtocol(OutputReader):
             await_first_message: Open only after the first message, which carries the
                 id.
         """
-        super().__init__(current_caller)
+        super().__init__(current_caller, OutputWindow(websocket))
         self.websocket = websocket
         self.id = ""
         self.exit: Exit | None = None
@@ -111,8 +112,11 @@ class SessionProtocol(OutputReader):
                 self._credentials = event
                 self.pty, self.read_only = event.pty, event.read_only
                 self.direction = event.direction
+                if event.window:
+                    self._window.start()
             case Exit():
                 self.exit = event
+                self._window.stop()
                 self.websocket.start_close_timer()
 
     @property

@@ -38,9 +38,10 @@ class SessionMessage:
             "both" otherwise.
         read_only: The server ignores input and signals.
         secret: Authorizes control connections, "" if the server offers none.
+        window: The server knows windows.
     """
 
-    __slots__ = ("direction", "id", "pty", "read_only", "secret")
+    __slots__ = ("direction", "id", "pty", "read_only", "secret", "window")
 
     def __init__(
         self,
@@ -50,12 +51,14 @@ class SessionMessage:
         pty: bool,
         direction: str = "both",
         read_only: bool = False,
+        window: bool = False,
     ) -> None:
         self.id = session
         self.secret = secret
         self.pty = pty
         self.direction = direction
         self.read_only = read_only
+        self.window = window
 
 
 Event = Output | ErrorMessage | SessionMessage | Exit
@@ -87,6 +90,11 @@ def signal(name: str) -> bytes:
 def resize(columns: int, rows: int) -> bytes:
     """Encode the size of the terminal."""
     return b'{"type":"resize","columns":%d,"rows":%d}' % (columns, rows)
+
+
+def window(size: int) -> bytes:
+    """Encode the number of bytes of output that the server may send in all."""
+    return b'{"type":"window","bytes":%d}' % size
 
 
 def decode(message: bytes) -> Event | None:
@@ -155,6 +163,7 @@ def _session(message: dict[str, object]) -> SessionMessage:
         pty=message.get("pty") is True,
         direction=str(direction) if direction in ("send", "receive") else "both",
         read_only=message.get("read_only") is True,
+        window=message.get("window") is True,
     )
 
 

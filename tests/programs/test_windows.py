@@ -6,13 +6,21 @@ the server are in tests/unit/session/test_windows.py.
 
 from __future__ import annotations
 
+import os
 import re
 import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from chimirror.client.blocking import Session
+from client_apis import APIS, Connect
+from connect_process import running_client
+from fake_server import LONG
 from processes import steady, until, written
-from serve import Bridge
+from serve import Bridge, server
 from websocket_peer import Closed, Peer, payload_of, stdin
 
 SHELL = ["env", "PS1=ready> ", "bash", "--norc", "-i"]
@@ -119,3 +127,85 @@ def test_the_exit_sends_the_rest() -> None:
         told = peer.transcript()
         assert told.stdout.endswith(b"199\r\n200\r\n")
         assert told.closed == Closed(1000, "exit 0")
+
+
+# The library and chimirror-connect
+
+by_each_api = pytest.mark.parametrize("connect", APIS.values(), ids=APIS)
+
+
+def read_to(pattern: bytes, read: Callable[[], bytes], least: int = 0) -> int:
+    """Read until the last output matches. Returns its size, at least `least`."""
+    size, tail = 0, b""
+    while size < least or not re.search(pattern, tail):
+        piece = read()
+        size += len(piece)
+        tail = (tail + piece)[-1000:]
+    return size
+
+
+def pieces(session: Session[bytes | str]) -> Callable[[], bytes]:
+    """Return a function that reads the next output."""
+    outputs = iter(session)
+    return lambda: next(outputs).data
+
+
+@by_each_api
+def test_the_library(connect: Connect, tmp_path: Path) -> None:
+    with (
+        server(tmp_path, SHELL, "--pty") as service,
+        connect(f"ws://127.0.0.1:{service.port}/") as session,
+    ):
+        read = pieces(session)
+        read_to(PROMPT, read)
+        session.send("yes\n")
+        read_to(b"y", read, FLOOD)
+        session.send(INTERRUPT)
+        assert read_to(PROMPT, read) <= MAX_FOLLOWING
+        session.send("exit 0\n")
+        assert session.run().code == 0
+
+
+@by_each_api
+def test_much_input_with_an_echo(connect: Connect, tmp_path: Path) -> None:
+    """The windows are behind the input, and the output has to be read meanwhile."""
+    size = 3_000_000
+    command = f"stty raw -echo; echo ready; head -c {size}"
+    with (
+        server(tmp_path, ["sh", "-c", command], "--pty") as service,
+        connect(f"ws://127.0.0.1:{service.port}/") as session,
+    ):
+        read = pieces(session)
+        read_to(b"ready\n$", read)
+        data = os.urandom(size)
+        sending = threading.Thread(target=session.send, args=(data,))
+        sending.start()
+        found = bytearray()
+        while len(found) < size:
+            found += read()
+        sending.join()
+        assert found == data
+        assert session.run().code == 0
+
+
+def test_connect_on_a_terminal(tmp_path: Path) -> None:
+    """The local terminal holds some KiB, and the client one piece of output."""
+    with server(tmp_path, SHELL, "--pty") as service:
+        master, slave = os.openpty()
+        streams = dict.fromkeys(("stdin", "stdout", "stderr"), slave)
+        address = f"ws://127.0.0.1:{service.port}/"
+        with running_client(address, **streams) as client:
+            os.close(slave)
+
+            def read() -> bytes:
+                return os.read(master, 1 << 16)
+
+            read_to(PROMPT, read)
+            os.write(master, b"yes\n")
+            read_to(b"y", read, FLOOD)
+            os.write(master, INTERRUPT.encode())
+            assert read_to(PROMPT, read) <= MAX_FOLLOWING
+            os.write(master, b"exit 7\n")
+            read_to(rb"exit\r\n", read)
+            assert client.wait(LONG) == 7
+        os.close(master)

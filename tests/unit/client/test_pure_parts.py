@@ -20,6 +20,7 @@ from chimirror.client import (
     results,
     stdio_messages,
     url,
+    window,
 )
 from chimirror.client.handshake import ConnectionParams
 from chimirror.connect import interrupt_policy
@@ -142,6 +143,18 @@ def test_signals_end_the_client_when_nothing_else_helps() -> None:
 # Buffers.
 
 
+class Sent(list[dict[str, Any]]):
+    """Records messages in place of a WebSocket."""
+
+    def send(self, message: bytes, *, urgent: bool = False) -> None:
+        assert urgent
+        self.append(json.loads(message))
+
+
+def output_buffer() -> buffers.OutputBuffer:
+    return buffers.OutputBuffer(window.OutputWindow(Sent()))
+
+
 CHUNKS = st.lists(
     st.sampled_from([b"a", b"\n", b"\r", b"\r\n", b"bc\nd\n"]) | st.binary()
 )
@@ -149,7 +162,7 @@ CHUNKS = st.lists(
 
 @given(CHUNKS)
 def test_lines_in_any_pieces_are_the_same(pieces: list[bytes]) -> None:
-    buffer = buffers.OutputBuffer()
+    buffer = output_buffer()
     whole = b"".join(pieces)
     *ended, rest = whole.split(b"\n")
     found = []
@@ -167,7 +180,7 @@ def test_lines_in_any_pieces_are_the_same(pieces: list[bytes]) -> None:
     st.sets(st.sampled_from(buffers.STREAMS)),
 )
 def test_the_order_is_kept(said: list[tuple[str, bytes]], streams: set[str]) -> None:
-    buffer = buffers.OutputBuffer()
+    buffer = output_buffer()
     for stream, data in said:
         buffer.put(stream, data)
     found = []
@@ -181,7 +194,7 @@ def test_the_order_is_kept(said: list[tuple[str, bytes]], streams: set[str]) -> 
 @given(st.lists(st.binary(), min_size=1), st.integers(0, 20))
 def test_no_line_is_longer_than_its_limit(pieces: list[bytes], limit: int) -> None:
     """A line over the limit can be read in pieces, so that no data are lost."""
-    buffer = buffers.OutputBuffer()
+    buffer = output_buffer()
     for piece in pieces:
         buffer.put("stdout", piece)
     whole = b""
@@ -205,7 +218,7 @@ def test_no_line_is_longer_than_its_limit(pieces: list[bytes], limit: int) -> No
 
 
 def test_a_buffer_is_full_until_most_of_it_is_read() -> None:
-    buffer = buffers.OutputBuffer()
+    buffer = output_buffer()
     levels = []
     for _ in range(1000):
         buffer.put("stdout", bytes(1000))
@@ -218,6 +231,37 @@ def test_a_buffer_is_full_until_most_of_it_is_read() -> None:
     step = 1000 + buffers.PIECE_OVERHEAD
     assert buffers.HIGH_WATER < levels[0] <= buffers.HIGH_WATER + step
     assert buffers.LOW_WATER - step < levels[1] <= buffers.LOW_WATER
+
+
+SIZES = st.lists(st.integers(1, window.AHEAD), max_size=20)
+
+
+@given(SIZES, SIZES)
+def test_a_window_is_ahead_of_the_taken_output(
+    before: list[int], after: list[int]
+) -> None:
+    sent = Sent()
+    made = window.OutputWindow(sent)
+    for size in before:
+        made.on_received(size)
+        made.on_taken(size)
+    assert not sent
+    made.start()
+    taken = sum(before)
+    assert sent == [{"type": "window", "bytes": taken + window.AHEAD}]
+    for size in after:
+        made.on_received(size)
+        taken += size
+        made.on_taken(size)
+        ahead = sent[-1]["bytes"] - taken
+        assert window.AHEAD // 2 < ahead <= window.AHEAD
+        assert not made.is_full
+    made.on_received(window.AHEAD)
+    assert made.is_full
+    made.stop()
+    count = len(sent)
+    made.on_taken(window.AHEAD)
+    assert (made.is_full, len(sent)) == (False, count)
 
 
 @given(
