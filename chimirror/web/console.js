@@ -16,7 +16,7 @@ const at = (id) => document.getElementById(id);
 const TERMINAL = "stdio"; // the only framing that carries single keys
 
 const talk = new Talk();
-const transcript = new Transcript(at("transcript"), refreshButtons);
+const transcript = new Transcript(at("transcript"), at("latest"), refreshButtons);
 const plot = new Plot(at("plot"));
 const history = [];
 let applications = [];
@@ -43,14 +43,15 @@ async function begin() {
     show("failed", `Cannot read the catalog: ${error.message}`);
     return refresh();
   }
-  for (const { name, title } of applications) {
-    const label = title && name ? `${title} (${name})` : title || name || "The application";
-    at("application").add(new Option(label, name));
-  }
+  for (const each of applications) at("application").add(new Option(label(each), each.name));
   const here = location.pathname.split("/")[1];
   if (applications.some(({ name }) => name === here)) at("application").value = here;
   show("idle", "Not connected");
   await choose(location.search);
+}
+
+function label({ name, title }) {
+  return title && name ? `${title} (${name})` : title || name || "The application";
 }
 
 /** Chooses the selected application. The query of another one is not for it. */
@@ -178,6 +179,7 @@ async function openTerminal() {
   if (terminal) return;
   terminal = new Terminal(at("terminal"), talk);
   terminal.onLine = (line) => say([line]);
+  if (talk.state === "connecting") return; // the earlier session is not shown
   for (const { name, text } of transcript.said()) terminal.add(name, text);
   if (talk.live) terminal.focus();
 }
@@ -280,7 +282,8 @@ function save() {
 
 talk.addEventListener("state", () => {
   show(talk.state, talk.text);
-  if (talk.state !== "connecting") transcript.line("note", talk.text);
+  if (talk.live) transcript.begin(label(application), talk.session);
+  else if (talk.state !== "connecting") transcript.end(talk.state, talk.text);
   if (talk.pty) document.querySelector("[value=terminal]").checked = true;
   fold(talk.live);
   if (talk.live) terminal?.renew();
@@ -331,7 +334,6 @@ for (const radio of document.querySelectorAll("[name=view]")) {
 }
 at("pretty").addEventListener("change", () => {
   transcript.indent = at("pretty").checked;
-  transcript.redraw();
 });
 at("disconnect").addEventListener("click", () => talk.stop());
 at("interrupt").addEventListener("click", () => talk.interrupt());

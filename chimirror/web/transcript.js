@@ -1,23 +1,26 @@
 // SPDX-License-Identifier: MIT
 /**
- * Transcript of a session, line by line: kept and shown up to limits, and saved.
+ * Transcript of sessions, line by line: kept and shown up to limits, and saved.
  *
- * All text is shown as text. During a flood, the newest lines are drawn at the rate of the
- * screen, and the skipped lines are counted.
+ * All text is shown as text. Each session begins with a header. During a flood, the newest
+ * lines are drawn at the rate of the screen, and the skipped lines are counted. While the
+ * user reads earlier lines, they stay, and later lines wait.
  */
 
+import { handleControlKeys } from "./controls.js";
+import { headerText, makeEntry, MAX_SHOWN_LENGTH, NAMES, writeEntry } from "./entry.js";
+import { Follow } from "./follow.js";
 import { Pace } from "./pace.js";
 
 const MAX_KEPT = 8 << 20; // characters that can be saved
 const ENTRY_OVERHEAD = 32; // characters that each line counts in addition
 const MAX_SHOWN = 600; // entries
-const MAX_SHOWN_LENGTH = 4000; // characters of one entry on the screen
+const MAX_READ = 1200; // entries while the user reads earlier ones
 const MAX_LINE = 4 << 20; // characters of one line, longer ones are split
 const MAX_INDENTED = 100_000; // characters of a JSON text that is indented
 const BATCH_SIZE = 200; // entries for one drawing
 const FLOOD_DELAY = 100; // ms between two drawings during a flood
 const MAX_AHEAD = 4 << 20; // received characters before a drawing
-export const NAMES = { stdin: "in", stdout: "out", stderr: "err", note: "note" };
 
 /** Indents a JSON object or array. Numbers keep their notation. */
 export function indented(text) {
@@ -42,25 +45,13 @@ export function indented(text) {
   return written;
 }
 
-/** Characters without a glyph, and control characters that move others. */
-const INVISIBLE =
-  /[\0-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\u{e0000}-\u{e007f}]/gu;
-
-/** Shows control characters as symbols or code points. */
-function visible(text) {
-  return text.replace(INVISIBLE, (found) => {
-    const code = found.codePointAt(0);
-    if (code < 0x20) return String.fromCharCode(0x2400 + code);
-    if (code === 0x7f) return "\u2421";
-    return `‹U+${code.toString(16).toUpperCase().padStart(4, "0")}›`;
-  });
-}
-
 export class Transcript {
-  indent = true;
+  #options = { indent: true, indented };
   #element;
   #onChange;
-  #entries = []; // { at, name, text, open, node }
+  #follow;
+  #entries = []; // { at, name, text, open, ending, node } or { at, name, text, session, node }
+  #session; // the header of the current session
   #size = 0;
   #lost = 0; // number of dropped entries
   #open = {}; // the unterminated entry of each stream
@@ -72,13 +63,39 @@ export class Transcript {
   #ahead = 0; // characters since the last drawing
   #pace = new Pace();
 
-  constructor(element, onChange) {
+  /** @param element the container @param button leads back to the end */
+  constructor(element, button, onChange) {
     this.#element = element;
     this.#onChange = onChange;
+    this.#follow = new Follow(element, button, () => this.#schedule());
+    handleControlKeys(element);
+  }
+
+  set indent(value) {
+    this.#options.indent = value;
+    this.redraw();
   }
 
   get length() {
     return this.#entries.length;
+  }
+
+  /** Adds the header of a session. @param label the application, as text */
+  begin(label, { id, framing }) {
+    this.#closeAll();
+    const session = { label, id: id && String(id), framing, state: "open", result: "running" };
+    this.#session = { at: Date.now(), name: "session", text: "", session };
+    this.#push(this.#session);
+    this.#follow.resume();
+  }
+
+  /** Shows the result of the session in its header, and as the last entry. */
+  end(state, result) {
+    if (this.#session?.session.state === "open") {
+      Object.assign(this.#session.session, { state, result });
+      if (this.#session.node) this.#changed.add(this.#session);
+    }
+    this.line("note", result);
   }
 
   /** Adds text of a stream. The part after the last line break stays open. */
@@ -94,6 +111,12 @@ export class Transcript {
     if (!this.#timer) this.#schedule();
   }
 
+  #push(entry) {
+    this.#size += ENTRY_OVERHEAD;
+    this.#entries.push(entry);
+    this.#waiting.push(entry);
+  }
+
   #schedule() {
     this.#timer = 0;
     this.#frame ||= requestAnimationFrame(() => this.#draw());
@@ -106,18 +129,20 @@ export class Transcript {
 
   /** Adds a complete entry. */
   line(name, text) {
-    // Later text of a stream begins a new entry.
-    for (const stream of Object.keys(this.#open)) this.#close(stream);
+    this.#closeAll();
     this.add(name, `${text}\n`);
+  }
+
+  /** Ends all open entries: later text of a stream begins a new one. */
+  #closeAll() {
+    for (const stream of Object.keys(this.#open)) this.#close(stream);
   }
 
   #append(name, piece, open) {
     let entry = this.#open[name];
     if (!entry) {
-      entry = { at: Date.now(), name, text: "", open: true };
-      this.#size += ENTRY_OVERHEAD;
-      this.#entries.push(entry);
-      this.#waiting.push(entry);
+      entry = { at: Date.now(), name, text: "", open: true, ending: "\n" };
+      this.#push(entry);
       this.#open[name] = entry;
     } else if (entry.node) {
       this.#changed.add(entry);
@@ -131,25 +156,27 @@ export class Transcript {
     const entry = this.#open[name];
     if (!entry) return;
     entry.open = false;
-    if (entry.text.endsWith("\r")) entry.text = entry.text.slice(0, -1);
+    if (entry.text.endsWith("\r")) {
+      entry.text = entry.text.slice(0, -1);
+      entry.ending = "\r\n";
+    }
     delete this.#open[name];
     if (entry.node) this.#changed.add(entry);
   }
 
   #bound() {
     if (this.#size > MAX_KEPT) {
-      let count = 0;
-      while (this.#size > MAX_KEPT / 2 && count < this.#entries.length - 1) {
-        this.#size -= this.#entries[count].text.length + ENTRY_OVERHEAD;
+      let [count, size] = [0, this.#size];
+      while (size > MAX_KEPT / 2 && count < this.#entries.length - 1) {
+        size -= this.#entries[count].text.length + ENTRY_OVERHEAD;
         count += 1;
       }
-      this.#entries.splice(0, count);
-      this.#lost += count;
+      const removed = removeOldest(this.#entries, count);
+      this.#size = size + (count - removed) * ENTRY_OVERHEAD;
+      this.#lost += removed;
     }
     if (this.#waiting.length > MAX_SHOWN * 2) {
-      const skipped = this.#waiting.length - MAX_SHOWN;
-      this.#waiting.splice(0, skipped);
-      this.#skipped += skipped;
+      this.#skipped += removeOldest(this.#waiting, this.#waiting.length - MAX_SHOWN);
     }
   }
 
@@ -157,57 +184,48 @@ export class Transcript {
     this.#frame = this.#ahead = 0;
     this.#pace.reached();
     const element = this.#element;
-    const space = element.scrollHeight - element.scrollTop - element.clientHeight;
-    const follow = space < 40;
-    for (const entry of this.#changed) this.#write(entry);
+    const isNew = this.#changed.size + this.#waiting.length > 0;
+    for (const entry of this.#changed) writeEntry(entry, this.#options);
     this.#changed.clear();
-    const batch = this.#waiting.splice(0, BATCH_SIZE);
-    if (this.#skipped) this.#timer = setTimeout(() => this.#schedule(), FLOOD_DELAY);
-    // Keeps screen readers from reading a whole flood.
-    element.setAttribute("aria-busy", String(this.#waiting.length > 0));
+    const { following } = this.#follow;
+    const room = following ? BATCH_SIZE : Math.max(0, MAX_READ - element.childElementCount);
+    const batch = this.#waiting.splice(0, Math.min(room, BATCH_SIZE));
     const fragment = document.createDocumentFragment();
     if (this.#skipped && batch.length) {
       const text = `${this.#skipped.toLocaleString("en")} lines were too many to show`;
-      fragment.append(this.#made({ name: "note", text }));
+      fragment.append(makeEntry({ name: "note", text }, this.#options));
       this.#skipped = 0;
+      this.#timer = setTimeout(() => this.#schedule(), FLOOD_DELAY);
     }
-    for (const entry of batch) fragment.append(this.#made(entry));
+    for (const entry of batch) fragment.append(makeEntry(entry, this.#options));
     element.append(fragment);
-    while (element.childElementCount > MAX_SHOWN) element.firstElementChild.remove();
-    if (follow) element.scrollTop = element.scrollHeight;
-    if (this.#waiting.length && !this.#timer) this.#schedule();
+    if (following) this.#removeShown();
+    this.#follow.changed(isNew);
+    const more = this.#waiting.length > 0 && room > 0;
+    // Keeps screen readers from reading a whole flood.
+    element.setAttribute("aria-busy", String(more));
+    if (more && !this.#timer) this.#schedule();
     this.#onChange();
   }
 
-  #made(entry) {
-    const node = document.createElement("div");
-    node.className = `entry ${entry.name}`;
-    const tag = document.createElement("span");
-    tag.className = "tag";
-    tag.textContent = NAMES[entry.name];
-    const text = document.createElement("pre");
-    text.className = "text";
-    node.append(tag, text);
-    entry.node = node;
-    this.#write(entry);
-    return node;
-  }
-
-  #write(entry) {
-    const { text } = entry;
-    const nice = this.indent && !entry.open ? indented(text) : undefined;
-    const whole = nice ?? text;
-    let shown = visible(whole.slice(0, MAX_SHOWN_LENGTH));
-    if (whole.length > MAX_SHOWN_LENGTH) {
-      shown += `… (${text.length.toLocaleString("en")} characters in all)`;
+  /** Removes the oldest entries on the screen, but not the header of the others. */
+  #removeShown() {
+    const element = this.#element;
+    const isHeader = (node) => node.classList.contains("session");
+    while (element.childElementCount > MAX_SHOWN) {
+      const [first, second] = element.children;
+      const oldest = isHeader(first) && !isHeader(second) ? second : first;
+      if (oldest.contains(document.activeElement)) element.focus({ preventScroll: true });
+      oldest.remove();
     }
-    entry.node.lastElementChild.textContent = shown;
-    entry.node.classList.toggle("json", nice !== undefined);
   }
 
   /** Redraws all entries on the screen. */
   redraw() {
-    for (const entry of this.#entries) if (entry.node?.isConnected) this.#write(entry);
+    for (const entry of this.#entries) {
+      if (entry.node?.isConnected) writeEntry(entry, this.#options);
+    }
+    this.#follow.changed();
   }
 
   clear() {
@@ -217,23 +235,35 @@ export class Transcript {
     this.#changed.clear();
     this.#size = this.#lost = this.#skipped = 0;
     this.#element.replaceChildren();
+    this.#follow.resume();
     this.#onChange();
   }
 
   /** Returns the kept entries as the lines of a file. */
   saved() {
     const head = this.#lost ? [`(${this.#lost} earlier lines were not kept)\n`] : [];
-    return head.concat(
-      this.#entries.map(
-        ({ at, name, text }) => `${new Date(at).toISOString()} ${NAMES[name].padEnd(4)} ${text}\n`,
-      ),
-    );
+    const line = ({ at, name, text, session }) => {
+      const shown = session ? headerText(session) : text;
+      const kind = NAMES[session ? "note" : name].padEnd(4);
+      return `${new Date(at).toISOString()} ${kind} ${shown}\n`;
+    };
+    return head.concat(this.#entries.map(line));
   }
 
-  /** Iterates over the kept text of all streams, for another view. */
+  /** Iterates over the kept text of all streams of the current session, for another view. */
   *said() {
-    for (const { name, text, open } of this.#entries) {
-      if (name in NAMES && name !== "note") yield { name, text: open ? text : `${text}\n` };
+    const begin = this.#entries.lastIndexOf(this.#session) + 1;
+    for (const { name, text, open, ending } of this.#entries.slice(begin)) {
+      if (name !== "note") yield { name, text: open ? text : text + ending };
     }
   }
+}
+
+/** Removes the first entries except the last header among them. Returns their number. */
+function removeOldest(entries, count) {
+  const removed = entries.splice(0, count);
+  const header = removed.findLast(({ session }) => session);
+  if (!header) return count;
+  entries.unshift(header);
+  return count - 1;
 }

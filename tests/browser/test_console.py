@@ -316,8 +316,9 @@ def test_the_transcript_is_saved(page: Page) -> None:
     saved = Path(waiting.value.path()).read_text().splitlines()
     assert waiting.value.suggested_filename.startswith("hostile-")
     said = [line.partition(" ")[2] for line in saved]
+    name = page.locator("#transcript code").text_content()
     assert said == [
-        "note Connected",
+        f"note Session {name} of Voices <b> (hostile) (stdio): running",
         "in   hello",
         'out  "hello"',
         "in   err alas",

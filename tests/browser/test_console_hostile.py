@@ -276,5 +276,6 @@ def test_a_hostile_end_is_text(browser: Browser, service: Service, end: str) -> 
         state(page, shown)
         expect(entries(page, "note").last).to_have_text(shown)
         if end == "mistake":
-            expect(entries(page, "note").nth(1)).to_have_text(IMAGE)
+            expect(entries(page, "note").first).to_have_text(IMAGE)
+            expect(page.locator("#transcript code")).to_have_text(IMAGE)
         unchanged(page)
