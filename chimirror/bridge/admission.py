@@ -66,6 +66,10 @@ class TemplateAdmission:
             is_free = self._take_place(self._table)
         return None if is_free else "max-sessions"
 
+    def find_exceeded(self, peer: Peer, app: Application) -> str | None:
+        """Return what `acquire` returns. A place is free again after the response."""
+        return self.acquire(peer, app)
+
     def _take_place(self, table: int) -> bool:
         first = _FIRST_PLACE + crc32(self._instances.template) * _MAX_PLACES
         return any(users.lock_byte(table, first + at) for at in _places(self._limit))

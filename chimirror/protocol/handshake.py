@@ -4,7 +4,8 @@ Checks every request in one order: method, upgrade and version, Host, applicatio
 Origin, subprotocol. The first failure is the answer, before any process is started. A
 request for a missing application needs no upgrade. HTTP/1.0 and OPTIONS, the requests
 of health checks, get a text only. A request without Origin does not come from a browser
-and passes. The Host check stops DNS rebinding. Knows no socket, no
+and passes. The Host check stops DNS rebinding. A plain GET with the field
+Chimirror-Subprotocol asks for the verdict alone. Knows no socket, no
 limit and no application. `http` reads the fields, `forwarded` those of proxies.
 """
 
@@ -37,10 +38,13 @@ else:
 CONTROL = "control"
 _CONTROL_V1 = b"chimirror.control.v1"
 _SIZE = b"chimirror.size."
+# Fields of a check, a plain GET, in place of those of the handshake that failed.
+_CHECKED_OFFER = b"chimirror-subprotocol"
+_CHECKED_ORIGIN = b"chimirror-origin"
 
 
 class AcceptedHandshake:
-    """A request that passed all checks.
+    """A request that passed all checks. Without a key, it asks for their result alone.
 
     Attributes:
         framing: The framing of the session.
@@ -117,14 +121,33 @@ def _match_route(request: HTTPRequest, policy: HandshakePolicy) -> str:
     return routes.match_route(request, policy)
 
 
+def _old_version_error() -> HTTPError:
+    text = (
+        "a WebSocket handshake over HTTP/1.0; a proxy in between has to use "
+        "HTTP/1.1 (nginx: proxy_http_version 1.1) and to pass on Upgrade"
+    )
+    return _upgrade_required(text, "no-upgrade")
+
+
+def _is_check(request: HTTPRequest) -> bool:
+    """Return True for a GET that asks whether a handshake would succeed.
+
+    Raises:
+        HTTPError: 426, the handshake would arrive over HTTP/1.0.
+    """
+    if request.get(_CHECKED_OFFER) is None or request.method != "GET":
+        return False
+    if request.get(b"sec-websocket-key") is not None or request.get(b"upgrade"):
+        return False
+    if request.is_http10:
+        raise _old_version_error()
+    return True
+
+
 def _check_upgrade(request: HTTPRequest) -> None:
     """Refuse requests other than an opening handshake of version 13."""
     if request.is_http10:
-        text = (
-            "a WebSocket handshake over HTTP/1.0; a proxy in between has to use "
-            "HTTP/1.1 (nginx: proxy_http_version 1.1) and to pass on Upgrade"
-        )
-        raise _upgrade_required(text, "no-upgrade")
+        raise _old_version_error()
     if (
         request.method != "GET"
         or b"websocket" not in request.tokens(b"upgrade")
@@ -202,15 +225,15 @@ def _check_origin(
 
 
 def _choose(
-    request: HTTPRequest, policy: HandshakePolicy
+    request: HTTPRequest, policy: HandshakePolicy, field: bytes
 ) -> tuple[bytes | None, str, tuple[int, int] | None]:
     """Return the subprotocol to answer with, its framing, and the terminal's size.
 
     The size is no subprotocol: a client that offers it alone offers none.
     """
-    if request.get(b"sec-websocket-protocol") is None:
+    if request.get(field) is None:
         return None, policy.framings[0], None
-    offered, size = request.elements(b"sec-websocket-protocol"), None
+    offered, size = request.elements(field), None
     sizes = [name[len(_SIZE) :] for name in offered if name.startswith(_SIZE)]
     if sizes:
         from chimirror.protocol import terminal_size
@@ -261,8 +284,9 @@ def negotiate(
             above.
     """
     _check_method(request)
-    route = _match_route(request, policy)
-    if not route and policy.missing is None:
+    is_check = _is_check(request)
+    route = "" if is_check else _match_route(request, policy)
+    if not route and policy.missing is None and not is_check:
         _check_upgrade(request)
     host_field, scheme = request.get(b"host"), request.scheme
     if policy.trusted is not None and policy.trusted(peer_address):
@@ -284,7 +308,10 @@ def negotiate(
     host, port = place
     if policy.missing is not None and not route:
         raise _missing_error(request, place, scheme, policy)
-    _check_origin(request.get(b"origin"), place, scheme, policy)
+    origin = request.get(b"origin")
+    if is_check and origin is None:  # browsers leave it out of a GET of the own origin
+        origin = request.get(_CHECKED_ORIGIN)
+    _check_origin(origin, place, scheme, policy)
     scheme = scheme or "http"
     if route:
         from chimirror.protocol.routes import ResourceRequest
@@ -294,7 +321,8 @@ def negotiate(
         if not host:
             url = ""
         return ResourceRequest(route, request, policy, url)
-    subprotocol, framing, terminal_size = _choose(request, policy)
+    field = _CHECKED_OFFER if is_check else b"sec-websocket-protocol"
+    subprotocol, framing, terminal_size = _choose(request, policy, field)
     return AcceptedHandshake(
         request,
         framing=framing,

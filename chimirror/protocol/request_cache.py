@@ -33,7 +33,8 @@ class SessionRequest:
     Attributes:
         framing, subprotocol, terminal_size, peer_address, peer_port: As in
             `handshake.AcceptedHandshake`.
-        key: The Sec-WebSocket-Key.
+        key: The Sec-WebSocket-Key. Empty: the request asks only whether it would
+            open a session.
         target, origin: The request target and the Origin, for the log.
         variables: The CGI variables. The owner may add to them.
         size: Bytes of the head.

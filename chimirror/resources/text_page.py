@@ -42,6 +42,16 @@ class TextPage:
         return http.response(200, self.text, head=head)
 
 
+class PassedCheck:
+    """Response to the check of a handshake that would succeed: no content."""
+
+    __slots__ = ()
+    status = 204
+
+    def response(self, *, head: bool = False) -> bytes:
+        return http.response(204, "", head=head)
+
+
 class MethodsResponse:
     """Response to OPTIONS: the methods, without content and without CORS fields."""
 

@@ -76,6 +76,13 @@ class WorkerAdmission:
             named.release(number, name)
         return cause
 
+    def find_exceeded(self, peer: Peer, app: Application) -> str | None:
+        """Return what `acquire` would return. Counts nothing."""
+        named = self._by_name if app.max_sessions else None
+        if named and named.find_exceeded(app.name.encode(), app.max_sessions):
+            return "max-sessions-per-application"
+        return self._table.find_exceeded(self._source(peer))
+
     def release(self, peer: Peer, app: Application) -> None:
         """Stop counting a session that `acquire` admitted."""
         self._table.release(self._number, self._source(peer))
@@ -123,6 +130,10 @@ class DrainingAdmission:
 
     def acquire(self, peer: Peer, app: Application) -> str:
         """Reject the session with the cause "drain"."""
+        return "drain"
+
+    def find_exceeded(self, peer: Peer, app: Application) -> str:
+        """Return "drain"."""
         return "drain"
 
     def release(self, peer: Peer, app: Application) -> None:

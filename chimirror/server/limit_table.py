@@ -129,16 +129,33 @@ class LimitTable:
             return DRAIN
         lockf(self._lock, LOCK_EX)
         try:
-            if sum(self._sessions) >= self._max_sessions:
-                return MAX_SESSIONS
             key = self._key(source) if self._per_source else 0
             entry = self._find(key) if self._per_source else 0
-            if entry and self._sum(entry) >= (limit or self._per_source):
-                return MAX_SESSIONS_PER_SOURCE
+            cause = self._find_full(entry, limit)
+            if cause is not None:
+                return cause
             if self._interval and not self._take_token():
                 return MAX_RATE
             self._add(worker, key, entry)
             return None
+        finally:
+            lockf(self._lock, LOCK_UN)
+
+    def find_exceeded(self, source: bytes, limit: int = 0) -> str | None:
+        """Return the cause that `acquire` would return now. Counts nothing.
+
+        Args:
+            source, limit: as for `acquire`.
+        """
+        if self._words[_DRAINING]:
+            return DRAIN
+        lockf(self._lock, LOCK_EX)
+        try:
+            entry = self._find(self._key(source)) if self._per_source else 0
+            cause = self._find_full(entry, limit)
+            if cause is None and self._interval and not self._has_token():
+                return MAX_RATE
+            return cause
         finally:
             lockf(self._lock, LOCK_UN)
 
@@ -220,6 +237,16 @@ class LimitTable:
         os.close(lock)
 
     # The methods below are called with the lock held.
+
+    def _find_full(self, entry: int, limit: int) -> str | None:
+        if sum(self._sessions) >= self._max_sessions:
+            return MAX_SESSIONS
+        if entry and self._sum(entry) >= (limit or self._per_source):
+            return MAX_SESSIONS_PER_SOURCE
+        return None
+
+    def _has_token(self) -> bool:
+        return self._words[_ARRIVAL] - self._tolerance <= self._clock()
 
     def _take_token(self) -> bool:
         """Take a token, if there is one, from the bucket of the rate limit (GCRA).

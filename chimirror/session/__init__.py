@@ -48,6 +48,9 @@ if TYPE_CHECKING:
         def acquire(self, peer: Peer, app: Application) -> str | None:
             """Count one session, or return the name of the limit that forbids it."""
 
+        def find_exceeded(self, peer: Peer, app: Application) -> str | None:
+            """Return the limit that `acquire` would return. Counts nothing."""
+
         def release(self, peer: Peer, app: Application) -> None:
             """Stop counting one session."""
 
@@ -185,6 +188,9 @@ class NoLimits:
 
     def acquire(self, peer: Peer, app: Application) -> None:
         """Admit every session."""
+
+    def find_exceeded(self, peer: Peer, app: Application) -> None:
+        """Return None: there are no limits."""
 
     def release(self, peer: Peer, app: Application) -> None:
         """Do nothing: nothing was counted."""

@@ -8,6 +8,7 @@ once the response has been sent.
 
 from __future__ import annotations
 
+from chimirror.builtin_modules import os
 from chimirror.protocol import http
 from chimirror.protocol.handshake import CONTROL
 from chimirror.protocol.request_cache import SessionRequest
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from chimirror.protocol.routes import ResourceRequest
     from chimirror.resources.json_response import JSONResponse
     from chimirror.resources.static_response import StaticResponse
-    from chimirror.resources.text_page import MethodsResponse, TextPage
+    from chimirror.resources.text_page import MethodsResponse, PassedCheck, TextPage
     from chimirror.session import SessionContext
     from chimirror.session.connection import Connection
 
@@ -120,7 +121,9 @@ class RequestHandler:
         head = self._head = bytes(self._head)
         peer, app = self._owner.peer, self._context.catalog.find_for_request(head)
         request = app.request_cache.read(head, peer.address, peer.port)
-        if isinstance(request, SessionRequest) and request.framing == CONTROL:
+        if isinstance(request, SessionRequest) and not request.key:
+            self._answer_check(app, request)
+        elif isinstance(request, SessionRequest) and request.framing == CONTROL:
             self._open_control(request)
         elif isinstance(request, SessionRequest):
             self._admit(app, request)
@@ -196,15 +199,39 @@ class RequestHandler:
         self._head = self._head[request.size :]
         owner.on_admitted(app, request)
 
+    def _answer_check(self, app: Application, request: SessionRequest) -> None:
+        """Tell whether a handshake would succeed. Starts and counts nothing.
+
+        Browsers hide the response to a failed handshake, and pages ask by this.
+        """
+        from chimirror.apps import program_check
+        from chimirror.resources.text_page import PassedCheck
+
+        context, owner = self._context, self._owner
+        self._set_peer(request)
+        if request.framing == CONTROL:
+            self._require_control()
+        else:
+            cause = context.admission.find_exceeded(owner.peer, app)
+            if cause is not None:
+                raise context.capacity_error(cause)
+            fault = program_check.find_fault(app, os.environ.get("PATH"))
+            if fault is not None:
+                raise _start_error(str(fault))
+        self._send_response(PassedCheck())
+
+    def _require_control(self) -> None:
+        if not self._context.supports_control():
+            text = "sessions of this endpoint cannot be controlled"
+            raise http.HTTPError(503, text, cause="no-control")
+
     def _open_control(self, request: SessionRequest) -> None:
         """Open a control connection to another session, where control is supported.
 
         The connection counts as a handshake in flight until the client is authorized.
         """
         self._set_peer(request)
-        if not self._context.supports_control():
-            text = "sessions of this endpoint cannot be controlled"
-            raise http.HTTPError(503, text, cause="no-control")
+        self._require_control()
         early, self._head = bytes(self._head[request.size :]), b""
         self._owner.on_control(request, early)
 
@@ -214,8 +241,7 @@ class RequestHandler:
             self.reject(self._context.capacity_error("start-shortage"), reason)
         else:
             self._context.event_log.start_failed(self._owner.session_id, reason)
-            text = "the application could not be started"
-            self.reject(http.HTTPError(500, text, cause="start"))
+            self.reject(_start_error())
 
     def reject(self, error: http.HTTPError, detail: str = "") -> None:
         """Send an error response and record it. Only the record gets `detail`."""
@@ -231,6 +257,7 @@ class RequestHandler:
         answer: http.HTTPError
         | TextPage
         | MethodsResponse
+        | PassedCheck
         | JSONResponse
         | StaticResponse,
     ) -> None:
@@ -246,6 +273,11 @@ class RequestHandler:
             self._counted = False
             self._context.on_handshake_finished()
         return early
+
+
+def _start_error(detail: str = "") -> http.HTTPError:
+    text = "the application could not be started"
+    return http.HTTPError(500, text, cause="start", detail=detail)
 
 
 def path_of(head: bytes | bytearray) -> bytes:

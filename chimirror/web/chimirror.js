@@ -404,7 +404,7 @@ class Session extends EventTarget {
   static async open(address, options) {
     const { signal, timeout = CONNECT_TIMEOUT } = options;
     const session = new Session(address, options);
-    const refusal = new RefusalReason(address);
+    const refusal = new RefusalReason(address, options.subprotocols);
     const abort = () => session.#giveUp(signal.reason);
     const timer = setTimeout(() => session.#giveUp(refusal.late(timeout)), timeout);
     signal?.addEventListener("abort", abort);
@@ -873,12 +873,18 @@ const OTHER_REASONS =
   "the application or framing does not exist, a limit is reached, or the program " +
   "cannot be started: the server's log gives the reason";
 
+const WOULD_ACCEPT =
+  "would start a session now, so try again; if that fails too, a proxy in between does " +
+  "not pass on WebSocket (Upgrade), or the program cannot be started: the server's log " +
+  "gives the reason";
+
 /** Codes of Node for a certificate that is not trusted. */
 const CERTIFICATE_FAULT = /CERT|SIGNATURE|HOSTNAME|_CA$/;
 
 /** Finds the reason for a failed connection, as far as a browser allows. */
 class RefusalReason {
   #address;
+  #subprotocols;
   #page = globalThis.document ?? globalThis;
   #forbidden = false;
   /** @param {any} event of the type securitypolicyviolation */
@@ -889,8 +895,9 @@ class RefusalReason {
       event.blockedURI.split("/")[2] === this.#address.host;
   };
 
-  constructor(address) {
+  constructor(address, subprotocols) {
     this.#address = new URL(address.replace("ws", "http"));
+    this.#subprotocols = subprotocols;
     this.#page.addEventListener?.("securitypolicyviolation", this.#watch);
   }
 
@@ -907,7 +914,7 @@ class RefusalReason {
     return new ChimirrorError("refused", message, more);
   }
 
-  /** Returns the error. Browsers hide the reason, so a plain GET asks the same address. */
+  /** Returns the error. Browsers hide the reason, so a plain GET asks for it. */
   async explain(signal) {
     const { host, origin } = this.#address;
     const own = globalThis.location?.origin;
@@ -934,19 +941,33 @@ class RefusalReason {
     const { host } = this.#address;
     const limits = [AbortSignal.timeout(RESPONSE_TIMEOUT), given].filter(Boolean);
     const signal = AbortSignal.any(limits);
-    const response = await fetch(this.#address, { cache: "no-store", signal });
-    const { status, headers, body } = response;
-    if (status < 400 || status === 426) {
-      await body?.cancel();
+    const own = globalThis.location?.origin;
+    const headers = { "Chimirror-Subprotocol": this.#subprotocols.join(", ") };
+    if (own) headers["Chimirror-Origin"] = own;
+    const response = await fetch(this.#address, { cache: "no-store", headers, signal });
+    const { status } = response;
+    const told = await firstLine(response);
+    if (status === 204) return this.#refused(`${host} ${WOULD_ACCEPT}`);
+    if (status < 400) {
       return this.#refused(`${host} answers, but starts no session: ${OTHER_REASONS}`);
     }
-    const answer = lines(body, { limit: 300 });
-    const { value } = await answer.next();
-    await answer.return();
-    const seconds = Number.parseInt(headers.get("retry-after"), 10);
+    const seconds = Number.parseInt(response.headers.get("retry-after"), 10);
     const retryAfter = seconds >= 0 ? seconds : undefined;
-    return this.#refused(`${host} answers: ${value || status}`, { status, retryAfter });
+    return this.#refused(`${host} answers: ${told}`, { status, retryAfter });
   }
+}
+
+/** Returns the first line of a text, or the status in place of a page of a proxy. */
+async function firstLine({ status, statusText, headers, body }) {
+  const isPage = headers.get("content-type")?.startsWith("text/html");
+  if (isPage || !body) {
+    await body?.cancel();
+    return `${status} ${statusText}`.trim();
+  }
+  const answer = lines(body, { limit: 300 });
+  const { value } = await answer.next();
+  await answer.return();
+  return value || String(status);
 }
 
 const encoder = new TextEncoder();

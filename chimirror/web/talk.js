@@ -84,7 +84,8 @@ export class Talk extends EventTarget {
       this.began = Date.now();
       this.#become("open", "Connected");
     } catch (error) {
-      this.#become("failed", `Not connected: ${error.message}`);
+      const again = error.retryAfter ? `, in ${error.retryAfter} s` : "";
+      this.#become("failed", `Not connected: ${error.message}${again}`);
     }
   }
 

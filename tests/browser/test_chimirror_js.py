@@ -177,7 +177,7 @@ def test_nothing_listens(cases: CaseRunner) -> None:
 
 def test_a_framing_that_is_not_served(cases: CaseRunner) -> None:
     result = cases.run_case("refused", ["cat"], "--framing", "json")
-    refused(cases.runner, "answers, but starts no session", result)
+    refused(cases.runner, "answers: no subprotocol that is served here", result)
 
 
 def test_an_origin_that_is_not_served(runner: Runner, tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_an_origin_that_is_not_served(runner: Runner, tmp_path: Path) -> None:
         server(tmp_path, ["cat"], "--framing", "json") as service,
         runner.run_case("refused", address(service)) as running_case,
     ):
-        refused(runner, "answers, but starts no session", running_case.result())
+        refused(runner, "answers: no subprotocol", running_case.result())
 
 
 def test_an_unknown_framing(cases: CaseRunner) -> None:

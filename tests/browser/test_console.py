@@ -26,6 +26,7 @@ from console_page import (
 from js_runners import LONG
 from page_checks import LOOKS, audit, overflow
 from serve import Service, reserved, server
+from websocket_peer import Peer
 
 __all__ = ["service", "shared"]  # fixtures
 
@@ -104,6 +105,26 @@ def test_an_application_that_is_missing(browser: Browser, tmp_path: Path) -> Non
         page.get_by_role("button", name="Close").click()
         page.get_by_role("button", name="Connect", exact=True).click()
         expect(page.locator("#state")).to_contain_text(missing)
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_a_server_that_is_full(browser: Browser, tmp_path: Path, look: str) -> None:
+    """The page gives the reason of the server, and the time until the next attempt."""
+    with (
+        server(tmp_path, ["cat"], "--console", "--max-sessions=1") as service,
+        service.connect() as taken,
+        Peer(taken) as peer,
+        open_console(browser, service.port, "/", **LOOKS[look]) as page,
+    ):
+        assert peer.open("/", framing="stdio").status == 101
+        page.get_by_role("button", name="Connect", exact=True).click()
+        reason = f"127.0.0.1:{service.port} answers: all sessions are taken"
+        state(
+            page,
+            re.compile(f"^Not connected: {reason}; try again later, in [0-9]+ s$"),
+        )
+        assert audit(page) == []
+        assert not overflow(page)
 
 
 # A session.

@@ -14,10 +14,12 @@ import pytest
 from playwright.sync_api import Browser, Error, Page, Route
 
 from js_runners import LONG, Chromium, Heap, pages
+from nginx_proxy import SAME_HOST, UPGRADING, nginx_in_front
 from page_server import CASES, MODULE
 from processes import until
 from serve import reserved, server
 from static_site import static_site
+from websocket_peer import Peer
 
 
 @pytest.fixture(scope="module")
@@ -66,12 +68,83 @@ def refusal(runner: Chromium, page: Page, port: int, path: str = "") -> str:
     return message(runner.perform(page, "refused", f"/{path}").result())
 
 
-def test_an_origin_of_the_server_itself(
+def test_a_framing_that_is_not_served(
     runner: Chromium, own: Page, tmp_path: Path
 ) -> None:
     with server(tmp_path, ["cat"], "--framing", "json") as service:
         said = refusal(runner, own, service.port)
-    assert said.startswith(f"127.0.0.1:{service.port} answers, but starts no session")
+    assert said == (
+        f"127.0.0.1:{service.port} answers: no subprotocol that is served here was "
+        "offered; ours: chimirror.json.v1"
+    )
+
+
+def test_an_origin_that_a_proxy_hides(
+    runner: Chromium, own: Page, tmp_path: Path
+) -> None:
+    """The origin of the page is not the Host that the server gets."""
+    with (
+        server(tmp_path, ["cat"]) as service,
+        nginx_in_front(tmp_path, service.port, UPGRADING) as port,
+    ):
+        said = refusal(runner, own, port)
+    assert said == (
+        f'127.0.0.1:{port} answers: Origin "http://127.0.0.1:{port}" is not allowed '
+        f"here; start with --origin http://127.0.0.1:{port} to allow it"
+    )
+
+
+def test_a_proxy_without_websocket(runner: Chromium, own: Page, tmp_path: Path) -> None:
+    with server(tmp_path, ["cat"]) as service:
+        old = "proxy_http_version 1.0;"
+        with nginx_in_front(tmp_path, service.port, old) as port:
+            said = refusal(runner, own, port)
+        assert said.startswith(f"127.0.0.1:{port} answers: a WebSocket handshake over")
+        newer = "proxy_http_version 1.1;"
+        with nginx_in_front(tmp_path, service.port, newer, SAME_HOST) as port:
+            said = refusal(runner, own, port)
+        assert said.startswith(f"127.0.0.1:{port} would start a session now")
+        assert "a proxy in between does not pass on WebSocket" in said
+
+
+def test_a_proxy_without_its_server(
+    runner: Chromium, own: Page, tmp_path: Path
+) -> None:
+    with reserved() as gone, nginx_in_front(tmp_path, gone, UPGRADING) as port:
+        said = refusal(runner, own, port)
+    assert said == f"127.0.0.1:{port} answers: 502 Bad Gateway"
+
+
+@pytest.mark.parametrize(
+    ("limit", "reason"),
+    [
+        ("--max-sessions", "all sessions are taken"),
+        ("--max-sessions-per-source", "all sessions of this address are taken"),
+    ],
+)
+def test_a_server_without_room(
+    runner: Chromium, own: Page, tmp_path: Path, limit: str, reason: str
+) -> None:
+    with (
+        server(tmp_path, ["cat"], limit, "1") as service,
+        service.connect() as taken,
+        Peer(taken) as peer,
+    ):
+        assert peer.open("/", framing="stdio").status == 101
+        own.goto(f"http://127.0.0.1:{service.port}/page.html")
+        own.wait_for_function("() => globalThis.ready")
+        result = runner.perform(own, "refused", "/").result()
+    place = f"127.0.0.1:{service.port}"
+    assert message(result) == f"{place} answers: {reason}; try again later"
+
+
+def test_a_program_that_has_gone(runner: Chromium, own: Page, tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.symlink_to("/bin/cat")
+    with server(tmp_path, [str(program)]) as service:
+        program.unlink()
+        said = refusal(runner, own, service.port)
+    assert said.endswith("answers: the application could not be started")
 
 
 def test_a_reason_that_the_server_gives(

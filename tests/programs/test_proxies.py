@@ -15,7 +15,6 @@ import ssl
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from getpass import getuser
 from pathlib import Path
 
 import pytest
@@ -23,6 +22,7 @@ import pytest
 from connect_process import connect
 from ctl_process import only_this_server
 from fake_host import ctl
+from nginx_proxy import running_nginx
 from serve import Service, await_port, reserved, running, server
 from websocket_peer import Closed, Peer, stdin, text
 
@@ -40,24 +40,6 @@ LIES = (
 FORWARDED = ("--host", NAME, "--trusted-proxy", "127.0.0.1")
 PROXIED = ("--host", NAME, "--proxy-protocol")
 PROGRAM = ["sh", "-c", "env; echo end; exec cat"]
-
-NGINX = """\
-daemon off;
-user {user}; # reads the file of users, in the directory of this test
-pid {directory}/nginx.pid;
-error_log stderr;
-events {{ worker_connections 64; }}
-http {{
-    access_log off;
-    client_body_temp_path {directory};
-    proxy_temp_path {directory};
-    fastcgi_temp_path {directory};
-    uwsgi_temp_path {directory};
-    scgi_temp_path {directory};
-    include {directory}/site.conf;
-}}
-"""
-
 
 # Each change of a server's health is a line of the log.
 HEALTH = """
@@ -97,12 +79,7 @@ def nginx(directory: Path, *behind: int) -> Iterator[Service]:
         ports = {"8443": port, "30747": behind[0], "30748": behind[-1]}
         site = filled("nginx.conf", directory, ports)
         follow(site, directory)
-        (directory / "site.conf").write_text(site)
-        config = directory / "nginx.conf"
-        config.write_text(NGINX.format(directory=directory, user=getuser()))
-        argv = ["nginx", "-e", "stderr", "-p", str(directory), "-c", str(config)]
-        with running(directory, argv, f"nginx{port}") as service:
-            await_port(service, port)
+        with running_nginx(directory, site, port) as service:
             yield service
 
 

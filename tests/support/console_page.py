@@ -6,6 +6,7 @@ test begins and ends without an application process.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -121,7 +122,7 @@ def open_console(
         yield page
 
 
-def state(page: Page, text: str) -> None:
+def state(page: Page, text: str | re.Pattern[str]) -> None:
     expect(page.locator("#state")).to_have_text(text)
 
 

@@ -848,3 +848,85 @@ def test_the_predicate_is_called_for_each_hop() -> None:
     sent = request(("X-Forwarded-For", "192.0.2.1, 192.0.2.2, 10.0.0.1"))
     assert accepted(sent, policy, "").peer_address == "192.0.2.2"
     assert asked_for == ["", "10.0.0.1", "192.0.2.2"]
+
+
+# Checks: a plain GET that asks whether a handshake would succeed.
+
+
+def asking(
+    asked: http.HTTPRequest, policy: HandshakePolicy
+) -> tuple[int, str, str] | tuple[bytes | None, str, tuple[int, int] | None]:
+    """Return the refusal of a request, or what it would open."""
+    try:
+        found = decide(asked, policy)
+    except http.HTTPError as error:
+        return error.status, error.text, error.cause
+    assert isinstance(found, AcceptedHandshake)
+    return found.subprotocol, found.framing, found.terminal_size
+
+
+MISSING = HandshakePolicy(
+    ("json",), missing={"status": 404, "text": "not here", "cause": "missing"}
+)
+VISITED = HandshakePolicy(("stdio",), origins=("https://page.example",))
+
+
+@pytest.mark.parametrize("policy", [PLAIN, MISSING, VISITED])
+@pytest.mark.parametrize("host", ["localhost", "evil.example", "a b"])
+@pytest.mark.parametrize(
+    "origin", ["http://localhost", "https://page.example", "null", None]
+)
+@pytest.mark.parametrize(
+    "offer",
+    [
+        "chimirror.stdio.v1",
+        "chimirror.stdio.v1, chimirror.size.80x24",
+        "chimirror.size.80",
+        "chimirror.json.v1",
+        "chimirror.control.v1",
+        "foreign",
+        "",
+    ],
+)
+def test_a_check_has_the_verdict_of_the_handshake(
+    policy: HandshakePolicy, host: str, origin: str | None, offer: str
+) -> None:
+    theirs = [("Origin", origin)] if origin else []
+    given = [("Chimirror-Origin", origin)] if origin else []
+    real = request(("Sec-WebSocket-Protocol", offer), *theirs, host=host)
+    field = ("Chimirror-Subprotocol", offer)
+    asked = request(field, *given, host=host, upgrade=False)
+    assert asking(asked, policy) == asking(real, policy)
+    asked = request(field, *theirs, host=host, upgrade=False)
+    assert asking(asked, policy) == asking(real, policy)
+
+
+def test_a_check_names_no_other_origin_than_the_browser() -> None:
+    fields = {
+        "Chimirror-Subprotocol": "chimirror.json.v1",
+        "Chimirror-Origin": "http://localhost",
+        "Origin": "https://evil.example",
+    }
+    error = refused(request(*fields.items(), upgrade=False))
+    check(
+        error,
+        403,
+        "origin",
+        'Origin "https://evil.example" is not allowed here; '
+        "start with --origin https://evil.example to allow it",
+    )
+
+
+def test_a_check_over_http_1_0() -> None:
+    """As the proxy in between would pass on the handshake."""
+    asked = request(("Chimirror-Subprotocol", "chimirror.json.v1"), upgrade=False)
+    asked.is_http10 = True
+    assert (refused(asked).status, refused(asked).cause) == (426, "no-upgrade")
+    assert "proxy_http_version 1.1" in refused(asked).text
+
+
+def test_a_handshake_is_no_check() -> None:
+    found = accepted(request(("Chimirror-Subprotocol", "foreign")))
+    assert found.framing == "json"
+    asked = request(("Chimirror-Subprotocol", "foreign"), method="HEAD", target="/")
+    assert isinstance(decide(asked), ResourceRequest)

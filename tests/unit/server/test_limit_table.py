@@ -164,6 +164,32 @@ def test_a_refusal_spends_no_token(make: TableMaker) -> None:
     assert table.acquire(0, b"a") == "max-rate"
 
 
+@given(st.data())
+def test_a_search_for_limits_counts_nothing(data: st.DataObject) -> None:
+    """It finds what the next session would be refused for."""
+    clock = Clock()
+    limits = data.draw(st.tuples(st.integers(1, 4), st.sampled_from([None, 1, 2])))
+    rate = data.draw(st.sampled_from([None, 0.5, 3.0]))
+    steps = data.draw(st.lists(st.integers(0, 6), max_size=30))
+    table = LimitTable(*limits, rate, 1, clock)
+    admitted: list[bytes] = []
+    for step in steps:
+        if step == 6:
+            clock.now += SECOND
+        elif step > 3 and admitted:
+            table.release(0, admitted.pop())
+        else:
+            source, limit = SOURCES[step], step % 2
+            found = table.find_exceeded(source, limit)
+            assert table.find_exceeded(source, limit) == found
+            assert table.acquire(0, source, limit) == found
+            admitted += [source] * (found is None)
+        assert table.total() == len(admitted)
+    table.set_draining(True)
+    assert table.find_exceeded(b"") == "drain"
+    table.close()
+
+
 def test_a_rate_below_one_admits_one_at_a_time(make: TableMaker) -> None:
     clock = Clock()
     table = make(rate=0.25, clock=clock)

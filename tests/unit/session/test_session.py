@@ -11,6 +11,7 @@ import json
 import os
 import socket
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -294,6 +295,9 @@ class CountingAdmission:
     def release(self, peer: Address, app: Application) -> None:
         self.admitted.remove(peer)
 
+    def find_exceeded(self, peer: Address, app: Application) -> str | None:
+        return self.cause
+
     def retry_after(self, cause: str) -> int:
         return 7
 
@@ -313,6 +317,50 @@ def test_limits_reject_requests(cause: str, begin: str) -> None:
         assert (reply.status, reply.fields["retry-after"]) == (503, "7")
         assert reply.body.decode() == f"{begin}; try again later\n"
     assert harness.event_log.of("refused")[0]["cause"] == cause
+
+
+CHECK = (
+    b"GET %b HTTP/1.1\r\nHost: localhost\r\n"
+    b"Chimirror-Subprotocol: chimirror.%b.v1\r\n\r\n"
+)
+
+
+@pytest.mark.parametrize("cause", ["max-sessions", "max-rate", None])
+def test_a_check_of_limits_counts_nothing(cause: str | None, tmp_path: Path) -> None:
+    (tmp_path / "plain.toml").write_text('command = ["cat"]')
+    admission, directory = CountingAdmission(cause), str(tmp_path)
+    with SessionHarness("--apps", directory, admission=admission) as harness:
+        harness.ask(CHECK % (b"/plain", b"json"))
+        reply = harness.peer.refusal()
+        assert not harness.application.started
+        assert not admission.admitted
+    if cause is None:
+        assert (reply.status, reply.body) == (204, b"")
+        assert not harness.event_log.of("refused")
+    else:
+        assert (reply.status, reply.fields["retry-after"]) == (503, "7")
+        (record,) = harness.event_log.of("refused")
+        assert record["cause"] == cause
+
+
+def test_a_check_of_a_program_that_is_missing() -> None:
+    with SessionHarness() as harness:
+        harness.ask(CHECK % (b"/", b"json"))
+        reply = harness.peer.refusal()
+        assert (reply.status, reply.body) == (
+            500,
+            b"the application could not be started\n",
+        )
+        assert not harness.application.started
+    (record,) = harness.event_log.of("refused")
+    assert (record["cause"], record["path"]) == ("start", b"/")
+    assert "program" in record["detail"]
+
+
+def test_a_check_of_control() -> None:
+    with SessionHarness() as harness:
+        harness.ask(CHECK % (b"/", b"control"))
+        assert harness.peer.refusal().status == 503
 
 
 def test_admission_is_released_once() -> None:
