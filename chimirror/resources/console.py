@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 PAGE = "console.html"
 ASSETS = (
+    "ansi.js",
     "chimirror.js",
     "console.css",
     "console.js",
@@ -33,6 +34,7 @@ ASSETS = (
     "icon.svg",
     "pace.js",
     "plot.js",
+    "settings.js",
     "talk.js",
     "terminal.js",
     "transcript.js",

@@ -8,6 +8,7 @@
  */
 
 import { Plot, size } from "./plot.js";
+import { remember } from "./settings.js";
 import { message, Talk } from "./talk.js";
 import { Transcript } from "./transcript.js";
 
@@ -156,7 +157,7 @@ function refreshPause() {
 
 function refreshView() {
   const screen = view() === "terminal";
-  at("transcript").hidden = at("composer").hidden = at("pretty-label").hidden = screen;
+  at("transcript").hidden = at("composer").hidden = at("looks").hidden = screen;
   at("terminal").hidden = !screen;
   if (!screen) return;
   if (terminal) terminal.fit();
@@ -332,9 +333,10 @@ at("framing").addEventListener("change", refresh);
 for (const radio of document.querySelectorAll("[name=view]")) {
   radio.addEventListener("change", refreshView);
 }
-at("pretty").addEventListener("change", () => {
-  transcript.indent = at("pretty").checked;
-});
+at("times").checked = matchMedia("(min-width: 761px)").matches;
+remember(at("times"), (shown) => transcript.showTimes(shown));
+remember(at("colours"), (shown) => transcript.set("colours", shown));
+remember(at("pretty"), (indent) => transcript.set("indent", indent));
 at("disconnect").addEventListener("click", () => talk.stop());
 at("interrupt").addEventListener("click", () => talk.interrupt());
 at("eof").addEventListener("click", () => talk.eof());

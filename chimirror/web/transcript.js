@@ -7,8 +7,9 @@
  * user reads earlier lines, they stay, and later lines wait.
  */
 
+import { endStyle } from "./ansi.js";
 import { handleControlKeys } from "./controls.js";
-import { headerText, makeEntry, MAX_SHOWN_LENGTH, NAMES, writeEntry } from "./entry.js";
+import { headerText, makeEntry, MAX_SHOWN_LENGTH, NAMES, OUTPUT, writeEntry } from "./entry.js";
 import { Follow } from "./follow.js";
 import { Pace } from "./pace.js";
 
@@ -46,15 +47,16 @@ export function indented(text) {
 }
 
 export class Transcript {
-  #options = { indent: true, indented };
+  #options = { indent: true, indented, colours: true };
   #element;
   #onChange;
   #follow;
-  #entries = []; // { at, name, text, open, ending, node } or { at, name, text, session, node }
+  #entries = []; // { at, name, text, style, open, ending, node } or { at, name, text, session, node }
   #session; // the header of the current session
   #size = 0;
   #lost = 0; // number of dropped entries
   #open = {}; // the unterminated entry of each stream
+  #styles = {}; // of the next entry of each stream
   #waiting = []; // entries that are not drawn yet
   #changed = new Set(); // drawn entries that have become longer
   #skipped = 0;
@@ -71,9 +73,15 @@ export class Transcript {
     handleControlKeys(element);
   }
 
-  set indent(value) {
-    this.#options.indent = value;
-    this.redraw();
+  /** Changes how entries are shown. @param name indent or colours */
+  set(name, value) {
+    this.#options[name] = value;
+    this.#redraw();
+  }
+
+  showTimes(shown) {
+    this.#element.classList.toggle("times", shown);
+    this.#follow.changed();
   }
 
   get length() {
@@ -84,6 +92,7 @@ export class Transcript {
   begin(label, { id, framing }) {
     this.#closeAll();
     const session = { label, id: id && String(id), framing, state: "open", result: "running" };
+    this.#styles = {};
     this.#session = { at: Date.now(), name: "session", text: "", session };
     this.#push(this.#session);
     this.#follow.resume();
@@ -141,7 +150,8 @@ export class Transcript {
   #append(name, piece, open) {
     let entry = this.#open[name];
     if (!entry) {
-      entry = { at: Date.now(), name, text: "", open: true, ending: "\n" };
+      const style = this.#styles[name];
+      entry = { at: Date.now(), name, text: "", style, open: true, ending: "\n" };
       this.#push(entry);
       this.#open[name] = entry;
     } else if (entry.node) {
@@ -160,6 +170,7 @@ export class Transcript {
       entry.text = entry.text.slice(0, -1);
       entry.ending = "\r\n";
     }
+    if (name in OUTPUT) this.#styles[name] = endStyle(entry.text, entry.style);
     delete this.#open[name];
     if (entry.node) this.#changed.add(entry);
   }
@@ -193,7 +204,7 @@ export class Transcript {
     const fragment = document.createDocumentFragment();
     if (this.#skipped && batch.length) {
       const text = `${this.#skipped.toLocaleString("en")} lines were too many to show`;
-      fragment.append(makeEntry({ name: "note", text }, this.#options));
+      fragment.append(makeEntry({ at: Date.now(), name: "note", text }, this.#options));
       this.#skipped = 0;
       this.#timer = setTimeout(() => this.#schedule(), FLOOD_DELAY);
     }
@@ -220,8 +231,7 @@ export class Transcript {
     }
   }
 
-  /** Redraws all entries on the screen. */
-  redraw() {
+  #redraw() {
     for (const entry of this.#entries) {
       if (entry.node?.isConnected) writeEntry(entry, this.#options);
     }

@@ -30,6 +30,8 @@ SAID = {
     "counts": f"{COUNTS}\ncounted\n",
     "marks": "e" + "\u0301" * 300_000 + "\nmarked\n",
     "markup": json.dumps({MARKUP[0]: [MARKUP[1], MARKUP[2]]}) + "\n",
+    "styles": "".join([f"\x1b[{31 + at % 7}m{at}" for at in range(20_000)]) + "\n",
+    "title": "\x1b]0;" + "x" * 3_000_000 + "\x07\n",
     "empty": "\n" * 2_000_000,
     "deep": "[" * 900 + "]" * 900 + "\n",
     "long": "x" * 5_000_000 + "\n",
