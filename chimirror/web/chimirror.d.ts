@@ -134,8 +134,9 @@ export interface Session extends EventTarget {
   readonly stdin: WritableStream<string | BufferSource>;
   /**
    * An unread stream stops the application, as a full pipe does: cancel streams that are
-   * not needed. In lines and lsp, each message is a line. After a lost connection, the
-   * stream ends with an error, after all received data.
+   * not needed. A terminal is at most 128 KiB ahead of its reader. In lines and lsp, each
+   * message is a line. After a lost connection, the stream ends with an error, after all
+   * received data.
    */
   readonly stdout: ReadableStream<Uint8Array>;
   readonly stderr: ReadableStream<Uint8Array>;

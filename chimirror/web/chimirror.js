@@ -10,6 +10,7 @@
 
 const PIECE_SIZE = 48 << 10; // bytes of standard input in one message
 const HIGH_WATER_MARK = 1 << 20; // bytes in each direction that cause back-pressure
+const WINDOW = 128 << 10; // bytes of a terminal's output beyond those that were read
 const MAX_UNREAD = 64 << 20; // bytes of unread output without back-pressure
 const BLOCK_SIZE = 16 << 10; // bytes of a block that joins small pieces
 const DRAIN_INTERVAL = 5; // ms between checks of bufferedAmount, which has no event
@@ -269,20 +270,48 @@ class ByteQueue {
   }
 }
 
+/** Window of a terminal: permits output in proportion to what was read. */
+class OutputWindow {
+  #ahead = 0; // bytes beyond those that were read
+  #send; // undefined if there is no window
+  #taken = 0;
+  #permitted = 0;
+
+  /** Calls `send` with each number of bytes that are permitted in all. */
+  start(ahead, send) {
+    this.#ahead = ahead;
+    this.#send ??= send;
+    this.#permit();
+  }
+
+  /** Called when bytes were read or dropped. */
+  take(size) {
+    this.#taken += size;
+    if (this.#permitted - this.#taken <= this.#ahead / 2) this.#permit();
+  }
+
+  #permit() {
+    this.#permitted = this.#taken + this.#ahead;
+    this.#send?.(this.#permitted);
+  }
+}
+
 /** Output stream, stdout or stderr: passes bytes to the reader, or queues them. */
 class OutputStream {
   #controller; // undefined after the end of the stream
   #high;
   #hold;
+  #window;
   #queue = new ByteQueue();
   #held = false; // `hold` was called last with this
   #awaited = false; // a read is pending
   #end; // called when the queue is empty
 
   /** Calls `hold` with true to pause the sender, and with false to resume it. */
-  constructor(high, hold) {
+  constructor(high, hold, window) {
     this.#high = high;
     this.#hold = hold;
+    this.#window = window;
     const source = {
       start: (controller) => void (this.#controller = controller),
       pull: () => this.#pull(),
@@ -296,14 +325,21 @@ class OutputStream {
   }
 
   push(bytes) {
-    if (!bytes.length || !this.#controller || this.#end) return;
-    if (this.#awaited) {
+    if (!bytes.length || this.#end) return;
+    if (!this.#controller) {
+      this.#window.take(bytes.length);
+    } else if (this.#awaited) {
       this.#awaited = false;
-      this.#controller.enqueue(bytes);
+      this.#give(bytes);
     } else {
       this.#queue.push(bytes);
-      if (this.unread >= this.#high) this.#pause(true);
+      if (this.unread > this.#high) this.#pause(true);
     }
+  }
+
+  #give(bytes) {
+    this.#controller.enqueue(bytes);
+    this.#window.take(bytes.length);
   }
 
   /** Each call of `hold` may wait for a response, so only changes call it. */
@@ -321,7 +357,7 @@ class OutputStream {
 
   #pull() {
     this.#awaited = !this.unread;
-    if (this.unread) this.#controller.enqueue(this.#queue.shift());
+    if (this.unread) this.#give(this.#queue.shift());
     if (this.unread <= this.#high / 4) this.#pause(false);
     if (!this.unread && this.#end) this.#finish();
   }
@@ -329,6 +365,7 @@ class OutputStream {
   #finish() {
     const controller = this.#controller;
     this.#controller = undefined;
+    this.#window.take(this.unread);
     this.#queue = new ByteQueue();
     this.#pause(false);
     if (controller) this.#end?.(controller);
@@ -354,6 +391,7 @@ class Session extends EventTarget {
   #limit;
   #stdin; // the controller of the stream
   #outputs = Object.create(null); // no prototype: the keys come from the server
+  #window = new OutputWindow();
   #pumps = {}; // promises of readers that dispatch events, by stream
   #status; // exit of the application
   #failure; // error that ended the session
@@ -396,7 +434,7 @@ class Session extends EventTarget {
     });
     for (const name of ["stdout", "stderr"]) {
       const hold = (held) => this.control.hold(name, "unread", held).catch(() => {});
-      this.#outputs[name] = new OutputStream(highWaterMark, hold);
+      this.#outputs[name] = new OutputStream(highWaterMark, hold, this.#window);
       this[name] = this.#outputs[name].stream;
     }
   }
@@ -556,6 +594,7 @@ class Session extends EventTarget {
       this.readOnly = message.read_only === true;
       if (["send", "receive"].includes(message.direction)) this.direction = message.direction;
       this.control.authorize(id, secret);
+      if (message.window === true) this.#startWindow();
       this.#opening.resolve();
     } else if (type === "exit") {
       this.#status = { code, signal };
@@ -563,6 +602,12 @@ class Session extends EventTarget {
       const mistake = new TextDecoder().decode(fromBase64(payload));
       this.#dispatch("error", new ChimirrorError("mistake", mistake));
     }
+  }
+
+  #startWindow() {
+    this.#window.start(Math.min(WINDOW, this.#high), (bytes) => {
+      if (this.#isOpen) this.#socket.send(JSON.stringify({ type: "window", bytes }));
+    });
   }
 
   #push(name, bytes) {

@@ -2,9 +2,10 @@
 /**
  * Session of the console: its state, output and input.
  *
- * Counts all output and dispatches it once, in order, as text of a stream. If the session
- * can be paused by chimirror.js, output is read after earlier output was drawn. Else it
- * is read at once. Knows nothing of drawing.
+ * Counts all output and dispatches it once, in order, as text of a stream. If chimirror.js
+ * can slow the application down, output is read after earlier output was drawn. That
+ * takes a terminal, which has a window, or a control connection. Else output is read at
+ * once. Knows nothing of drawing.
  */
 
 import { connect } from "./chimirror.js";
@@ -120,7 +121,7 @@ export class Talk extends EventTarget {
       const text = decoder.decode(value, { stream: !done });
       if (text) this.#tell("data", { name, text });
       if (done) return;
-      if (session.control.available) await this.onBehind();
+      if (session.pty || session.control.available) await this.onBehind();
     }
   }
 

@@ -149,7 +149,7 @@ export class Terminal {
 
   /** Output for a terminal is drawn completely: it may be part of a screen. */
   get #isWhole() {
-    return this.#talk.pty && this.#talk.hasControl && !document.hidden;
+    return this.#talk.pty && !document.hidden;
   }
 
   get #isBehind() {

@@ -464,6 +464,22 @@ def test_a_terminal(cases: CaseRunner) -> None:
     assert result == {"pty": True, "shown": "43 132", "code": 3, "without": False}
 
 
+def test_an_unread_terminal(cases: CaseRunner) -> None:
+    """The program writes what the window permits and the terminal holds."""
+    with (
+        cases.serve(["seq", "100000"], "--pty") as service,
+        cases.runner.run_case("windowed", address(service)) as running_case,
+    ):
+        running_case.wait_for_messages(1)
+        (application,) = service.applications()
+        until(steady(lambda: written(application)), "the window is full")
+        assert 1 << 16 < written(application) < 3 << 16
+        running_case.cue()
+        result = running_case.result()
+    lines = {"lines": 100_001, "whole": True}
+    assert result == {**lines, "paused": [], "exit": EXIT_0, "code": 0}
+
+
 def test_a_terminal_that_is_watched(cases: CaseRunner) -> None:
     script = "echo ready; while [ \"$(stty size)\" != '43 132' ]; do :; done; exit 3"
     result = cases.run_case("watched", shell(script), "--pty", "--read-only")

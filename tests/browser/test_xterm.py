@@ -90,7 +90,8 @@ def test_a_shell(browser: Browser, site: Path, tmp_path: Path) -> None:
         enter(page, "stty size | tr ' ' y")
         shows(page, rf"^{rows(page).count()}y\d+ *$")
 
-        enter(page, "sleep 1000")
+        enter(page, "sh -c 'echo begun; exec sleep 1000'")
+        shows(page, "^begun")
         page.keyboard.press("Control+c")
         shows(page, r"\^C")
         enter(page, "echo status=$?")

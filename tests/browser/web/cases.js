@@ -373,6 +373,20 @@ export async function terminal({ connect, lines }, url) {
   return { pty: session.pty, shown, code, without };
 }
 
+/** An unread terminal waits for its window, and not for a pause. Nothing is lost. */
+export async function windowed({ connect, text }, url, say, cue) {
+  const session = await connect(url);
+  say("open");
+  await cue();
+  const { paused } = await session.control.status();
+  const found = (await text(session.stdout)).split("\r\n");
+  const whole = found.every((line, at) => line === (at < 100_000 ? `${at + 1}` : ""));
+  const dropped = await connect(url, { highWaterMark: 4096 });
+  await dropped.stdout.cancel();
+  const { code } = await dropped.exit;
+  return { paused, lines: found.length, whole, exit: await session.exit, code };
+}
+
 /** Redirects control connections. */
 function divert(elsewhere, subprotocol) {
   globalThis.WebSocket = class extends WebSocket {
