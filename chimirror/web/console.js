@@ -12,7 +12,8 @@ import { remember } from "./settings.js";
 import { message, Talk } from "./talk.js";
 import { Transcript } from "./transcript.js";
 
-const CATALOG = "/.well-known/chimirror";
+// The server's own root, which a proxy may have below a path of its own.
+const ROOT = new URL("../../../../", import.meta.url);
 const at = (id) => document.getElementById(id);
 const TERMINAL = "stdio"; // the only framing that carries single keys
 
@@ -29,23 +30,31 @@ let recalled = 0; // position in the history
 
 // Selecting an application.
 
+/** Returns the URL of a path of the server. */
+const place = (path) => new URL(path.slice(1), ROOT);
+
 async function read(path) {
-  const response = await fetch(path, { headers: { Accept: "application/json" } });
-  if (!response.ok) throw new Error((await response.text()).split("\n")[0] || response.status);
+  const url = place(path);
+  const response = await fetch(url, { headers: { Accept: "application/json" } });
+  const { ok, status, headers } = response;
+  // The page of a proxy has no line that says the reason.
+  const isPage = headers.get("Content-Type")?.startsWith("text/html");
+  if (!ok) throw new Error((!isPage && (await response.text()).split("\n")[0]) || status);
+  if (isPage) throw new Error(`a proxy in front does not pass on ${url.pathname}`);
   return response.json();
 }
 
 async function begin() {
   at("application").replaceChildren();
   try {
-    ({ applications } = await read(CATALOG));
+    ({ applications } = await read("/.well-known/chimirror"));
     if (!applications.length) throw new Error("no application is served");
   } catch (error) {
     show("failed", `Cannot read the catalog: ${error.message}`);
     return refresh();
   }
   for (const each of applications) at("application").add(new Option(label(each), each.name));
-  const here = location.pathname.split("/")[1];
+  const here = location.pathname.slice(ROOT.pathname.length).split("/")[0];
   if (applications.some(({ name }) => name === here)) at("application").value = here;
   show("idle", "Not connected");
   await choose(location.search);
@@ -60,7 +69,7 @@ async function choose(query) {
   const chosen = applications.find(({ name }) => name === at("application").value);
   application = chosen;
   manifest = null;
-  const address = chosen.path + query;
+  const address = place(chosen.path).pathname + query;
   const here = location.pathname + location.search;
   if (here !== address) window.history.replaceState(null, "", address);
   document.title = `${chosen.title || chosen.name || "chimirror"} – chimirror console`;
@@ -69,7 +78,7 @@ async function choose(query) {
   // The most capable. Beside lsp its stream has headers, which are not typed.
   const { framings } = chosen;
   if (framings.includes(TERMINAL) && !framings.includes("lsp")) at("framing").value = TERMINAL;
-  at("manifest-link").href = chosen.manifest;
+  at("manifest-link").href = place(chosen.manifest).pathname;
   at("manifest").textContent = "";
   refresh();
   try {
@@ -309,7 +318,8 @@ at("choice").addEventListener("submit", (event) => {
   event.preventDefault();
   if (!application) return void begin();
   plot.reset();
-  void talk.start(application.path + location.search, framing(), screenSize());
+  const address = place(application.path + location.search);
+  void talk.start(address.href, framing(), screenSize());
 });
 at("composer").addEventListener("submit", (event) => {
   event.preventDefault();
@@ -352,5 +362,6 @@ at("clear").addEventListener("click", () => {
   transcript.clear();
   terminal?.clear();
 });
+at("unloaded").remove();
 setInterval(tick, 1000);
 void begin();

@@ -57,7 +57,7 @@ def parsed(answer: bytes) -> Reply:
 
 
 def prefix() -> str:
-    found = re.search(rf'"({ASSETS}[0-9a-f]+/)console.js"', get("/").body.decode())
+    found = re.search(rf'"\.({ASSETS}[0-9a-f]+/)console.js"', get("/").body.decode())
     assert found
     return found[1]
 
@@ -90,16 +90,18 @@ def test_the_page_is_the_same_for_all(directory: Path) -> None:
     """The page contains nothing of the request or the application."""
     page = get("/")
     arguments = ("--console", "--apps", str(directory))
-    for target in ("/?x=<script>", "/game", "/game/", "/game?%3Cscript%3E"):
-        fields = f"{HTML}User-Agent: <script>alert(1)</script>\r\n"
+    fields = f"{HTML}User-Agent: <script>alert(1)</script>\r\n"
+    for target in ("/?x=<script>", "/game", "/game?%3Cscript%3E"):
         assert get(target, *arguments, fields=fields) == page
+    below = get("/game/", *arguments, fields=fields).body
+    assert below == page.body.replace(b'"./.well', b'"../.well')
 
 
 def test_page_loads_existing_files() -> None:
     named = re.findall(r'(?:href|src)="([^"]+)"', get("/").body.decode())
-    assert {name.partition(prefix())[0] for name in named} == {"", "/asyncapi.json"}
+    assert {name.partition(prefix())[0] for name in named} == {".", "asyncapi.json"}
     for name in named[:4]:
-        assert get(name).status == 200
+        assert get(name.removeprefix(".")).status == 200
 
 
 def test_page_has_no_inline_script() -> None:
