@@ -37,7 +37,7 @@ LIBRARIES := gcc libc6-dev libsystemd-dev pkgconf python3-dev
 # the published files.
 NPM_PACKAGES := @asyncapi/parser@3.6.3 @asyncapi/specs@6.11.1 typescript@5.9.3 \
 	axe-core@4.14.1 @xterm/xterm@6.0.0 @xterm/addon-fit@0.11.0 \
-	vscode-jsonrpc@10.0.0
+	@xterm/addon-unicode-graphemes@0.4.0 vscode-jsonrpc@10.0.0
 # npm packages with their dependencies, in node_modules of the same directory: foreign
 # clients of served programs.
 NPM_PROGRAMS := @agentclientprotocol/sdk@2.4.0 zod@4.6.7 \

@@ -32,15 +32,20 @@ ASSETS = (
     "entry.js",
     "follow.js",
     "icon.svg",
+    "input.js",
+    "line_editor.js",
     "pace.js",
     "plot.js",
     "settings.js",
     "talk.js",
     "terminal.js",
+    "terminal_style.js",
     "transcript.js",
     "vendor/addon-fit.mjs",
+    "vendor/addon-unicode-graphemes.mjs",
     "vendor/xterm.css",
     "vendor/xterm.mjs",
+    "widths.js",
 )
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "

@@ -188,7 +188,7 @@ async function openTerminal() {
   const { Terminal } = await import("./terminal.js");
   if (terminal) return;
   terminal = new Terminal(at("terminal"), talk);
-  terminal.onLine = (line) => say([line]);
+  terminal.onLines = say;
   if (talk.state === "connecting") return; // the earlier session is not shown
   for (const { name, text } of transcript.said()) terminal.add(name, text);
   if (talk.live) terminal.focus();

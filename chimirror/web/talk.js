@@ -140,7 +140,7 @@ export class Talk extends EventTarget {
 
   /** Sends lines. A lost connection is reported by its event, not here. */
   async send(lines) {
-    for (const line of lines) await this.write(`${line}\n`);
+    if (lines.length) await this.write(`${lines.join("\n")}\n`);
   }
 
   async write(text) {

@@ -3,15 +3,31 @@
  * Terminal view of a session, with xterm.js.
  *
  * Output can only write into the terminal: it cannot set titles or links, or use the
- * clipboard. If the application has no terminal, this module edits input line by line, as
- * a terminal driver does.
+ * clipboard. If the application has no terminal, input is edited line by line, as a
+ * terminal driver does. Output then appears before the line that is being edited.
  */
 
+import { InputQueue, listen } from "./input.js";
+import { LineEditor } from "./line_editor.js";
 import { Pace } from "./pace.js";
+import { followColours } from "./terminal_style.js";
 import { FitAddon } from "./vendor/addon-fit.mjs";
 import { Terminal as Xterm } from "./vendor/xterm.mjs";
+import { cells, CODE_POINTS, GRAPHEMES, register } from "./widths.js";
 
 const INTERRUPT = "\x03"; // Ctrl-C
+const END = "\x04"; // Ctrl-D
+/** Keys that edit a line, and methods of LineEditor. */
+const EDITS = {
+  "\x7f": "deleteCharacter",
+  "\b": "deleteCharacter",
+  "\x15": "deleteAll", // Ctrl-U
+  "\x17": "deleteWord", // Ctrl-W
+  "\x1b\x7f": "deleteWord", // Alt-Backspace
+};
+/** The unfinished escape sequence at the end of a text. */
+const UNFINISHED = /\x1b(?:[ -/]*|\[[0-?]*[ -/]*|[\]P^_X][^\x07\x1b]*\x1b?)$/;
+const MAX_SEQUENCE = 4096; // characters, longer ones are not awaited
 const IGNORED_OSC = [0, 1, 2, 7, 8, 9, 50, 52, 133, 777, 1337]; // OSC codes without text, ignored
 const REPEATING_CSI = "ILMSTZb"; // CSI sequences with a repeat count
 const MAX_REPEAT = 300; // more than the lines or columns of a screen
@@ -23,112 +39,71 @@ const MAX_BEHIND = 1 << 16; // waiting characters if all of them must be drawn
 const BATCH_SIZE = 1 << 15; // characters for one call of xterm.js, to stay responsive
 /** Resets modes that a program may have left set, such as mouse reports. */
 const RESET_MODES = "\x1b[?9;1000;1002;1003;1004;1005;1006;1015;1016;2004;2026l\x1b[!p\x1b[m";
-const THEMES = {
-  light: {
-    background: "#ffffff",
-    foreground: "#1c2626",
-    cursor: "#155e63",
-    cursorAccent: "#ffffff",
-    selectionBackground: "#b9dcd9",
-    red: "#b3261e",
-    green: "#1b6e3c",
-    yellow: "#7a5900",
-    blue: "#1b5fa8",
-    magenta: "#8a3a8f",
-    cyan: "#0b6b73",
-    white: "#5b6666",
-    brightBlack: "#5b6666",
-    brightWhite: "#1c2626",
-  },
-  dark: {
-    background: "#0f1717",
-    foreground: "#dfe9e8",
-    cursor: "#8fe3d4",
-    cursorAccent: "#0f1717",
-    selectionBackground: "#2c5552",
-    red: "#ff8a80",
-    blue: "#7db4ff",
-    brightBlack: "#93a3a2",
-  },
-};
-
-/**
- * xterm.js writes style elements and attributes, which the page's policy forbids. The
- * policy allows the same through the object model, so these are replaced. (The option of
- * xterm.js for its own document does not cover all of them.)
- */
-const create = document.createElement.bind(document);
-document.createElement = (tag, options) => {
-  const element = create(tag === "style" ? "span" : tag, options);
-  if (tag === "style") {
-    const sheet = new CSSStyleSheet();
-    document.adoptedStyleSheets.push(sheet);
-    element.hidden = true;
-    Object.defineProperty(element, "textContent", { set: (text) => sheet.replaceSync(text) });
-  }
-  element.setAttribute = (name, value) => {
-    if (name === "style") element.style.cssText = value;
-    else Element.prototype.setAttribute.call(element, name, value);
-  };
-  return element;
-};
-
 export class Terminal {
   #xterm;
   #fit = new FitAddon();
   #talk;
-  #line = "";
+  #line;
+  #input = new InputQueue((kind, text) => this.#accept(kind, text));
+  #unfinished = { stdout: "", stderr: "" }; // the start of an escape sequence
   #waiting = "";
   #skipped = 0;
   #ahead = 0; // characters since the last drawing
   #writing = false;
   #pace = new Pace();
+  #drawing; // resolved when the current batch is drawn
 
   /** @param element the container @param talk the session */
   constructor(element, talk) {
     this.#talk = talk;
-    const dark = matchMedia("(prefers-color-scheme: dark)");
-    const theme = () => THEMES[dark.matches ? "dark" : "light"];
     this.#xterm = new Xterm({
-      allowProposedApi: false,
+      allowProposedApi: true, // for the widths of characters
       convertEol: true,
       cursorBlink: false,
       fontFamily: "ui-monospace, monospace",
       fontSize: 14,
+      lineHeight: 1.15, // Chromium draws no underscores at 1
       minimumContrastRatio: 4.5,
+      reflowCursorLine: true,
       screenReaderMode: true,
       scrollback: 2000,
-      theme: theme(),
     });
     for (const code of IGNORED_OSC) this.#xterm.parser.registerOscHandler(code, () => true);
     for (const final of REPEATING_CSI) {
       // xterm.js would block the page during a large count.
       this.#xterm.parser.registerCsiHandler({ final }, ([count]) => count > MAX_REPEAT);
     }
-    dark.addEventListener("change", () => (this.#xterm.options.theme = theme()));
+    followColours(this.#xterm);
     this.#xterm.loadAddon(this.#fit);
+    register(this.#xterm.unicode);
+    this.#xterm.unicode.activeVersion = GRAPHEMES;
+    this.#line = new LineEditor(this.#xterm, cells);
     this.#xterm.open(element);
-    this.#xterm.onData((keys) => this.#type(keys));
+    listen(element, this.#xterm, {
+      onKeys: (keys) => this.#type(keys),
+      onInsert: (text) => this.#enter(text),
+      onPaste: (text) => this.#paste(text),
+    });
     this.#xterm.onResize(() => this.attach());
-    // Tab or Shift+Tab leaves the terminal: the page must not trap the keyboard.
-    this.#xterm.attachCustomKeyEventHandler(
-      ({ key, shiftKey }) => key !== "Tab" || (talk.pty && !shiftKey),
-    );
+    this.#xterm.attachCustomKeyEventHandler((event) => this.#isKey(event));
     new ResizeObserver(() => this.fit()).observe(element);
     this.fit();
     this.attach();
   }
 
-  /** Adapts line ends and the size to the session. */
+  /** Adapts line ends, widths and the size to the session. */
   attach() {
-    this.#xterm.options.convertEol = !this.#talk.pty;
+    const { live, pty } = this.#talk;
+    if (!live) return; // the rest of the output of the session may wait
+    this.#xterm.options.convertEol = this.#xterm.options.reflowCursorLine = !pty;
+    this.#xterm.unicode.activeVersion = pty ? CODE_POINTS : GRAPHEMES;
     this.#talk.resize(this.#xterm.cols, this.#xterm.rows);
   }
 
   /** Called at the start of another session. */
   renew() {
     const { type, cursorX } = this.#xterm.buffer.active;
-    this.#line = "";
+    this.#forget();
     this.#put(type === "alternate" ? "\x1b[?1049l" : "");
     this.#put(RESET_MODES + (cursorX ? "\r\n" : ""));
     this.attach();
@@ -161,7 +136,8 @@ export class Terminal {
   }
 
   clear() {
-    this.#line = this.#waiting = "";
+    this.#forget();
+    this.#waiting = "";
     this.#skipped = this.#ahead = 0;
     this.#pace.reached();
     this.#xterm.reset();
@@ -169,7 +145,21 @@ export class Terminal {
 
   /** Adds text of a stream, in red for stderr. */
   add(name, text) {
-    this.#put(name === "stderr" ? `\x1b[31m${text}\x1b[39m` : text);
+    const whole = this.#unfinished[name] + text;
+    const [rest] = this.#talk.pty ? [""] : (UNFINISHED.exec(whole.slice(-MAX_SEQUENCE)) ?? [""]);
+    this.#unfinished[name] = rest;
+    const output = whole.slice(0, whole.length - rest.length);
+    const moves = this.#line.text && this.#line.isVisible;
+    if (moves) this.#put(this.#line.hide());
+    this.#put(name === "stderr" ? `\x1b[31m${output}\x1b[39m` : output);
+    if (moves) this.#put(this.#line.show());
+  }
+
+  /** Forgets input and the start of an escape sequence. */
+  #forget() {
+    this.#input.clear();
+    this.#line.take();
+    this.#unfinished = { stdout: "", stderr: "" };
   }
 
   #put(text) {
@@ -201,41 +191,84 @@ export class Terminal {
     });
   }
 
+  /** Waits until more of the waiting output has been drawn. */
+  async #drawnMore() {
+    await (this.#drawing ??= Promise.withResolvers()).promise;
+  }
+
   #written() {
     this.#writing = false;
     this.#ahead = 0;
+    this.#drawing?.resolve();
+    this.#drawing = undefined;
     this.#write();
   }
 
+  /** Whether a key is one of the terminal, not of the browser. */
+  #isKey({ key, ctrlKey, shiftKey }) {
+    const { pty } = this.#talk;
+    // Tab or Shift+Tab leaves the terminal: the page must not trap the keyboard.
+    if (key === "Tab") return pty && !shiftKey;
+    return pty || !ctrlKey || key.toLowerCase() !== "v"; // pastes
+  }
+
   #type(keys) {
-    if (this.#talk.mute) return;
-    if (this.#talk.pty) return void this.#talk.write(keys);
-    if (keys.startsWith("\x1b") || !this.#talk.live) return; // arrow keys and answers to queries
-    for (const key of keys.replace(/\r\n?/g, "\n")) this.#key(key);
+    const { live, mute, pty } = this.#talk;
+    if (!live || mute) return;
+    if (pty) return this.#input.push("keys", keys);
+    if (keys === INTERRUPT) return this.#interrupt();
+    const text = keys === "\r" ? "\n" : keys;
+    const inserts = text === "\n" || (text >= " " && text !== "\x7f");
+    this.#input.push(inserts ? "text" : "keys", text);
   }
 
-  #key(key) {
-    if (key === "\n") {
-      const line = this.#line;
-      this.#line = "";
-      this.#put("\n");
-      this.onLine(line);
-    } else if (key === "\x7f" || key === "\b") {
-      if (!this.#line) return;
-      this.#line = [...this.#line].slice(0, -1).join("");
-      this.#put("\b \b");
-    } else if (key === INTERRUPT) {
-      this.#line = "";
-      this.#put("^C\n");
-      this.#talk.interrupt();
-    } else if (key === "\x04") {
-      if (!this.#line) this.#talk.eof();
-    } else if (key >= " ") {
-      this.#line += key;
-      this.#put(key);
+  #interrupt() {
+    this.#input.clear();
+    this.#line.take();
+    this.#put("^C\n");
+    this.#talk.interrupt();
+  }
+
+  /** Adds text that was not typed key by key. */
+  #enter(text) {
+    const { live, mute, pty } = this.#talk;
+    if (!live || mute) return;
+    this.#xterm.scrollToBottom();
+    const lines = text.replace(/\r\n?/g, "\n");
+    this.#input.push("text", pty ? lines.replaceAll("\n", "\r") : lines);
+  }
+
+  #paste(text) {
+    const marked = this.#talk.pty && this.#xterm.modes.bracketedPasteMode;
+    // The text must not end the paste.
+    if (marked) this.#enter(`\x1b[200~${text.replaceAll("\x1b", "␛")}\x1b[201~`);
+    else this.#enter(text);
+  }
+
+  /** Processes input in its order. */
+  async #accept(kind, text) {
+    if (!this.#talk.live) return;
+    if (this.#talk.pty) await this.#talk.write(text);
+    else if (kind === "text") await this.#insert(text);
+    else if (text === END) this.#line.text || this.#talk.eof();
+    else if (EDITS[text]) this.#put(this.#line[EDITS[text]]());
+  }
+
+  async #insert(text) {
+    const done = [];
+    let drawing = "";
+    for (const [index, part] of text.split("\n").entries()) {
+      if (index) {
+        done.push(this.#line.take());
+        drawing += "\n";
+      }
+      if (part) drawing += this.#line.insert(part);
     }
+    this.#put(drawing);
+    if (done.length) this.onLines(done);
+    if (this.#waiting.length > BATCH_SIZE) await this.#drawnMore();
   }
 
-  /** Set by the owner: called with each entered line. */
-  onLine(line) {}
+  /** Set by the owner: called with entered lines. */
+  onLines(lines) {}
 }

@@ -238,6 +238,11 @@ def test_unlisted_files_are_not_served(target: str) -> None:
         ("LICENSE.xterm", "xterm-xterm/LICENSE"),
         ("addon-fit.mjs", "xterm-addon-fit/lib/addon-fit.mjs"),
         ("LICENSE.addon-fit", "xterm-addon-fit/LICENSE"),
+        (
+            "addon-unicode-graphemes.mjs",
+            "xterm-addon-unicode-graphemes/lib/addon-unicode-graphemes.mjs",
+        ),
+        ("LICENSE.addon-unicode-graphemes", "xterm-addon-unicode-graphemes/LICENSE"),
     ],
 )
 def test_vendored_files_are_unchanged(name: str, original: str) -> None:
