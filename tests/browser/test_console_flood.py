@@ -72,6 +72,23 @@ def test_ctrl_c_has_an_effect_soon(page: Page) -> None:
     state(page, "Ended: exit 3")
 
 
+def test_a_pause_under_a_flood(page: Page) -> None:
+    """The shell is interrupted meanwhile, and shows that once the user resumes."""
+    page.keyboard.type("yes\n")
+    await_output(page, FLOOD)
+    page.get_by_role("button", name="Pause", exact=True).click()
+    state(page, "Connected, output paused")
+    page.get_by_label("Terminal input").focus()
+    page.keyboard.press("Control+c")
+    page.get_by_role("button", name="Resume", exact=True).click()
+    state(page, "Connected")
+    expect(screen(page)).to_contain_text(re.compile(r"\^C\s*ready>"))
+    assert page.evaluate("received - before") <= MAX_FOLLOWING
+    page.get_by_label("Terminal input").focus()
+    page.keyboard.type("exit 0\n")
+    state(page, "Ended: exit 0")
+
+
 def test_the_end_of_a_flood_is_shown(page: Page) -> None:
     """The size of the view changes meanwhile."""
     page.keyboard.type("seq 100000; echo done\n")

@@ -20,7 +20,7 @@ from client_apis import APIS, Connect
 from connect_process import running_client
 from fake_server import LONG
 from processes import steady, until, written
-from serve import Bridge, server
+from serve import Bridge, Service, server
 from websocket_peer import Closed, Peer, payload_of, stdin
 
 SHELL = ["env", "PS1=ready> ", "bash", "--norc", "-i"]
@@ -91,10 +91,12 @@ def test_a_client_with_a_window() -> None:
         assert peer.transcript().closed == Closed(1000, "exit 0")
 
 
-def test_a_slow_client_without_a_window() -> None:
+@pytest.mark.parametrize("tcp", [True, False], ids=["TCP", "Unix"])
+def test_a_slow_client_without_a_window(*, tcp: bool) -> None:
     """The kernel of the client holds little, so that the rest is at the server."""
-    with Bridge(SHELL, "--pty", tcp=True) as bridge, Peer(bridge.socket) as peer:
-        bridge.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 15)
+    with Bridge(SHELL, "--pty", tcp=tcp) as bridge, Peer(bridge.socket) as peer:
+        if tcp:
+            bridge.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 15)
         terminal = Terminal(peer)
         terminal.flood()
         until(steady(lambda: written(bridge.pid)), "it waits for its client")
@@ -144,6 +146,14 @@ def read_to(pattern: bytes, read: Callable[[], bytes], least: int = 0) -> int:
     return size
 
 
+def await_full_window(service: Service) -> None:
+    """Wait until the programs write no more, because the test does not read."""
+    until(
+        steady(lambda: sum(map(written, service.applications()))),
+        "they wait for the client",
+    )
+
+
 def pieces(session: Session[bytes | str]) -> Callable[[], bytes]:
     """Return a function that reads the next output."""
     outputs = iter(session)
@@ -160,6 +170,7 @@ def test_the_library(connect: Connect, tmp_path: Path) -> None:
         read_to(PROMPT, read)
         session.send("yes\n")
         read_to(b"y", read, FLOOD)
+        await_full_window(service)
         session.send(INTERRUPT)
         assert read_to(PROMPT, read) <= MAX_FOLLOWING
         session.send("exit 0\n")
@@ -203,6 +214,7 @@ def test_connect_on_a_terminal(tmp_path: Path) -> None:
             read_to(PROMPT, read)
             os.write(master, b"yes\n")
             read_to(b"y", read, FLOOD)
+            await_full_window(service)
             os.write(master, INTERRUPT.encode())
             assert read_to(PROMPT, read) <= MAX_FOLLOWING
             os.write(master, b"exit 7\n")
