@@ -3,33 +3,14 @@
 
 import { colours, isUnread, pieces, plain } from "./ansi.js";
 import { copies } from "./copy.js";
+import { made, visible } from "./elements.js";
+import { makeValue, structure } from "./folds.js";
 
 export const MAX_SHOWN_LENGTH = 4000; // characters of one entry on the screen
 const MAX_ID_LENGTH = 80; // characters of the id of a session on the screen
 const MAX_COLOURS = 1000; // combinations that are kept
 export const OUTPUT = { stdout: true, stderr: true };
 export const NAMES = { stdin: "in", stdout: "out", stderr: "err", note: "note" };
-
-/** Characters without a glyph, and control characters that move others. */
-const INVISIBLE =
-  /[\0-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\u{e0000}-\u{e007f}]/gu;
-
-/** Shows control characters as symbols or code points. */
-export function visible(text) {
-  return text.replace(INVISIBLE, (found) => {
-    const code = found.codePointAt(0);
-    if (code < 0x20) return String.fromCharCode(0x2400 + code);
-    if (code === 0x7f) return "\u2421";
-    return `‹U+${code.toString(16).toUpperCase().padStart(4, "0")}›`;
-  });
-}
-
-export function made(tag, className, text = "") {
-  const element = document.createElement(tag);
-  element.className = className;
-  element.textContent = text;
-  return element;
-}
 
 /** Makes the element of an entry and writes its text. */
 export function makeEntry(entry, options) {
@@ -47,9 +28,10 @@ export function writeEntry(entry, options) {
   if (entry.name === "session") return writeResult(entry);
   const target = entry.node.lastElementChild;
   const { text } = entry;
-  const nice = options.indent && !entry.open ? options.indented(text) : undefined;
-  entry.node.classList.toggle("json", nice !== undefined);
-  if (nice !== undefined) target.textContent = limited(nice, text);
+  const isRead = entry.open || entry.name === "note";
+  const value = isRead ? undefined : (entry.value ??= structure(text, options.unfold));
+  entry.node.classList.toggle("json", value !== undefined);
+  if (value) target.replaceChildren(makeValue(text, value, options.onFold));
   else if (!(entry.name in OUTPUT)) target.textContent = limited(text, text);
   else if (!options.colours) target.textContent = limited(plain(text, entry.open), text);
   else if (!entry.style && !text.includes("\x1b")) target.textContent = limited(text, text);

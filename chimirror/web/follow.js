@@ -61,6 +61,12 @@ export class Follow {
     }
   }
 
+  /** Called after the user has changed the content, to read it. */
+  keep() {
+    const { scrollTop, scrollHeight, clientHeight } = this.#element;
+    this.#following &&= scrollHeight - scrollTop - clientHeight <= TOLERANCE;
+  }
+
   /** Waits for the end of a touch. Its target gets it even if it was removed. */
   #touch(target) {
     this.#touched = true;

@@ -9,7 +9,7 @@
 
 import { endStyle } from "./ansi.js";
 import { handleControlKeys } from "./controls.js";
-import { headerText, makeEntry, MAX_SHOWN_LENGTH, NAMES, OUTPUT, writeEntry } from "./entry.js";
+import { headerText, makeEntry, NAMES, OUTPUT, writeEntry } from "./entry.js";
 import { Follow } from "./follow.js";
 import { Pace } from "./pace.js";
 
@@ -18,36 +18,15 @@ const ENTRY_OVERHEAD = 32; // characters that each line counts in addition
 const MAX_SHOWN = 600; // entries
 const MAX_READ = 1200; // entries while the user reads earlier ones
 const MAX_LINE = 4 << 20; // characters of one line, longer ones are split
-const MAX_INDENTED = 100_000; // characters of a JSON text that is indented
 const BATCH_SIZE = 200; // entries for one drawing
+const BATCH_LENGTH = 400_000; // characters for one drawing, except of the last entry
 const FLOOD_DELAY = 100; // ms between two drawings during a flood
 const MAX_AHEAD = 4 << 20; // received characters before a drawing
 
-/** Indents a JSON object or array. Numbers keep their notation. */
-export function indented(text) {
-  if (text.length > MAX_INDENTED || !/^\s*[[{]/.test(text)) return undefined;
-  try {
-    JSON.parse(text);
-  } catch {
-    return undefined;
-  }
-  let [depth, before, written] = [0, "", ""];
-  for (const [token] of text.matchAll(/"(?:[^"\\]|\\.)*"|[[\]{}:,]|[^\s[\]{}:,"]+/g)) {
-    const opened = /^[[{]$/.test(before);
-    const closes = /^[\]}]$/.test(token);
-    if (closes) depth -= 1;
-    const breaks = closes ? !opened : token !== "," && (opened || before === ",");
-    if (breaks) written += `\n${"  ".repeat(Math.min(depth, 40))}`;
-    written += token === ":" ? ": " : token;
-    if (/^[[{]$/.test(token)) depth += 1;
-    before = token;
-    if (written.length > MAX_SHOWN_LENGTH) break; // the rest is not shown
-  }
-  return written;
-}
+const owners = new WeakMap(); // the entry of each element
 
 export class Transcript {
-  #options = { indent: true, indented, colours: true };
+  #options = { unfold: false, colours: true, onFold: () => this.#follow.keep() };
   #element;
   #onChange;
   #follow;
@@ -73,9 +52,10 @@ export class Transcript {
     handleControlKeys(element);
   }
 
-  /** Changes how entries are shown. @param name indent or colours */
+  /** Changes how entries are shown. @param name unfold or colours */
   set(name, value) {
     this.#options[name] = value;
+    if (name === "unfold") for (const entry of this.#entries) delete entry.value;
     this.#redraw();
   }
 
@@ -196,11 +176,11 @@ export class Transcript {
     this.#pace.reached();
     const element = this.#element;
     const isNew = this.#changed.size + this.#waiting.length > 0;
-    for (const entry of this.#changed) writeEntry(entry, this.#options);
+    for (const entry of this.#changed) if (entry.node) writeEntry(entry, this.#options);
     this.#changed.clear();
     const { following } = this.#follow;
     const room = following ? BATCH_SIZE : Math.max(0, MAX_READ - element.childElementCount);
-    const batch = this.#waiting.splice(0, Math.min(room, BATCH_SIZE));
+    const batch = this.#next(Math.min(room, BATCH_SIZE));
     const fragment = document.createDocumentFragment();
     if (this.#skipped && batch.length) {
       const text = `${this.#skipped.toLocaleString("en")} lines were too many to show`;
@@ -208,7 +188,11 @@ export class Transcript {
       this.#skipped = 0;
       this.#timer = setTimeout(() => this.#schedule(), FLOOD_DELAY);
     }
-    for (const entry of batch) fragment.append(makeEntry(entry, this.#options));
+    for (const entry of batch) {
+      const node = makeEntry(entry, this.#options);
+      owners.set(node, entry);
+      fragment.append(node);
+    }
     element.append(fragment);
     if (following) this.#removeShown();
     this.#follow.changed(isNew);
@@ -217,6 +201,16 @@ export class Transcript {
     element.setAttribute("aria-busy", String(more));
     if (more && !this.#timer) this.#schedule();
     this.#onChange();
+  }
+
+  /** Takes the entries of one drawing. */
+  #next(most) {
+    let [count, length] = [0, 0];
+    while (count < Math.min(most, this.#waiting.length) && length < BATCH_LENGTH) {
+      length += this.#waiting[count].text.length;
+      count += 1;
+    }
+    return this.#waiting.splice(0, count);
   }
 
   /** Removes the oldest entries on the screen, but not the header of the others. */
@@ -228,12 +222,15 @@ export class Transcript {
       const oldest = isHeader(first) && !isHeader(second) ? second : first;
       if (oldest.contains(document.activeElement)) element.focus({ preventScroll: true });
       oldest.remove();
+      const entry = owners.get(oldest);
+      if (entry) delete entry.node;
+      if (entry) delete entry.value;
     }
   }
 
   #redraw() {
     for (const entry of this.#entries) {
-      if (entry.node?.isConnected) writeEntry(entry, this.#options);
+      if (entry.node) writeEntry(entry, this.#options);
     }
     this.#follow.changed();
   }

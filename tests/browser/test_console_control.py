@@ -227,7 +227,7 @@ def test_much_is_streamed(page: Page, full: bool) -> None:
     until(lambda: has(much // 2), "a half", LONG)
     expect(screen(page)).to_contain_text("x" * 40)
     show(page, "Lines")
-    page.get_by_label("Indent JSON").uncheck()
+    page.get_by_label("Colours").uncheck()
     until(lambda: has(much), "all", LONG)
     expect(entries(page, "stdout").last).to_have_text("poured")
     heap.collect()

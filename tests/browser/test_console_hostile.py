@@ -81,11 +81,13 @@ def test_invisible_characters_are_shown(page: Page) -> None:
 
 def test_hostile_json_is_text(page: Page) -> None:
     connect(page)
+    page.get_by_label("Unfold JSON").check()
     say(page, "markup")
     shown = entries(page, "stdout")
     expect(shown).to_contain_text(MARKUP[0])
     assert (shown.text_content() or "").count("\n") == 5
     say(page, "deep")
+    expect(shown.last.locator(".fold")).to_have_count(64)
     expect(shown.last).to_contain_text("characters in all")
 
 

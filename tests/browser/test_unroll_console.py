@@ -36,6 +36,7 @@ def console(browser: Browser, directory: Path, look: str) -> Iterator[Page]:
         open_console(browser, service.port, "/unroll", **LOOKS[look]) as page,
     ):
         connect(page, "json")
+        page.get_by_label("Unfold JSON").check()
         yield page
 
 
