@@ -37,13 +37,25 @@ addEventListener("keydown", ({ key }) => {
 }, true);
 """
 
+# Hides the secret of the session, as of a server without control connections.
+NO_CONTROL = """
+globalThis.WebSocket = class extends WebSocket {
+  set onmessage(listener) {
+    const strip = (text) => text.replace(/,"secret":"[^"]+"/, "");
+    super.onmessage = listener && (({ data }) => listener({ data: strip(data) }));
+  }
+};
+"""
+
 
 @pytest.fixture
-def page(browser: Browser, tmp_path: Path) -> Iterator[Page]:
-    """A page with a shell, at its first prompt."""
+def page(
+    request: pytest.FixtureRequest, browser: Browser, tmp_path: Path
+) -> Iterator[Page]:
+    """A page with a shell, at its first prompt. The parameter is one more script."""
 
     def prepare(page: Page) -> None:
-        page.add_init_script(PAGE_HOOKS)
+        page.add_init_script(PAGE_HOOKS + getattr(request, "param", ""))
 
     with (
         server(tmp_path, SHELL, "--pty", "--console") as service,
@@ -59,7 +71,12 @@ def await_output(page: Page, size: int) -> None:
     until(lambda: page.evaluate("received") > size, "the flood")
 
 
-def test_ctrl_c_has_an_effect_soon(page: Page) -> None:
+@pytest.mark.parametrize(
+    "page", ["", NO_CONTROL], indirect=True, ids=["control", "no control"]
+)
+def test_ctrl_c_has_an_effect_soon(page: Page, request: pytest.FixtureRequest) -> None:
+    has_control = "no control" not in request.node.name
+    assert page.locator("#pause").is_enabled() is has_control
     for _ in range(2):
         start = page.evaluate("received")
         page.keyboard.type("yes\n")
