@@ -25,6 +25,7 @@ PAGE = "console.html"
 ASSETS = (
     "ansi.js",
     "chimirror.js",
+    "command.js",
     "console.css",
     "console.js",
     "controls.js",

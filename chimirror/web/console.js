@@ -7,6 +7,8 @@
  * applications are shown as text.
  */
 
+import { command } from "./command.js";
+import { copies } from "./copy.js";
 import { Plot, size } from "./plot.js";
 import { remember } from "./settings.js";
 import { message, Talk } from "./talk.js";
@@ -120,6 +122,8 @@ function show(state, text) {
   at("state").textContent = text;
 }
 
+/** The address of the chosen application, with the query of the page. */
+const address = () => place(application.path + location.search).href;
 const view = () => document.querySelector("[name=view]:checked").value;
 const framing = () => at("framing").value;
 
@@ -135,7 +139,7 @@ function refresh() {
   const again = ["ended", "failed"].includes(talk.state);
   at("connect").disabled = busy;
   at("connect").textContent = !application ? "Try again" : again ? "Reconnect" : "Connect";
-  at("about").disabled = !application;
+  at("about").disabled = at("command").disabled = !application;
   at("disconnect").disabled = !open;
   const mute = talk.mute || application?.direction === "receive";
   at("send").disabled = !open || mute;
@@ -318,8 +322,7 @@ at("choice").addEventListener("submit", (event) => {
   event.preventDefault();
   if (!application) return void begin();
   plot.reset();
-  const address = place(application.path + location.search);
-  void talk.start(address.href, framing(), screenSize());
+  void talk.start(address(), framing(), screenSize());
 });
 at("composer").addEventListener("submit", (event) => {
   event.preventDefault();
@@ -347,6 +350,7 @@ at("times").checked = matchMedia("(min-width: 761px)").matches;
 remember(at("times"), (shown) => transcript.showTimes(shown));
 remember(at("colours"), (shown) => transcript.set("colours", shown));
 remember(at("unfold"), (shown) => transcript.set("unfold", shown));
+copies(at("command"), () => command(address(), framing(), application.framings));
 at("disconnect").addEventListener("click", () => talk.stop());
 at("interrupt").addEventListener("click", () => talk.interrupt());
 at("eof").addEventListener("click", () => talk.eof());
