@@ -189,7 +189,13 @@ class Framing:
         return [], 0
 
     def session_message(
-        self, session_id: str, secret: str, direction: str, *, read_only: bool
+        self,
+        session_id: str,
+        secret: str,
+        direction: str,
+        *,
+        read_only: bool,
+        timings: tuple[float, float] | None = None,
     ) -> bytes:
         """Return the first frame of the session, b"" if there is none.
 
@@ -198,7 +204,13 @@ class Framing:
             secret: The secret for control connections, "" if control is unavailable.
             direction: The direction of messages, as seen by the client.
             read_only: What the client sends is ignored.
+            timings: The ping interval and the ping timeout, for a client that gets
+                `alive_message` once in an interval.
         """
+        return _NOTHING
+
+    def alive_message(self) -> bytes:
+        """Return the frame that shows a living server, b"" if there is none."""
         return _NOTHING
 
     def exit_message(self, code: int | None, signal: str | None) -> bytes:

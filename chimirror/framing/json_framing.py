@@ -90,6 +90,9 @@ def _frame(message: bytes) -> bytes:
     return text_header(len(message)) + message
 
 
+_ALIVE = _frame(b'{"type":"alive"}')
+
+
 class JsonFraming(Framing):
     """JSON texts in, as lines on stdin. Output in base64, wrapped in JSON.
 
@@ -201,12 +204,23 @@ class StdioFraming(JsonFraming):
         return _rejected("type is none of stdin, eof, signal", kind)
 
     def session_message(
-        self, session_id: str, secret: str, direction: str, *, read_only: bool
+        self,
+        session_id: str,
+        secret: str,
+        direction: str,
+        *,
+        read_only: bool,
+        timings: tuple[float, float] | None = None,
     ) -> bytes:
         members = f',"direction":"{direction}"'
         members += ',"read_only":true' if read_only else ""
+        if timings:
+            members += ',"ping_interval":{},"ping_timeout":{}'.format(*timings)
         members += self._session_members + (f',"secret":"{secret}"' if secret else "")
         return _frame(f'{{"type":"session","id":"{session_id}"{members}}}'.encode())
+
+    def alive_message(self) -> bytes:
+        return _ALIVE
 
     def exit_message(self, code: int | None, signal: str | None) -> bytes:
         if signal is not None:

@@ -70,11 +70,20 @@ class ReceiveOnlyFraming(Framing):
         return self._framing.flush(stream)
 
     def session_message(
-        self, session_id: str, secret: str, direction: str, *, read_only: bool
+        self,
+        session_id: str,
+        secret: str,
+        direction: str,
+        *,
+        read_only: bool,
+        timings: tuple[float, float] | None = None,
     ) -> bytes:
         return self._framing.session_message(
-            session_id, secret, direction, read_only=read_only
+            session_id, secret, direction, read_only=read_only, timings=timings
         )
+
+    def alive_message(self) -> bytes:
+        return self._framing.alive_message()
 
     def exit_message(self, code: int | None, signal: str | None) -> bytes:
         return self._framing.exit_message(code, signal)

@@ -197,7 +197,8 @@ def _json(input_: _Direction, output: _Direction, settings: MessageSettings) -> 
 def _stdio(input_: _Direction, output: _Direction, settings: MessageSettings) -> _Both:
     received = _stdin(input_) | (_terminal() if settings.pty else {})
     wrapped = _wrapped(output, settings)
-    return received, {"session": _session(settings), **wrapped, "exit": _EXIT}
+    first = {"session": _session(settings), "alive": _ALIVE}
+    return received, {**first, **wrapped, "exit": _EXIT}
 
 
 def _lines(input_: _Direction, output: _Direction, settings: MessageSettings) -> _Both:
@@ -263,12 +264,15 @@ def _session(settings: MessageSettings) -> Object:
         "id": {"type": "string"},
         "direction": {"type": "string", "const": settings.client_direction},
         "secret": {"type": "string"},
+        "ping_interval": {"type": "number", "minimum": 0},
+        "ping_timeout": {"type": "number", "minimum": 0},
     }
     if settings.read_only:
         members["read_only"] = {"type": "boolean", "const": True}
     if settings.pty:
         members["pty"] = members["window"] = {"type": "boolean", "const": True}
-    return _message(_FIRST, _object("session", ("secret",), **members))
+    optional = ("secret", "ping_interval", "ping_timeout")
+    return _message(_FIRST, _object("session", optional, **members))
 
 
 def _object(kind: str, optional: tuple[str, ...] = (), **members: Object) -> Object:
@@ -288,6 +292,10 @@ def _message(summary: str, payload: Object, examples: Iterable[object] = ()) -> 
 _WINDOW = (
     "Permits that many bytes of output since the start of the session. Never less than "
     "before."
+)
+_ALIVE = _message(
+    "Sent once in a ping interval to a client that offers chimirror.alive.v1.",
+    _object("alive"),
 )
 _UNDESCRIBED = _Direction("", None, ())
 _FIRST = (

@@ -38,6 +38,7 @@ else:
 CONTROL = "control"
 _CONTROL_V1 = b"chimirror.control.v1"
 _SIZE = b"chimirror.size."
+_ALIVE = b"chimirror.alive.v1"
 # Fields of a check, a plain GET, in place of those of the handshake that failed.
 _CHECKED_OFFER = b"chimirror-subprotocol"
 _CHECKED_ORIGIN = b"chimirror-origin"
@@ -50,6 +51,7 @@ class AcceptedHandshake:
         framing: The framing of the session.
         subprotocol: The name to answer with, None if the client offered none.
         terminal_size: Columns and rows that the client offered, None without them.
+        wants_alive: The client asked for messages that show that the server is alive.
         scheme: "http" or "https", on the client's side.
         host: The requested host in lower case, IPv6 in brackets.
         port: The requested port, or the default port of the scheme.
@@ -67,6 +69,7 @@ class AcceptedHandshake:
         "scheme",
         "subprotocol",
         "terminal_size",
+        "wants_alive",
     )
 
     def __init__(
@@ -76,6 +79,7 @@ class AcceptedHandshake:
         framing: str,
         subprotocol: bytes | None,
         terminal_size: tuple[int, int] | None,
+        wants_alive: bool,
         scheme: str,
         host: str,
         port: int,
@@ -86,6 +90,7 @@ class AcceptedHandshake:
         self.framing = framing
         self.subprotocol = subprotocol
         self.terminal_size = terminal_size
+        self.wants_alive = wants_alive
         self.scheme = scheme
         self.host = host
         self.port = port
@@ -226,25 +231,30 @@ def _check_origin(
 
 def _choose(
     request: HTTPRequest, policy: HandshakePolicy, field: bytes
-) -> tuple[bytes | None, str, tuple[int, int] | None]:
-    """Return the subprotocol to answer with, its framing, and the terminal's size.
+) -> tuple[bytes | None, str, tuple[int, int] | None, bool]:
+    """Return the subprotocol to answer with, its framing, the size and wants_alive.
 
-    The size is no subprotocol: a client that offers it alone offers none.
+    The last two are no subprotocols: a client that offers them alone offers none.
     """
     if request.get(field) is None:
-        return None, policy.framings[0], None
+        return None, policy.framings[0], None, False
     offered, size = request.elements(field), None
+    wants_alive = _ALIVE in offered
+    if wants_alive:
+        offered = [name for name in offered if name != _ALIVE]
+        if not offered:
+            return None, policy.framings[0], None, True
     sizes = [name[len(_SIZE) :] for name in offered if name.startswith(_SIZE)]
     if sizes:
         from chimirror.protocol import terminal_size
 
         size = terminal_size.parse_sizes(sizes)
         if len(offered) == 1:
-            return None, policy.framings[0], size
+            return None, policy.framings[0], size, wants_alive
     for name in offered:
         framing = CONTROL if name == _CONTROL_V1 else policy.subprotocols.get(name)
         if framing is not None:
-            return name, framing, size
+            return name, framing, size, wants_alive
     text = f"no subprotocol that is served here was offered; ours: {policy.offer()}"
     raise HTTPError(400, text, cause="subprotocol")
 
@@ -322,12 +332,13 @@ def negotiate(
             url = ""
         return ResourceRequest(route, request, policy, url)
     field = _CHECKED_OFFER if is_check else b"sec-websocket-protocol"
-    subprotocol, framing, terminal_size = _choose(request, policy, field)
+    subprotocol, framing, size, wants_alive = _choose(request, policy, field)
     return AcceptedHandshake(
         request,
         framing=framing,
         subprotocol=subprotocol,
-        terminal_size=terminal_size,
+        terminal_size=size,
+        wants_alive=wants_alive,
         scheme=scheme,
         host=host,
         port=port or DEFAULT_PORTS[scheme],

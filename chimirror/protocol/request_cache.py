@@ -31,8 +31,8 @@ class SessionRequest:
     """A request that passed all checks, with everything that its session needs.
 
     Attributes:
-        framing, subprotocol, terminal_size, peer_address, peer_port: As in
-            `handshake.AcceptedHandshake`.
+        framing, subprotocol, terminal_size, wants_alive, peer_address, peer_port: As
+            in `handshake.AcceptedHandshake`.
         key: The Sec-WebSocket-Key. Empty: the request asks only whether it would
             open a session.
         target, origin: The request target and the Origin, for the log.
@@ -51,6 +51,7 @@ class SessionRequest:
         "target",
         "terminal_size",
         "variables",
+        "wants_alive",
     )
 
     def __init__(
@@ -60,6 +61,7 @@ class SessionRequest:
         self.framing = accept.framing
         self.subprotocol = accept.subprotocol
         self.terminal_size = accept.terminal_size
+        self.wants_alive = accept.wants_alive
         self.peer_address = accept.peer_address
         self.peer_port = accept.peer_port
         self.key = request.get(b"sec-websocket-key") or b""
@@ -74,6 +76,7 @@ class SessionRequest:
         other.framing = self.framing
         other.subprotocol = self.subprotocol
         other.terminal_size = self.terminal_size
+        other.wants_alive = self.wants_alive
         other.peer_address = peer_address
         other.peer_port = peer_port
         other.key = key

@@ -58,6 +58,7 @@ class Session(Relay):
     """
 
     __slots__ = (
+        "_alive_at",
         "_has_failed",
         "_secret",
         "_request",
@@ -83,6 +84,7 @@ class Session(Relay):
         self._request_handler: RequestHandler | None = RequestHandler(context, self)
         self._stage = HANDSHAKE
         self._has_failed = False
+        self._alive_at = NEVER  # time of the next alive message
         self._request: SessionRequest | None = None  # None once the start is recorded
         self._secret: str | bytes = b""  # hashed by the first tick
         self.opened_at = 0.0
@@ -202,6 +204,7 @@ class Session(Relay):
             self._make_secret(),
             config.client_direction,
             read_only=config.read_only,
+            timings=self._begin_alive(request, config),
         )
         fields = b""
         if config.session_id_header is not None:
@@ -210,6 +213,20 @@ class Session(Relay):
         self.connection.open(
             response, request_handler.finish(), takes_binary=self.framing.takes_binary
         )
+
+    def _begin_alive(
+        self, request: SessionRequest, config: Config
+    ) -> tuple[float, float] | None:
+        """Return the timings for a client that wants alive messages, and plan them.
+
+        A page in a browser cannot see pings.
+        """
+        interval = config.ping_interval
+        if not request.wants_alive or interval is None:
+            return None
+        if self.framing.alive_message():
+            self._alive_at = self.opened_at + interval
+        return interval, config.ping_timeout
 
     def _make_secret(self) -> str:
         """Create the control secret, or return "" where control is not available."""
@@ -241,9 +258,12 @@ class Session(Relay):
         self._record_start()
         config = self.application.config
         deadline = NEVER
+        if self._alive_at != NEVER:
+            self._send_alive(now)
+            deadline = self._alive_at
         if config.session_timeout is not None:
-            deadline = self.opened_at + config.session_timeout
-            if now >= deadline:
+            deadline = min(deadline, self.opened_at + config.session_timeout)
+            if now >= self.opened_at + config.session_timeout:
                 self.close(SESSION_TIMEOUT)
                 return NEVER
         if config.idle_timeout is not None and self.connection.state == OPEN:
@@ -252,6 +272,16 @@ class Session(Relay):
                 self.close(IDLE_TIMEOUT)
                 return NEVER
         return deadline
+
+    def _send_alive(self, now: float) -> None:
+        """Send the message once in a ping interval. Queued output has its effect."""
+        interval = self.application.config.ping_interval
+        if now < self._alive_at or interval is None:
+            return
+        self._alive_at = now + interval
+        if self.connection.write_buffer is None:
+            message = self._count_message(self.framing.alive_message())
+            self.connection.send([message])
 
     # The end of one side ends the other
 

@@ -20,7 +20,10 @@ const MAX_RETRY_DELAY = 30_000; // ms
 const RESPONSE_TIMEOUT = 5000; // ms for a response after a failure
 const CONNECT_TIMEOUT = 10_000; // ms for each URL, until the application runs
 const MAX_RETRY_AFTER = 30; // seconds of a Retry-After that is waited for
+const MAX_DELAY = 2 ** 31 - 1; // ms, of setTimeout
 const FAILURE_CODE = 4000; // close code for failures of the client
+const ALIVE = "chimirror.alive.v1"; // asks for messages that show that the server is alive
+const LATE = 1000; // ms after which a timer was held up: by the browser, or while asleep
 const STREAMS = ["stdin", "stdout", "stderr"];
 
 export class ChimirrorError extends Error {
@@ -41,7 +44,9 @@ export async function connect(urls, options = {}) {
     throw new TypeError(`unknown framing ${framing}; write one of ${known}`);
   }
   const { subprotocol = `chimirror.${framing}.v1` } = options;
-  const subprotocols = size ? [subprotocol, sizeSubprotocol(size)] : [subprotocol];
+  const subprotocols = [subprotocol];
+  if (framing === "stdio") subprotocols.push(ALIVE);
+  if (size) subprotocols.push(sizeSubprotocol(size));
   const addresses = [urls].flat().map(addressOf);
   if (!addresses.length) throw new TypeError("there is no URL to connect to");
   signal?.throwIfAborted();
@@ -270,6 +275,52 @@ class ByteQueue {
   }
 }
 
+/** Detects a silent server. Pages cannot see pings, and hidden pages have late timers. */
+class SilenceTimer {
+  #limit = 0; // ms, 0 until the start
+  #heard = 0;
+  #due = 0;
+  #wasLate = false;
+  #timer;
+  #onSilent;
+
+  start(limit, onSilent) {
+    this.#limit = limit;
+    this.#onSilent = onSilent;
+    this.hear();
+    this.#wait(limit);
+  }
+
+  /** Called with each message. */
+  hear() {
+    if (!this.#limit) return;
+    this.#heard = performance.now();
+    this.#wasLate = false;
+  }
+
+  end() {
+    clearTimeout(this.#timer);
+  }
+
+  #wait(time) {
+    this.#due = performance.now() + time;
+    this.#timer = setTimeout(() => this.#check(), Math.min(time, MAX_DELAY));
+  }
+
+  #check() {
+    const now = performance.now();
+    const rest = this.#heard + this.#limit - now;
+    // Messages may wait behind a late timer, so another period decides.
+    const late = now - this.#due > LATE && !this.#wasLate;
+    if (rest > 0 || late) {
+      this.#wasLate = late;
+      this.#wait(late ? this.#limit : rest);
+    } else {
+      this.#onSilent(this.#limit);
+    }
+  }
+}
+
 /** Window of a terminal: permits output in proportion to what was read. */
 class OutputWindow {
   #ahead = 0; // bytes beyond those that were read
@@ -392,6 +443,7 @@ class Session extends EventTarget {
   #stdin; // the controller of the stream
   #outputs = Object.create(null); // no prototype: the keys come from the server
   #window = new OutputWindow();
+  #silence = new SilenceTimer();
   #pumps = {}; // promises of readers that dispatch events, by stream
   #status; // exit of the application
   #failure; // error that ended the session
@@ -574,6 +626,7 @@ class Session extends EventTarget {
   }
 
   #receive(message) {
+    this.#silence.hear();
     try {
       this.#handle(this.#decode(message));
     } catch (cause) {
@@ -595,6 +648,8 @@ class Session extends EventTarget {
       if (["send", "receive"].includes(message.direction)) this.direction = message.direction;
       this.control.authorize(id, secret);
       if (message.window === true) this.#startWindow();
+      const limit = 1000 * (message.ping_interval + message.ping_timeout);
+      if (limit > 0) this.#silence.start(limit, () => this.#onSilent(limit));
       this.#opening.resolve();
     } else if (type === "exit") {
       this.#status = { code, signal };
@@ -602,6 +657,14 @@ class Session extends EventTarget {
       const mistake = new TextDecoder().decode(fromBase64(payload));
       this.#dispatch("error", new ChimirrorError("mistake", mistake));
     }
+  }
+
+  #onSilent(limit) {
+    const text = `the connection was lost: nothing has arrived for ${limit / 1000} s`;
+    const more = { closeCode: 1006, reason: "", retry: true };
+    if (!this.#status) this.#failure = new ChimirrorError("lost", text, more);
+    this.#socket.close(FAILURE_CODE);
+    this.#finish(1006, "");
   }
 
   #startWindow() {
@@ -630,6 +693,7 @@ class Session extends EventTarget {
     if (this.#closed) return;
     this.#closed = true;
     clearTimeout(this.#timer);
+    this.#silence.end();
     const none = { onopen: null, onmessage: null, onclose: null, onerror: null };
     Object.assign(this.#socket, none);
     const [, code, signal] = /^(?:exit (\d+)|signal (\w+))$/.exec(reason) ?? [];

@@ -54,7 +54,8 @@ def test_urls(cases: CaseRunner) -> None:
             if address != "TypeError":
                 wrong[row["url"]] = address
             continue
-        assert others == ["chimirror.stdio.v1", "chimirror.size.132x43"]
+        alive, size = "chimirror.alive.v1", "chimirror.size.132x43"
+        assert others == ["chimirror.stdio.v1", alive, size]
         read = parts(address)
         if read != {name: row[name] for name in read}:
             wrong[row["url"]] = address

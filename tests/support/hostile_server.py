@@ -102,7 +102,7 @@ class HostileServer(threading.Thread):
         if "sec-websocket-key" not in fields or kind == "refused":
             writer.write(FAILURE)
             return
-        subprotocol = fields["sec-websocket-protocol"]
+        subprotocol = fields["sec-websocket-protocol"].partition(",")[0]
         accept = accept_value(fields["sec-websocket-key"])
         writer.write(
             b"HTTP/1.1 101 X\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

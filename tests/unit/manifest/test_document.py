@@ -222,7 +222,7 @@ def test_a_client_sends_what_the_application_receives() -> None:
         "receive-json": {"text"},
         "send-json": {"stdout", "stderr", "error"},
         "receive-stdio": {"stdin", "eof", "signal"},
-        "send-stdio": {"session", "stdout", "stderr", "error", "exit"},
+        "send-stdio": {"session", "alive", "stdout", "stderr", "error", "exit"},
         "receive-lines": {"line"},
         "send-lines": {"output"},
         "receive-lsp": {"message"},
@@ -238,7 +238,7 @@ def test_a_client_that_only_receives() -> None:
     assert messages_by_action(client_direction="receive") == {
         "send-json": {"stdout", "stderr", "error"},
         "receive-stdio": {"eof", "signal"},
-        "send-stdio": {"session", "stdout", "stderr", "error", "exit"},
+        "send-stdio": {"session", "alive", "stdout", "stderr", "error", "exit"},
         "send-lines": {"output"},
         "send-lsp": {"output"},
     }
@@ -266,7 +266,7 @@ def test_a_client_that_only_watches() -> None:
 def test_a_client_that_only_sends() -> None:
     found = messages_by_action(client_direction="send")
     assert found["send-json"] == {"error"}
-    assert found["send-stdio"] == {"session", "error", "exit"}
+    assert found["send-stdio"] == {"session", "alive", "error", "exit"}
     assert "send-lines" not in found
     assert "send-lsp" not in found
 

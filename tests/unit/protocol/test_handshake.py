@@ -600,6 +600,31 @@ def test_size_of_a_terminal_is_no_subprotocol(
     assert found.terminal_size == (132, 43)
 
 
+@pytest.mark.parametrize(
+    ("offer", "subprotocol", "framing"),
+    [
+        ("chimirror.alive.v1", None, "stdio"),
+        ("chimirror.alive.v1, mcp", b"mcp", "lines"),
+        ("x, chimirror.json.v1, chimirror.alive.v1", b"chimirror.json.v1", "json"),
+        ("chimirror.control.v1, chimirror.alive.v1", CONTROL_V1, "control"),
+    ],
+)
+@pytest.mark.parametrize("size", ["", ", chimirror.size.132x43"])
+def test_the_wish_for_alive_messages_is_no_subprotocol(
+    offer: str, subprotocol: bytes | None, framing: str, size: str
+) -> None:
+    found = accepted(request(("Sec-WebSocket-Protocol", offer + size)), FRAMINGS)
+    assert (found.subprotocol, found.framing) == (subprotocol, framing)
+    assert found.terminal_size == ((132, 43) if size else None)
+    assert found.wants_alive
+    offer = offer.replace("alive.v1", "alive.v2")
+    if subprotocol:
+        other = accepted(request(("Sec-WebSocket-Protocol", offer)), FRAMINGS)
+        assert not other.wants_alive
+    else:
+        refused(request(("Sec-WebSocket-Protocol", offer)), FRAMINGS)
+
+
 def test_size_of_a_terminal_beside_an_unknown_subprotocol() -> None:
     offer = ("Sec-WebSocket-Protocol", "x, chimirror.size.80x24")
     text = refused(request(offer), FRAMINGS).text

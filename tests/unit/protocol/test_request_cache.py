@@ -88,6 +88,16 @@ def test_heads_with_another_size_of_the_terminal_are_others() -> None:
     assert cache.decisions == 2
 
 
+def test_heads_with_and_without_the_wish_for_alive_messages() -> None:
+    cache = CountingCache()
+    for wish in (b"", b", chimirror.alive.v1") * 2:
+        offer = b"Sec-WebSocket-Protocol: chimirror.json.v1" + wish
+        found = cache.read(head(offer), *PEER)
+        assert isinstance(found, SessionRequest)
+        assert found.wants_alive == bool(wish)
+    assert cache.decisions == 2
+
+
 def test_each_request_has_its_own_values() -> None:
     cache = CountingCache()
     for _ in range(3):
