@@ -37,6 +37,7 @@ ASSETS = (
     "icon.svg",
     "input.js",
     "json.js",
+    "keyboard.js",
     "line_editor.js",
     "pace.js",
     "plot.js",

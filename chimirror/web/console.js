@@ -171,7 +171,7 @@ function refreshPause() {
 function refreshView() {
   const screen = view() === "terminal";
   at("transcript").hidden = at("composer").hidden = at("looks").hidden = screen;
-  at("terminal").hidden = !screen;
+  for (const id of ["terminal", "keys", "reading"]) at(id).hidden = !screen;
   if (!screen) return;
   if (terminal) terminal.fit();
   else void openTerminal();
@@ -191,7 +191,8 @@ async function screenSize() {
 async function openTerminal() {
   const { Terminal } = await import("./terminal.js");
   if (terminal) return;
-  terminal = new Terminal(at("terminal"), talk);
+  terminal = new Terminal(at("terminal"), talk, at("keys"));
+  remember(at("reader"), (on) => terminal.setReader(on));
   terminal.onLines = say;
   if (talk.state === "connecting") return; // the earlier session is not shown
   for (const { name, text } of transcript.said()) terminal.add(name, text);
@@ -284,6 +285,10 @@ function fitLine() {
   line.rows = Math.min(8, line.value.split("\n").length);
 }
 
+function keepPage(event) {
+  event.preventDefault();
+}
+
 function save() {
   const url = URL.createObjectURL(new Blob(transcript.saved(), { type: "text/plain" }));
   const link = document.createElement("a");
@@ -300,6 +305,8 @@ talk.addEventListener("state", () => {
   else if (talk.state !== "connecting") transcript.end(talk.state, talk.text);
   if (talk.pty) document.querySelector("[value=terminal]").checked = true;
   fold(talk.live);
+  // The browser asks before it closes a page with a session.
+  (talk.live ? addEventListener : removeEventListener)("beforeunload", keepPage);
   if (talk.live) terminal?.renew();
   else terminal?.attach();
   refresh();

@@ -17,9 +17,10 @@ const BREAKS = ["insertLineBreak", "insertParagraph"];
 
 /**
  * Reports input: onKeys(keys) as a terminal sends them, onInsert(text) for text without a
- * key, and onPaste(text).
+ * key, and onPaste(text). takes(text) returns whether the text of a composition has been
+ * handled, which then ends.
  */
-export function listen(element, xterm, { onKeys, onInsert, onPaste }) {
+export function listen(element, xterm, { onKeys, onInsert, onPaste, takes }) {
   let handled = false; // xterm.js has reported the current key
   const listenTo = (type, listener) => element.addEventListener(type, listener, true);
   const forget = () => (handled = false);
@@ -33,6 +34,12 @@ export function listen(element, xterm, { onKeys, onInsert, onPaste }) {
   listenTo("paste", (event) => {
     consume(event);
     onPaste(event.clipboardData.getData("text/plain"));
+  });
+  listenTo("compositionupdate", ({ data, target }) => {
+    if (!data || !takes(data)) return;
+    target.value = ""; // xterm.js would send it
+    target.blur();
+    target.focus();
   });
   listenTo("beforeinput", (event) => {
     const { inputType, isComposing } = event;

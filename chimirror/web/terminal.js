@@ -8,6 +8,7 @@
  */
 
 import { InputQueue, listen } from "./input.js";
+import { KeyButtons, handleCopyKey } from "./keyboard.js";
 import { LineEditor } from "./line_editor.js";
 import { Pace } from "./pace.js";
 import { followColours } from "./terminal_style.js";
@@ -39,11 +40,13 @@ const MAX_BEHIND = 1 << 16; // waiting characters if all of them must be drawn
 const BATCH_SIZE = 1 << 15; // characters for one call of xterm.js, to stay responsive
 /** Resets modes that a program may have left set, such as mouse reports. */
 const RESET_MODES = "\x1b[?9;1000;1002;1003;1004;1005;1006;1015;1016;2004;2026l\x1b[!p\x1b[m";
+
 export class Terminal {
   #xterm;
   #fit = new FitAddon();
   #talk;
   #line;
+  #buttons;
   #input = new InputQueue((kind, text) => this.#accept(kind, text));
   #unfinished = { stdout: "", stderr: "" }; // the start of an escape sequence
   #waiting = "";
@@ -53,8 +56,8 @@ export class Terminal {
   #pace = new Pace();
   #drawing; // resolved when the current batch is drawn
 
-  /** @param element the container @param talk the session */
-  constructor(element, talk) {
+  /** @param element the container @param talk the session @param buttons keys to touch */
+  constructor(element, talk, buttons) {
     this.#talk = talk;
     this.#xterm = new Xterm({
       allowProposedApi: true, // for the widths of characters
@@ -65,7 +68,6 @@ export class Terminal {
       lineHeight: 1.15, // Chromium draws no underscores at 1
       minimumContrastRatio: 4.5,
       reflowCursorLine: true,
-      screenReaderMode: true,
       scrollback: 2000,
     });
     for (const code of IGNORED_OSC) this.#xterm.parser.registerOscHandler(code, () => true);
@@ -80,10 +82,12 @@ export class Terminal {
     this.#line = new LineEditor(this.#xterm, cells);
     this.#xterm.open(element);
     listen(element, this.#xterm, {
-      onKeys: (keys) => this.#type(keys),
-      onInsert: (text) => this.#enter(text),
+      onKeys: (keys) => this.#type(this.#buttons.modify(keys)),
+      onInsert: (text) => this.#takes(text) || this.#enter(text),
       onPaste: (text) => this.#paste(text),
+      takes: (text) => this.#takes(text),
     });
+    this.#buttons = new KeyButtons(buttons, this.#xterm, (keys) => this.#press(keys));
     this.#xterm.onResize(() => this.attach());
     this.#xterm.attachCustomKeyEventHandler((event) => this.#isKey(event));
     new ResizeObserver(() => this.fit()).observe(element);
@@ -93,7 +97,8 @@ export class Terminal {
 
   /** Adapts line ends, widths and the size to the session. */
   attach() {
-    const { live, pty } = this.#talk;
+    const { live, mute, pty } = this.#talk;
+    this.#buttons.enable(live && !mute, pty);
     if (!live) return; // the rest of the output of the session may wait
     this.#xterm.options.convertEol = this.#xterm.options.reflowCursorLine = !pty;
     this.#xterm.unicode.activeVersion = pty ? CODE_POINTS : GRAPHEMES;
@@ -204,8 +209,15 @@ export class Terminal {
     this.#write();
   }
 
-  /** Whether a key is one of the terminal, not of the browser. */
-  #isKey({ key, ctrlKey, shiftKey }) {
+  /** Makes the output available to screen readers, which costs time. */
+  setReader(on) {
+    this.#xterm.options.screenReaderMode = on;
+  }
+
+  /** Whether a key is one of the terminal, not of the page or the browser. */
+  #isKey(event) {
+    if (handleCopyKey(event, this.#xterm)) return false;
+    const { key, ctrlKey, shiftKey } = event;
     const { pty } = this.#talk;
     // Tab or Shift+Tab leaves the terminal: the page must not trap the keyboard.
     if (key === "Tab") return pty && !shiftKey;
@@ -220,6 +232,20 @@ export class Terminal {
     const text = keys === "\r" ? "\n" : keys;
     const inserts = text === "\n" || (text >= " " && text !== "\x7f");
     this.#input.push(inserts ? "text" : "keys", text);
+  }
+
+  /** Handles a key of the buttons. */
+  #press(keys) {
+    if (keys === "\t") this.#enter(keys);
+    else this.#type(keys);
+  }
+
+  /** Whether a text is part of a key, because a button has been pressed before. */
+  #takes(text) {
+    const key = this.#buttons.modify(text);
+    if (key === text) return false;
+    this.#type(key);
+    return true;
   }
 
   #interrupt() {

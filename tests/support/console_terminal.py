@@ -23,6 +23,10 @@ APPLICATIONS = {
 command = ["sh", "-c", "stty raw -echo; printf 'ready '; exec cat -A"]
 pty = true
 """,
+    "cursor": r"""
+command = ["sh", "-c", "stty raw -echo; printf 'ready \\033[?1h'; exec cat -A"]
+pty = true
+""",
     "shell": """
 command = ["bash", "--norc", "--noprofile"]
 pty = true
@@ -47,7 +51,13 @@ command = ["sh", "-c", "stty raw -echo; printf 'ready '; head -c 110000 | md5sum
 pty = true
 """,
 }
-READY = {"keys": "ready", "marks": "ready", "sum_of_keys": "ready", "shell": ">"}
+READY = {
+    "cursor": "ready",
+    "keys": "ready",
+    "marks": "ready",
+    "sum_of_keys": "ready",
+    "shell": ">",
+}
 PASTE = """(text) => {
   const clipboardData = new DataTransfer();
   clipboardData.setData("text/plain", text);

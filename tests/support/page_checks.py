@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Dialog, Page, expect
 
 from npm import packaged
 
@@ -55,7 +55,7 @@ def checked_page(
         page.add_init_script(WATCH)
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("request", lambda request: asked.add(request.url.split("/")[2]))
-        page.on("dialog", lambda dialog: faults.append(dialog.message))
+        page.on("dialog", lambda dialog: answer(dialog, faults))
         prepare(page)
         page.goto(address)
         yield page
@@ -63,6 +63,14 @@ def checked_page(
         assert len(made.pages) == 1
     assert not faults
     assert {each for each in asked if each} == {address.split("/")[2]}
+
+
+def answer(dialog: Dialog, faults: list[str]) -> None:
+    """Leave a page that asks before it is left. Every other dialog is a fault."""
+    if dialog.type == "beforeunload":
+        dialog.accept()
+    else:
+        faults.append(dialog.message)
 
 
 def audit(page: Page) -> list[Any]:
