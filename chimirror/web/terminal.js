@@ -48,7 +48,7 @@ export class Terminal {
   #line;
   #buttons;
   #input = new InputQueue((kind, text) => this.#accept(kind, text));
-  #unfinished = { stdout: "", stderr: "" }; // the start of an escape sequence
+  #unfinished = {}; // the start of an escape sequence in each stream
   #waiting = "";
   #skipped = 0;
   #ahead = 0; // characters since the last drawing
@@ -150,7 +150,7 @@ export class Terminal {
 
   /** Adds text of a stream, in red for stderr. */
   add(name, text) {
-    const whole = this.#unfinished[name] + text;
+    const whole = (this.#unfinished[name] ?? "") + text;
     const [rest] = this.#talk.pty ? [""] : (UNFINISHED.exec(whole.slice(-MAX_SEQUENCE)) ?? [""]);
     this.#unfinished[name] = rest;
     const output = whole.slice(0, whole.length - rest.length);
@@ -164,7 +164,7 @@ export class Terminal {
   #forget() {
     this.#input.clear();
     this.#line.take();
-    this.#unfinished = { stdout: "", stderr: "" };
+    this.#unfinished = {};
   }
 
   #put(text) {
