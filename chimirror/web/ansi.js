@@ -29,6 +29,7 @@ const BASIC = (
 /** A control sequence, a string (OSC, DCS, SOS, PM, APC), or another sequence. */
 const SEQUENCE =
   /\x1b\[([0-?]*)([ -/]*)([@-~])|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[ -/]*[0-OQ-WYZ\\`-~]/g;
+const RESETS = ["\x1b[0m", "\x1b[m"];
 /** An incomplete sequence at the end of a text that goes on. */
 const INCOMPLETE = /\x1b(?:\[[0-?]*[ -/]*|[\]PX^_][^\x07\x1b]*\x1b?|[ -/]*)$/;
 
@@ -63,8 +64,10 @@ export function plain(text, isOpen = false) {
 
 /** Returns the style after a text. */
 export function endStyle(text, style) {
-  if (!text.includes("\x1b[")) return style;
-  for (const match of text.matchAll(SEQUENCE)) style = styleAfter(style, match);
+  const reset = Math.max(...RESETS.map((sequence) => text.lastIndexOf(sequence)));
+  const read = text.slice(Math.max(reset, 0));
+  if (!read.includes("\x1b[")) return style;
+  for (const match of read.matchAll(SEQUENCE)) style = styleAfter(style, match);
   return style;
 }
 

@@ -140,12 +140,14 @@ def test_a_style_lasts_until_it_is_reset(page: Page) -> None:
     expect(entries(page, "stderr").locator("span")).to_have_count(0)
     print_raw(page, "three\x1b[0m four")
     expect(pieces).to_have_text(["one", "two", "three"])
-    print_raw(page, "\x1b[32mfive")
+    print_raw(page, "\x1b[31mred\x1b[m \x1b[32mfive")
+    print_raw(page, "six")
+    expect(pieces.last).to_have_css("color", GREEN)
     page.get_by_role("button", name="Disconnect").click()
     page.get_by_role("button", name="Reconnect").click()
     expect(page.locator("#state")).to_have_text("Connected")
-    print_raw(page, "six")
-    expect(pieces).to_have_text(["one", "two", "three", "five"])
+    print_raw(page, "seven")
+    expect(pieces).to_have_text(["one", "two", "three", "red", "five", "six"])
 
 
 def test_a_sequence_in_pieces(browser: Browser, service: Service) -> None:
