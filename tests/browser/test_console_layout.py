@@ -94,6 +94,7 @@ def test_a_session_folds_the_form(
         expect(name).to_be_hidden()
         expect(page.get_by_role("button", name="Disconnect")).to_be_visible()
         expect(page.get_by_role("radio", name="Terminal")).to_be_visible()
+        expect(page.get_by_role("button", name="Copy as command")).to_be_hidden()
         expect(page.get_by_label("Line to send")).to_be_in_viewport()
         assert not overflow(page)
         assert audit(page) == []
