@@ -171,6 +171,9 @@ class OutputReader:
     def _ensure_room(self, streams: Collection[str]) -> None:
         """Make room for the streams that the caller waits for.
 
+        A full window does not tell whether the process has ended. So output without a
+        reader may fill the buffer, as that of a process without a terminal.
+
         Raises:
             Unread: A full buffer holds output of a stream without a reader.
         """
@@ -184,6 +187,9 @@ class OutputReader:
                 and name not in claimed
                 and self._buffer.oldest([name])
             ):
+                if has_room:
+                    self._window.widen()
+                    return
                 raise Unread(
                     f"unread {name} blocks all other output: read it as well, or "
                     "discard it"

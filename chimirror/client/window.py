@@ -44,7 +44,11 @@ class OutputWindow:
         """Limit the output of the server from now on."""
         if not self._is_used:
             self._is_used = True
-            self._permit()
+            self._permit(self._taken)
+
+    def widen(self) -> None:
+        """Permit more without a reader. The buffers alone limit the output then."""
+        self._permit(self._received)
 
     def stop(self) -> None:
         """Permit nothing more: the process has ended, and the rest arrives anyway."""
@@ -58,8 +62,8 @@ class OutputWindow:
         """Called when output was taken or dropped."""
         self._taken += size
         if self._is_used and self._permitted - self._taken <= AHEAD // 2:
-            self._permit()
+            self._permit(self._taken)
 
-    def _permit(self) -> None:
-        self._permitted = self._taken + AHEAD
+    def _permit(self, size: int) -> None:
+        self._permitted = size + AHEAD
         self._sender.send(stdio_messages.window(self._permitted), urgent=True)

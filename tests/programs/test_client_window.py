@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from chimirror.client import Unread
+from chimirror.client.buffers import HIGH_WATER
 from chimirror.client.window import AHEAD
 from client_apis import APIS, Connect
 from fake_server import Remote, exited, fake, output
@@ -95,9 +96,26 @@ def test_a_line_may_exceed_the_window(connect: Connect) -> None:
         assert len(line) > 3 * AHEAD
 
 
-def test_unread_output_permits_nothing(connect: Connect) -> None:
-    """A call that waits for something else reports it, as with a full buffer."""
-    received = threading.Event()
+def test_unread_output_fills_the_buffer(connect: Connect) -> None:
+    """A call that waits for something else then reports it."""
+    flood = Flood(1 << 20)
+    with fake(flood) as server, connect(server.url) as session:
+        with pytest.raises(Unread):
+            session.wait()
+        assert flood.seen == [AHEAD, 2 * AHEAD]
+        assert sum(len(data) for _, data in session) == flood.size
+
+
+def test_a_wait_permits_what_fits_into_the_buffer(connect: Connect) -> None:
+    """A window that is full does not tell whether the process has ended."""
+    flood = Flood(HIGH_WATER - 2 * len(PIECE))
+    with fake(flood) as server, connect(server.url) as session:
+        assert session.wait().code == 0
+        assert sum(len(data) for _, data in session) == flood.size
+
+
+def test_a_wait_beside_a_reader_permits_nothing(connect: Connect) -> None:
+    told = threading.Event()
 
     def handler(ws: Remote) -> None:
         begin(ws)
@@ -106,17 +124,24 @@ def test_unread_output_permits_nothing(connect: Connect) -> None:
         for _ in range(AHEAD // len(PIECE)):
             ws.send(output(PIECE))
         ws.send(json.dumps({"type": "error", "payload": "eA=="}))
-        received.wait()
+        told.wait()
+        ws.send(json.dumps({"type": "error", "payload": "eA=="}))
         assert next(permitted) == AHEAD + STEP
         ws.send(exited())
         ws.close(1000, "exit 0")
 
+    def on_error(text: str) -> None:
+        if told.is_set():
+            raise InterruptedError
+        told.set()
+
     with fake(handler) as server, connect(server.url) as session:
-        session.on("error", lambda text: received.set())
-        with pytest.raises(Unread):
+        session.on("error", on_error)
+        reader = iter(session)
+        with pytest.raises(InterruptedError):
             session.wait()
-        assert received.is_set()
-        assert sum(len(data) for _, data in session) == AHEAD
+        assert sum(len(data) for _, data in reader) == AHEAD
+        assert session.wait().code == 0
 
 
 def test_a_server_without_windows_gets_none(connect: Connect) -> None:
