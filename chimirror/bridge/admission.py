@@ -23,7 +23,7 @@ from chimirror.program import describe_os_error, fail
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import NoReturn
 
     from chimirror.apps import Application
@@ -60,19 +60,21 @@ class TemplateAdmission:
 
     def acquire(self, peer: Peer, app: Application) -> str | None:
         """Take a place. Returns "max-sessions" if there is none, else None."""
-        if self._table is None:
-            is_free = not self.is_crowded()
-        else:
-            is_free = self._take_place(self._table)
-        return None if is_free else "max-sessions"
+        return self._search(users.lock_byte)
 
     def find_exceeded(self, peer: Peer, app: Application) -> str | None:
-        """Return what `acquire` returns. A place is free again after the response."""
-        return self.acquire(peer, app)
+        """Return what `acquire` would return. Takes no place."""
+        return self._search(users.is_byte_free)
 
-    def _take_place(self, table: int) -> bool:
-        first = _FIRST_PLACE + crc32(self._instances.template) * _MAX_PLACES
-        return any(users.lock_byte(table, first + at) for at in _places(self._limit))
+    def _search(self, try_byte: Callable[[int, int], bool]) -> str | None:
+        """Return None if this works for the byte of any place."""
+        table = self._table
+        if table is None:
+            is_free = not self.is_crowded()
+        else:
+            first = _FIRST_PLACE + crc32(self._instances.template) * _MAX_PLACES
+            is_free = any(try_byte(table, first + at) for at in _places(self._limit))
+        return None if is_free else "max-sessions"
 
     def is_crowded(self) -> bool:
         """Return True if there are more instances than sessions may be."""

@@ -99,9 +99,18 @@ def _lock_number(fd: int, first: int, last: int) -> int:
 
 def lock_byte(fd: int, offset: int) -> bool:
     """Lock one byte until this process exits. Returns False if another has it."""
+    return _lockf(fd, os.F_TLOCK, offset)
+
+
+def is_byte_free(fd: int, offset: int) -> bool:
+    """Return True unless another process has locked this byte. Locks nothing."""
+    return _lockf(fd, os.F_TEST, offset)
+
+
+def _lockf(fd: int, command: int, offset: int) -> bool:
     os.lseek(fd, offset, 0)
     try:
-        os.lockf(fd, os.F_TLOCK, 1)
+        os.lockf(fd, command, 1)
     except (BlockingIOError, PermissionError):
         return False
     return True

@@ -78,6 +78,14 @@ def test_each_process_gets_its_own_user(table: Path) -> None:
             assert said(three) == "none"
 
 
+def test_places_of_other_processes_are_not_free(table: Path) -> None:
+    is_free = "users.is_byte_free(user.fd, {})".format
+    with somebody(table, FIRST + 1) as one, somebody(table, FIRST + 1) as two:
+        taken = int(said(one)) - FIRST
+        said(two)
+        assert ask(two, f"{is_free(taken)}, {is_free(5)}") == "(False, True)"
+
+
 def test_switch_of_user_is_complete_and_final(table: Path) -> None:
     identity = "os.getresuid() + os.getresgid(), os.getgroups()"
     capabilities = "[x for x in open('/proc/self/status') if x[:6] in 'CapPrm CapEff']"

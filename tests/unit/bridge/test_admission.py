@@ -39,10 +39,14 @@ class FakeTable:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.locked: set[int] = set()
         monkeypatch.setattr(users, "lock_byte", self.lock)
+        monkeypatch.setattr(users, "is_byte_free", self.is_free)
+
+    def is_free(self, fd: int, offset: int) -> bool:
+        assert fd == TABLE
+        return offset not in self.locked
 
     def lock(self, fd: int, offset: int) -> bool:
-        assert fd == TABLE
-        is_free = offset not in self.locked
+        is_free = self.is_free(fd, offset)
         self.locked.add(offset)
         return is_free
 
@@ -84,6 +88,16 @@ def test_each_session_takes_a_place(monkeypatch: pytest.MonkeyPatch) -> None:
     other = places(1, b"other@")
     assert other.acquire(PEER, APP) is None
     assert other.acquire(PEER, APP) == "max-sessions"
+
+
+def test_a_check_takes_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = FakeTable(monkeypatch)
+    for _ in range(2):
+        assert places(1).find_exceeded(PEER, APP) is None
+    assert not table.locked
+    assert places(1).acquire(PEER, APP) is None
+    assert places(1).find_exceeded(PEER, APP) == "max-sessions"
+    assert places(2).find_exceeded(PEER, APP) is None
 
 
 def test_lower_limit_holds_soon(monkeypatch: pytest.MonkeyPatch) -> None:
