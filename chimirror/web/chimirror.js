@@ -11,6 +11,7 @@
 const PIECE_SIZE = 48 << 10; // bytes of standard input in one message
 const HIGH_WATER_MARK = 1 << 20; // bytes in each direction that cause back-pressure
 const WINDOW = 128 << 10; // bytes of a terminal's output beyond those that were read
+const MIN_WINDOW = 4 << 10; // bytes: with less, each byte would wait for a message
 const MAX_UNREAD = 64 << 20; // bytes of unread output without back-pressure
 const BLOCK_SIZE = 16 << 10; // bytes of a block that joins small pieces
 const DRAIN_INTERVAL = 5; // ms between checks of bufferedAmount, which has no event
@@ -668,7 +669,8 @@ class Session extends EventTarget {
   }
 
   #startWindow() {
-    this.#window.start(Math.min(WINDOW, this.#high), (bytes) => {
+    const ahead = Math.ceil(Math.min(WINDOW, Math.max(MIN_WINDOW, this.#high)));
+    this.#window.start(ahead, (bytes) => {
       if (this.#isOpen) this.#socket.send(JSON.stringify({ type: "window", bytes }));
     });
   }

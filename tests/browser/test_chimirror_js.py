@@ -476,7 +476,7 @@ def test_an_unread_terminal(cases: CaseRunner) -> None:
         assert 1 << 16 < written(application) < 3 << 16
         running_case.cue()
         result = running_case.result()
-    lines = {"lines": 100_001, "whole": True}
+    lines = {"lines": 100_001, "whole": True, "same": True, "mistakes": 0}
     assert result == {**lines, "paused": [], "exit": EXIT_0, "code": 0}
 
 

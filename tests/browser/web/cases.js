@@ -384,7 +384,12 @@ export async function windowed({ connect, text }, url, say, cue) {
   const dropped = await connect(url, { highWaterMark: 4096 });
   await dropped.stdout.cancel();
   const { code } = await dropped.exit;
-  return { paused, lines: found.length, whole, exit: await session.exit, code };
+  const smallest = await connect(url, { highWaterMark: 0.5 });
+  let mistakes = 0;
+  smallest.addEventListener("error", () => ++mistakes);
+  const same = (await text(smallest.stdout)) === found.join("\r\n");
+  const exit = await session.exit;
+  return { paused, lines: found.length, whole, exit, code, same, mistakes };
 }
 
 /** Redirects control connections. */
