@@ -28,7 +28,7 @@ from chimirror.framing.registry import FRAMINGS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any
 
     from chimirror.config.user_account import UserAccount
@@ -70,9 +70,16 @@ def parse_bridge(argv: Sequence[str]) -> Config:
     return _parse("chimirror-bridge", BRIDGE, argv)
 
 
-def parse_server(argv: Sequence[str]) -> Config:
-    """Read the command line of chimirror-server, as parse_bridge does."""
-    return _parse("chimirror-server", SERVER, argv)
+def parse_server(
+    argv: Sequence[str], describe: Callable[[], str] | None = None
+) -> Config:
+    """Read the command line of chimirror-server, as parse_bridge does.
+
+    Args:
+        argv: The command line without the name of the program.
+        describe: Returns a second line for the version.
+    """
+    return _parse("chimirror-server", SERVER, argv, describe)
 
 
 def parse_zygote(argv: Sequence[str]) -> Config:
@@ -80,7 +87,12 @@ def parse_zygote(argv: Sequence[str]) -> Config:
     return _parse("chimirror-zygote", ZYGOTE, argv)
 
 
-def _parse(program: str, scope: int, argv: Sequence[str]) -> Config:
+def _parse(
+    program: str,
+    scope: int,
+    argv: Sequence[str],
+    describe: Callable[[], str] | None = None,
+) -> Config:
     table = options_of(scope)
     try:
         command, given = scan_program(table, argv)
@@ -93,7 +105,7 @@ def _parse(program: str, scope: int, argv: Sequence[str]) -> Config:
             fields |= _preloaded(command)
         return Config(**check_combination(fields))
     except ScanError as error:
-        _print_help(program, table, argv)
+        _print_help(program, table, argv, describe)
         raise UsageError(program, explain(error, table)) from None
     except ValueError as error:
         raise UsageError(program, str(error)) from None
@@ -192,7 +204,12 @@ def explain(error: ScanError, table: Iterable[Option]) -> str:
     return f"{error}; {usage.suggest(error.unknown, table)}"
 
 
-def _print_help(program: str, table: Sequence[Option], argv: Sequence[str]) -> None:
+def _print_help(
+    program: str,
+    table: Sequence[Option],
+    argv: Sequence[str],
+    describe: Callable[[], str] | None,
+) -> None:
     """Let docopt print help or version and exit, if the command line asks for it.
 
     If docopt accepts a command line that the scanner refuses, then an option is
@@ -207,7 +224,10 @@ def _print_help(program: str, table: Sequence[Option], argv: Sequence[str]) -> N
 
         notes = presets.describe()
     text = usage.render(program, PURPOSE[program], table, notes)
-    usage.parse(text, argv, f"{program} {__version__}")
+    version = f"{program} {__version__}"
+    if describe is not None and "--version" in argv:
+        version += f"\n{describe()}"
+    usage.parse(text, argv, version)
 
 
 def _value(option: Option, texts: list[str] | None) -> object:

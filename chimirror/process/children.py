@@ -59,11 +59,19 @@ def list_children() -> list[int]:
 
 def _list_by_parent(parent: int) -> list[int]:
     """Return the same by reading every process, or nothing without proc(5)."""
+    return [pid for pid in list_processes() if _parent_of(pid) == parent]
+
+
+def list_processes() -> list[int]:
+    """Return the pids of all processes, or nothing without proc(5).
+
+    Raises:
+        OSError: No descriptor is left to read the list.
+    """
     try:
-        pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+        return [int(name) for name in os.listdir("/proc") if name.isdigit()]
     except FileNotFoundError:
         return []
-    return [pid for pid in pids if _parent_of(pid) == parent]
 
 
 def _parent_of(pid: int) -> int:
@@ -90,6 +98,17 @@ def next_ended(pid: int = -1) -> tuple[int, int] | None:
     except ChildProcessError:
         return None
     return (pid, os.waitstatus_to_exitcode(status)) if pid else None
+
+
+def is_child(pid: int) -> bool:
+    """Return True if a process is a child that has not been reaped."""
+    if pid <= 0:
+        return False
+    try:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
 
 
 def end_all(exclude: Container[int] = ()) -> list[int]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from time import process_time
 
-from chimirror.builtin_modules import signal
+from chimirror.builtin_modules import os, signal
 from chimirror.io.loop import NEVER, FatalErrorHandler
 from chimirror.process import children
 from chimirror.process.children import become_subreaper
@@ -76,8 +76,13 @@ class ChildWatcher(FatalErrorHandler):
         loop.add_signal_handler(signal.SIGCHLD, self.reap)
 
     def sweep_here(self) -> None:
-        """End strays in this process from now on."""
-        self._sweeper = StraySweeper(self._loop, self._clients)
+        """End strays in this process from now on: the one that did so is gone."""
+        self._sweeper = SystemSweeper(self._loop, self._clients)
+
+    def finish_sweep(self) -> None:
+        """Called at the end of this process. Ends strays, if it does so itself."""
+        if isinstance(self._sweeper, SystemSweeper):
+            self._sweeper.on_timer(self._loop.clock())
 
     def add_child(self, pid: int, client: ChildHandler) -> None:
         """Call `client.on_exit` when this child has ended."""
@@ -236,7 +241,7 @@ class StraySweeper(FatalErrorHandler):
         """
         start = self._loop.clock()
         try:
-            strays = [pid for pid in children.list_children() if pid not in self._known]
+            strays = [pid for pid in self._candidates() if pid not in self._known]
         except OSError:  # no descriptor left: try later
             self._loop.set_timer(self, now + SWEEP_INTERVAL)
             return
@@ -253,6 +258,10 @@ class StraySweeper(FatalErrorHandler):
         if self._ended:
             self._loop.set_timer(self, max(self._next_sweep, now + SWEEP_INTERVAL))
 
+    def _candidates(self) -> list[int]:
+        """List the processes that can be strays."""
+        return children.list_children()
+
     def _kill(self, pid: int, now: float) -> None:
         """Kill a stray of an ended session, and its process group."""
         session = session_of(pid, self._ended)
@@ -267,3 +276,33 @@ class StraySweeper(FatalErrorHandler):
         if session in self._ended:
             children.kill(pid)
             self._ended[session] = now + SWEEP_DURATION
+
+
+class SystemSweeper(StraySweeper):
+    """Sweeper that also finds strays which another process has adopted.
+
+    A subreaper that dies leaves its children to the next one, or to process 1. Each
+    search reads the environment of every process, so it takes long.
+    """
+
+    __slots__ = ()
+
+    def _candidates(self) -> list[int]:
+        return children.list_processes()
+
+    def _kill(self, pid: int, now: float) -> None:
+        if children.is_child(pid):
+            super()._kill(pid, now)
+            return
+        try:
+            handle = os.pidfd_open(pid)
+        except OSError:  # it has ended
+            return
+        try:
+            # the handle is of the process whose environment is read now
+            if children.variable(pid, SESSION_VARIABLE.encode()) in self._ended:
+                signal.pidfd_send_signal(handle, signal.SIGKILL)
+        except OSError:  # it has ended, or is of another user
+            pass
+        finally:
+            os.close(handle)

@@ -1,7 +1,8 @@
 """The server program `chimirror-server`: many sessions in a few processes.
 
-The supervisor (`supervisor`) forks one zygote, which starts the applications, and the
-workers, which accept connections and run the sessions. It replaces processes that die.
+The supervisor (`supervisor`) forks the workers, which accept connections, run the
+sessions and start the applications. It also forks one zygote, which starts those that
+workers cannot start. It replaces processes that die.
 
 Files:
 - `main`: the entry point: opens the listeners and runs the supervisor.
@@ -10,6 +11,9 @@ Files:
   workers, and passes orphaned applications back to their workers.
 - `orphans`: the children that a dead zygote leaves to the supervisor.
 - `zygote`: the process that starts applications on request of the workers.
+- `worker_spawner`: starts applications in a worker, or through the zygote.
+- `worker_starts`, `abandoned_processes`, `start_guard`: starts by workers, as the
+  supervisor sees them: what a dead worker leaves, and starts that hang.
 - `worker_process`, `worker_link`: a worker, as the supervisor knows it.
 - `worker`: the process that accepts connections and runs sessions.
 - `admission`, `limit_table`: the session limits, counted over all workers.

@@ -34,12 +34,15 @@ def raise_descriptor_limit() -> int:
     return soft
 
 
+def descriptor_limits(soft: int) -> tuple[int, int]:
+    """Return a soft descriptor limit, at most the hard one, and the hard one."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return (soft if hard == resource.RLIM_INFINITY else min(soft, hard)), hard
+
+
 def set_descriptor_limit(soft: int) -> None:
     """Set the soft descriptor limit to `soft`, or to the hard one if that is lower."""
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    if hard != resource.RLIM_INFINITY:
-        soft = min(soft, hard)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, descriptor_limits(soft))
 
 
 class Room(NamedTuple):

@@ -16,7 +16,7 @@ from chimirror.config import options, parser
 from chimirror.io import fds, listener
 from chimirror.log import stderr
 from chimirror.log.records import EventLog
-from chimirror.process import children, process_title
+from chimirror.process import children, fast_spawner, process_title
 from chimirror.server import capacity
 from chimirror.server.supervisor import Supervisor
 
@@ -67,7 +67,7 @@ def main() -> None:
     children.set_dumpable(False)
     listeners: list[Listener] = []
     try:
-        config = parser.parse_server(sys.argv[1:])
+        config = parser.parse_server(sys.argv[1:], fast_spawner.describe)
         process_title.show_as("chimirror-server", sys.argv[1:])
         stderr.set_format(config.log_format)
         fds.open_missing_stdio()

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from chimirror.io.loop import EventLoop
+    from chimirror.process.reaper import ChildHandler
     from chimirror.spawn.handler import ManagedProcess
 
     Sessions = Callable[[], Collection[bytes]]
@@ -53,6 +54,15 @@ class OrphanWatcher(ChildWatcher):
         except OSError:  # EMFILE: the suspects live on as strays
             return
         self._suspects.update(pid for pid in found if pid not in self._clients)
+
+    def is_unknown_child(self, pid: int) -> bool:
+        """Return True if a process is an unreaped child without a handler."""
+        return pid not in self._clients and children.is_child(pid)
+
+    def adopt(self, pid: int, handler: ChildHandler) -> None:
+        """Watch a child that a dead worker has left: it is no suspect any more."""
+        self._suspects.discard(pid)
+        self.add_child(pid, handler)
 
     def _on_stray_exit(self, pid: int, status: int) -> None:
         """Called when an unknown child has ended. Keeps the status of a suspect."""

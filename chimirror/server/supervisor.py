@@ -23,6 +23,7 @@ from chimirror.server.notifier import ServiceNotifier
 from chimirror.server.orphans import OrphanWatcher
 from chimirror.server.stop_guard import StopDeadlines, StopGuard
 from chimirror.server.worker_process import WorkerProcess
+from chimirror.server.worker_starts import WorkerStarts
 from chimirror.server.zygote_guard import ZygoteGuard
 from chimirror.server.zygote_manager import ZygoteManager
 from chimirror.spawn.start_marks import StartMarks
@@ -84,17 +85,27 @@ class Supervisor(FatalErrorHandler):
         self._marks = StartMarks(count)
         self._stop_deadlines = StopDeadlines(count)
         self._orphan_watcher = OrphanWatcher(self._loop)
+        self._workers: set[WorkerProcess] = set()
+        self._worker_starts = WorkerStarts(
+            self._loop,
+            self._orphan_watcher,
+            config,
+            count,
+            min(self._room_per_worker.sessions, total),
+            self._workers,
+            lambda text: event_log.message(3, text),
+        )
         self._zygote_manager = ZygoteManager(
             self._loop,
             self._orphan_watcher,
             self,
             self._run_zygote,
             config.kill_grace,
+            self._worker_starts.sessions,
         )
         self._zygote_guard = ZygoteGuard(
             self._loop, self._marks, self._zygote_manager.kill
         )
-        self._workers: set[WorkerProcess] = set()
         # numbers of workers to be forked after a pause
         self._delayed_workers: list[int] = []
         self._stop_guard = StopGuard(
@@ -123,6 +134,7 @@ class Supervisor(FatalErrorHandler):
         while not (self._zygote_manager.ready or self._stopping):
             self._loop.run_once()
         self._zygote_guard.enable()
+        self._worker_starts.enable_guard()
         if not self._stopping:
             for number in range(self._worker_count):
                 self._fork(number)
@@ -130,6 +142,7 @@ class Supervisor(FatalErrorHandler):
         while self._workers or self._delayed_workers:
             self._loop.run_once()
         self._zygote_guard.disable()
+        self._worker_starts.disable_guard()
         self._zygote_manager.stop()
         while self._zygote_manager.pid:
             self._loop.run_once()
@@ -228,6 +241,8 @@ class Supervisor(FatalErrorHandler):
                 self._notifier.heartbeat,
                 self._marks,
                 self._stop_deadlines,
+                self._worker_starts.part(number),
+                self._descriptors,
             )
             return os.EX_OK
 
@@ -236,6 +251,7 @@ class Supervisor(FatalErrorHandler):
     def on_worker_exit(self, process: WorkerProcess, status: int) -> None:
         """Called when a worker has ended. Releases its sessions and replaces it."""
         self._workers.discard(process)
+        self._worker_starts.on_worker_exit(process.number)
         for table in (self._table, self._by_name):
             if table is not None:
                 table.release_worker(process.number)
@@ -271,7 +287,8 @@ class Supervisor(FatalErrorHandler):
     def _run_zygote(self, control: socket.socket) -> NoReturn:
         def run() -> int:
             self._loop.release_after_fork()
-            for shared in (self._table, self._by_name, self._stop_deadlines):
+            tables = self._table, self._by_name, self._stop_deadlines
+            for shared in (*tables, self._worker_starts):
                 if shared is not None:
                     shared.close()
             descriptors, workers = self._descriptors, self._worker_count

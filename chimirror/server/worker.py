@@ -17,8 +17,10 @@ from chimirror.io.loop import NEVER, EventLoop, FatalErrorHandler
 from chimirror.io.pending_connections import PendingConnections
 from chimirror.protocol import DRAIN
 from chimirror.protocol.addresses import plain_address
+from chimirror.server import capacity
 from chimirror.server.admission import DrainingAdmission, source_key
 from chimirror.server.control_socket import WorkerControlSocket
+from chimirror.server.worker_spawner import WorkerSpawner
 from chimirror.session import Peer, SessionContext, new_session_id, session_secret
 from chimirror.session.connection import CLOSED
 from chimirror.session.session import Session
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from chimirror.io.listener import Listener
     from chimirror.log.records import EventLog
     from chimirror.process.application_process import SpawnBackend
+    from chimirror.process.process_table import WorkerProcesses
     from chimirror.server.admission import WorkerAdmission
     from chimirror.server.capacity import Room
     from chimirror.server.heartbeat import HeartbeatTable
@@ -428,11 +431,13 @@ def run(
     heartbeat: HeartbeatTable | None,
     marks: StartMarks,
     stop_deadlines: StopDeadlines,
+    processes: WorkerProcesses | None,
+    descriptors: int,
 ) -> None:
     """Be worker `number` until drained.
 
-    The zygote holds the other end of this worker's link and ends all processes that
-    the worker leaves behind.
+    The zygote and the supervisor hold the other ends of this worker's links. They end
+    all processes that the worker leaves behind.
 
     Args:
         config: the command line.
@@ -447,10 +452,17 @@ def run(
         heartbeat: gets the heartbeats of this event loop, or None.
         marks: names the start that a dead zygote was performing.
         stop_deadlines: gets the time by which this worker will have ended.
+        processes: gets the applications that this worker starts itself. None if the
+            zygote starts all.
+        descriptors: the soft descriptor limit that applications get.
     """
     loop = EventLoop()
     event_log.attach(loop)
-    spawner = ZygoteClient(loop, link, marks, number)
+    client = ZygoteClient(loop, link, marks, number)
+    spawner: ZygoteClient | WorkerSpawner = client
+    if processes is not None:
+        limits = capacity.descriptor_limits(descriptors)
+        spawner = WorkerSpawner(loop, client, processes, limits)
     worker = Worker(
         config,
         loop,
@@ -463,7 +475,7 @@ def run(
         lambda deadline: stop_deadlines.set(number, deadline),
     )
     spawner.on_supervisor_lost = worker.drain
-    spawner.on_faulty_packet = lambda reason: event_log.message(
+    client.on_faulty_packet = lambda reason: event_log.message(
         3, f"dropped a faulty packet: {reason}"
     )
     if heartbeat is not None:
@@ -471,4 +483,6 @@ def run(
     try:
         worker.serve(listeners)
     finally:
+        if isinstance(spawner, WorkerSpawner):
+            spawner.close()
         event_log.finish(config.linger_timeout)

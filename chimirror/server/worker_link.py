@@ -1,8 +1,9 @@
 """The zygote manager's end of the link to one worker.
 
 Receives the claims of the worker to applications of a dead zygote, and its requests
-about claimed applications (chimirror-protocol(7)). Does not know which zygotes are
-dead.
+about claimed applications (chimirror-protocol(7)). Of the applications that the worker
+has started itself, it receives the sessions that are over. Does not know which zygotes
+are dead.
 """
 
 from __future__ import annotations
@@ -83,6 +84,9 @@ class WorkerLink(LinkHandler):
             self._claim_handler.on_claim(self, message)
         elif isinstance(message, messages.ZygoteLinkMessage):
             self._claim_handler.on_link_missing(self)
+        elif isinstance(message, messages.SessionsOver):
+            for session, group in message.over.items():
+                self._orphans.end_session(group, session, survivors=group > 0)
         else:
             super()._dispatch(message)
 

@@ -1,4 +1,7 @@
-"""The zygote of a server: a process, forked early, that starts the applications.
+"""The zygote of a server: a process, forked early, that starts applications.
+
+It starts those that workers cannot start: copies of a preloaded application, programs
+of other users, and all where the C extension cannot be used.
 
 Workers send requests over links (chimirror-protocol(7)). The reply carries the pipes of
 a fresh application, or of a fork of an application that was preloaded. A notice reports
@@ -142,6 +145,7 @@ class Zygote(FatalErrorHandler):
             while self.loop.running:
                 self.loop.run_once()
         finally:
+            self.spawner.finish_sweep()
             children.end_all()
 
     def on_packet(self, link: PacketSocket, packet: bytes, pipes: list[int]) -> None:

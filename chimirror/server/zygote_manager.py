@@ -69,6 +69,7 @@ class ZygoteManager:
         handler: called when a zygote has ended, cannot be forked or cannot run.
         run_zygote: called in the forked child with its end of the control socket.
         kill_grace: seconds from SIGTERM to SIGKILL for applications of a dead worker.
+        other_sessions: returns the sessions whose applications no zygote has started.
 
     Attributes:
         ready: True once any zygote has been ready.
@@ -82,9 +83,11 @@ class ZygoteManager:
         handler: ZygoteManagerHandler,
         run_zygote: Callable[[socket.socket], NoReturn],
         kill_grace: float,
+        other_sessions: Callable[[], set[bytes]] = set,
     ) -> None:
         self._loop = loop
         self.orphans = orphans
+        self._other_sessions = other_sessions
         self._handler = handler
         self._run_zygote = run_zygote
         self._kill_grace = kill_grace
@@ -308,7 +311,7 @@ class ZygoteManager:
             self.orphans.purge(self._sessions)
 
     def _sessions(self) -> set[bytes]:
-        return set().union(
+        return self._other_sessions().union(
             *(worker_link.sessions for worker_link in self._worker_links)
         )
 

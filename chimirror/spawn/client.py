@@ -152,6 +152,23 @@ class ZygoteClient(FatalErrorHandler):
                 batch = sessions[first : first + messages.MAX_SESSIONS]
                 self._send(link, messages.FinishRequest(batch))
 
+    def report_over(self, sessions: dict[str, int]) -> bool:
+        """Tell the supervisor which sessions of this worker itself are over.
+
+        Args:
+            sessions: the process group that has outlived each application, or 0.
+
+        Returns:
+            False if the link is full. Nothing is sent then.
+        """
+        link, entries = self._supervisor_link, list(sessions.items())
+        if link.queued_packets:
+            return False
+        for first in range(0, len(entries), messages.MAX_SESSIONS):
+            batch = dict(entries[first : first + messages.MAX_SESSIONS])
+            self._send(link, messages.SessionsOver(batch))
+        return True
+
     def _send(self, link: PacketSocket, message: Message) -> None:
         link.send(messages.encode(message))
 

@@ -122,7 +122,10 @@ class FinishRequest(NamedTuple):
 
 
 class SessionsOver(NamedTuple):
-    """These sessions have ended: the surviving process group of each, or 0."""
+    """These sessions have ended: the surviving process group of each, or 0.
+
+    A zygote or a worker sends it to the supervisor.
+    """
 
     over: Numbers
 

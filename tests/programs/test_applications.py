@@ -92,7 +92,8 @@ def test_start_uses_the_file_that_was_checked(directory: Path) -> None:
     """The file changes after a worker has checked the request, and before the start."""
     write(directory, "one", 'command = ["echo", "old"]\n' + LINES)
     apps = ("--apps", str(directory), "--workers", "1")
-    with serve.server(directory.parent, [], *apps) as service, ExitStack() as stack:
+    with ExitStack() as stack:
+        service = stack.enter_context(serve.pure_server(directory.parent, [], *apps))
         (zygote,) = service.zygotes()
         os.kill(zygote, signal.SIGSTOP)
         until(lambda: zygote in stopped(), "the zygote holds still")

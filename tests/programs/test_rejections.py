@@ -18,8 +18,8 @@ from typing import NamedTuple
 
 import pytest
 
-from processes import ended
-from serve import Bridge, Service, argv_of, server
+from processes import descriptors, ended
+from serve import Bridge, Service, argv_of, pure_server, server
 from websocket_peer import Closed, Peer, Reply, Sender, upgrade
 
 SHAPE = {
@@ -251,15 +251,21 @@ def test_a_command_that_vanishes(tmp_path: Path) -> None:
             assert peer.open().status == 101
 
 
-def test_a_command_that_cannot_be_started_just_now(tmp_path: Path) -> None:
+@pytest.mark.parametrize("pure", [False, True])
+def test_a_command_that_cannot_be_started_just_now(
+    tmp_path: Path, *, pure: bool
+) -> None:
     """No descriptor is free. The next session starts as soon as one is."""
     kind = resource.RLIMIT_NOFILE
-    with server(tmp_path, ["cat"], "--workers=1") as service:
+    serve = pure_server if pure else server
+    with serve(tmp_path, ["cat"], "--workers=1") as service:
         with Peer(service.connect()) as peer:  # the worker has its link to the zygote
             assert peer.open().status == 101
-        (zygote,) = service.zygotes()
-        before = resource.prlimit(zygote, kind)
-        resource.prlimit(zygote, kind, (3, before[1]))
+        (starter,) = service.zygotes() if pure else service.workers()
+        before = resource.prlimit(starter, kind)
+        # one is left for the connection
+        limit = 3 if pure else descriptors(starter) + 1
+        resource.prlimit(starter, kind, (limit, before[1]))
         for _ in range(3):
             with Peer(service.connect()) as peer:
                 peer.send_raw(handshake())
@@ -267,7 +273,7 @@ def test_a_command_that_cannot_be_started_just_now(tmp_path: Path) -> None:
                 check(reply, Case(b"", 503, "no application can be started just now"))
                 assert int(reply.fields["retry-after"]) > 0
         assert '"CHIMIRROR_CAUSE":"start-shortage"' in service.log.read_text()
-        resource.prlimit(zygote, kind, before)
+        resource.prlimit(starter, kind, before)
         with Peer(service.connect()) as peer:
             assert peer.open().status == 101
 

@@ -24,6 +24,7 @@ from typing import Any, cast
 
 import pytest
 
+import chimirror
 from chimirror.config import parser
 from chimirror.io import listener
 from chimirror.server import main as program
@@ -39,7 +40,17 @@ from processes import (
     name_of,
     until,
 )
-from serve import ROOT, Service, argv_of, reserved, running, server, server_unix
+from serve import (
+    LAUNCH,
+    ROOT,
+    Service,
+    argv_of,
+    pure_package,
+    reserved,
+    running,
+    server,
+    server_unix,
+)
 from session_harness import RecordingEventLog
 from websocket_peer import NO_CLOSE, Closed, Peer, upgrade
 
@@ -106,6 +117,21 @@ def test_help_and_version(option: str) -> None:
     done = run(option)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout
+
+
+def test_the_version_tells_which_process_starts_applications(tmp_path: Path) -> None:
+    said = []
+    for root in (ROOT, pure_package(tmp_path)):
+        argv = [*LAUNCH, "chimirror.server", "--version"]
+        environment = os.environ | {"PYTHONPATH": root}
+        output = subprocess.check_output(argv, env=environment, text=True)
+        said.append(output.splitlines())
+    version = f"chimirror-server {chimirror.__version__}"
+    obstacle = "the C extension is not installed"
+    assert said == [
+        [version, "applications are started by the workers"],
+        [version, f"applications are started by the zygote: {obstacle}"],
+    ]
 
 
 def test_several_listeners(tmp_path: Path) -> None:
@@ -611,6 +637,7 @@ def supervising(records: RecordingEventLog) -> Iterator[Supervisor]:
     finally:
         supervisor._loop.close_all()
         supervisor._table.close()
+        supervisor._worker_starts.close()
 
 
 def test_a_worker_that_has_lasted_is_replaced_at_once(

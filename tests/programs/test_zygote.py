@@ -1,7 +1,8 @@
 """Tests the zygote of a server: sessions go on when it dies, and nothing is left.
 
-Real processes are really killed. Tests wait for events of the kernel or the log. The
-program chimirror-zygote is tested in test_zygote_program.
+The server has no C extension, so the zygote starts all applications. Real processes are
+really killed. Tests wait for events of the kernel or the log. The program
+chimirror-zygote is tested in test_zygote_program.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from pathlib import Path
 
 from json_log import messages
 from processes import comm, descriptors, ended, parent_of, until
-from serve import ROOT, Service, server
+from serve import ROOT, Service
+from serve import pure_server as server
 from shell_sessions import (
     AWAIT_USR1,
     SHELL,
@@ -171,7 +173,7 @@ main.main()
 
 def test_it_is_given_up_when_it_cannot_run() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", HOPELESS, "--listen=127.0.0.1:0", "cat"],
+        [sys.executable, "-P", "-c", HOPELESS, "--listen=127.0.0.1:0", "cat"],
         env=os.environ | {"PYTHONPATH": ROOT},
         capture_output=True,
         text=True,
@@ -319,3 +321,15 @@ def test_without_supervisor_the_zygote_ends_it(tmp_path: Path) -> None:
         until(lambda: adopts(zygote, daemon(service, peer)), "it adopts", SOON)
         peer.send(stdin(b"exit\n"))
         until(lambda: not service.applications(), "nothing is left", SOON)
+
+
+def test_without_supervisor_the_zygote_finds_what_it_had_adopted(
+    tmp_path: Path,
+) -> None:
+    options = ("--drain-timeout=1h", *GRACES)
+    with server(tmp_path, SHELL, *options) as service, join(service) as peer:
+        stray = daemon(service, peer)
+        service.process.kill()
+        service.process.wait()
+        peer.send(stdin(b"exit\n"))
+        assert ended(stray, SOON)

@@ -22,7 +22,8 @@ import pytest
 
 from chimirror.server.zygote_manager import MAX_EARLY_DEATHS
 from processes import MARK, Memory, comm, descendants, ended, marked, until
-from serve import Service, preloading, running, server
+from serve import ROOT, Service, preloading, pure_package, running
+from serve import pure_server as server
 from shell_sessions import (
     SHELL,
     SOON,
@@ -71,14 +72,16 @@ def test_who_floods_with_signals_waits_and_others_do_not(tmp_path: Path) -> None
 
 
 @contextmanager
-def patched(directory: Path, patch: str, *arguments: str) -> Iterator[Service]:
+def patched(
+    directory: Path, patch: str, *arguments: str, root: str = ROOT
+) -> Iterator[Service]:
     """Run a server whose timeouts are changed by a statement."""
     modules = "main, stop_guard, zygote_guard, zygote_manager"
     script = f"from chimirror.server import {modules}\n{patch}\nmain.main()"
     mark = uuid.uuid4().hex
-    argv = [sys.executable, "-c", script, "--env", f"{MARK}={mark}"]
+    argv = [sys.executable, "-P", "-c", script, "--env", f"{MARK}={mark}"]
     argv += ["--listen=127.0.0.1:0", *arguments]
-    with running(directory, argv, mark) as service:
+    with running(directory, argv, mark, root=root) as service:
         port = service.find(r"listening on 127.0.0.1:(\d+)")
         service.address = ("127.0.0.1", int(port))
         yield service
@@ -186,8 +189,10 @@ def test_a_start_that_hangs_fails_and_others_are_served(tmp_path: Path) -> None:
 
 def test_sessions_outlive_any_number_of_zygotes(tmp_path: Path) -> None:
     patch = "zygote_manager.MIN_LIFETIME = 1000; zygote_manager.RESTART_DELAY = 0.001"
-    options = ("--workers=1", "--", *SHELL)
-    with patched(tmp_path, patch, *options) as service, join(service) as peer:
+    options, root = ("--workers=1", "--", *SHELL), pure_package(tmp_path)
+    with ExitStack() as stack:
+        service = stack.enter_context(patched(tmp_path, patch, *options, root=root))
+        peer = stack.enter_context(join(service))
         pid = pid_of(peer)
         for _ in range(MAX_EARLY_DEATHS + 2):
             (zygote,) = named(service, "zygote")

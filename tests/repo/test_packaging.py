@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import signal
 import socket
 import stat
@@ -35,6 +36,9 @@ VERSION = f"python{sys.version_info.major}.{sys.version_info.minor}"
 
 
 LINES = ("--framing", "lines")
+EXTENSION = "chimirror/process/_fast_spawn.abi3.so"
+# compilers that cannot compile the extension
+BROKEN = {"compiler": "no-such-compiler", "headers": "cc -nostdinc"}
 # options that the launcher gives the interpreter
 FAST, ISOLATED, BARE = "-IS", "-I", "-E"
 
@@ -184,10 +188,43 @@ def test_wheel_holds_exactly_the_modules(wheel: Path) -> None:
         names = {
             n for n in archive.namelist() if "-info/" not in n and ".data/" not in n
         }
-    modules = {str(f.relative_to(ROOT)) for f in (ROOT / "chimirror").rglob("*.py")}
+    sources = [
+        *(ROOT / "chimirror").rglob("*.py"),
+        *(ROOT / "chimirror").rglob("*.pyi"),
+    ]
+    modules = {str(f.relative_to(ROOT)) for f in sources}
     files = [f for f in (ROOT / "chimirror" / "web").rglob("*") if f.is_file()]
     web = {str(f.relative_to(ROOT)) for f in files}
-    assert names == modules | web | {"chimirror/py.typed"}
+    assert names == modules | web | {"chimirror/py.typed", EXTENSION}
+
+
+def test_wheel_for_all_versions_of_python(wheel: Path) -> None:
+    assert re.fullmatch(r"chimirror-[^-]+-cp311-abi3-linux_\w+\.whl", wheel.name)
+
+
+def starter_of(python: Path) -> str:
+    """Return which process starts applications, as `--version` tells."""
+    server = python.with_name("chimirror-server")
+    return subprocess.check_output([server, "--version"], text=True).splitlines()[1]
+
+
+@pytest.mark.parametrize("lack", ["compiler", "headers"])
+def test_sdist_installs_with_and_without_a_compiler(lack: str, tmp_path: Path) -> None:
+    build = (sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", tmp_path)
+    run(*build)
+    (sdist,) = tmp_path.glob("*.tar.gz")
+    started = []
+    for number, compiler in enumerate(("cc", BROKEN[lack])):
+        site = make_environment(tmp_path / str(number))
+        (site / "others.pth").write_text(str(DIRECTORY))
+        python = tmp_path / str(number) / "bin" / "python"
+        install(python, "--no-build-isolation", sdist, CC=compiler)
+        started.append(starter_of(python))
+    obstacle = "the C extension is not installed"
+    assert started == [
+        "applications are started by the workers",
+        f"applications are started by the zygote: {obstacle}",
+    ]
 
 
 def test_wheel_holds_pages_units_and_examples(wheel: Path) -> None:

@@ -192,7 +192,12 @@ ServiceFactory = Callable[..., AbstractContextManager[Service]]
 
 @contextmanager
 def running(
-    directory: Path, argv: list[str], mark: str, stderr: int | None = None
+    directory: Path,
+    argv: list[str],
+    mark: str,
+    stderr: int | None = None,
+    *,
+    root: str = ROOT,
 ) -> Iterator[Service]:
     """Run a long-lived program, and end all its processes.
 
@@ -201,9 +206,10 @@ def running(
         argv: the command line.
         mark: a variable in the environment of all its processes.
         stderr: a descriptor for standard error, instead of that file.
+        root: the directory of the package.
     """
     log = directory / f"{Path(argv[0]).name}.log"
-    env = os.environ | {"PYTHONPATH": ROOT, MARK: mark}
+    env = os.environ | {"PYTHONPATH": root, MARK: mark}
     with log.open("wb") as output:
         process = subprocess.Popen(
             argv,
@@ -341,15 +347,31 @@ def activated_inetd(
     return activated(directory, command, *options, inetd=True)
 
 
+def pure_package(directory: Path) -> str:
+    """Make a copy of the package as a pure wheel has it. Returns its parent."""
+    package = directory / "pure" / "chimirror"
+    source = Path(chimirror.__file__).parent
+    for folder in ("", "process"):
+        (package / folder).mkdir(parents=True)
+        for file in (source / folder).iterdir():
+            if file.name != "process" and file.suffix != ".so":
+                (package / folder / file.name).symlink_to(file)
+    return str(package.parent)
+
+
 @contextmanager
 def server(
-    directory: Path, command: list[str], *options: str, listen: str = "127.0.0.1:0"
+    directory: Path,
+    command: list[str],
+    *options: str,
+    listen: str = "127.0.0.1:0",
+    root: str = ROOT,
 ) -> Iterator[Service]:
     """Run chimirror-server on TCP. Is ready when the server reports that it listens."""
     mark = uuid.uuid4().hex
     options = ("--listen", listen, *options)
     argv = argv_of("server", command, options, mark)
-    with running(directory, argv, mark) as service:
+    with running(directory, argv, mark, root=root) as service:
         where = service.find(r"listening on ([^\s\"]+)")
         if where.startswith("unix:"):
             service.address = where.removeprefix("unix:")
@@ -357,6 +379,13 @@ def server(
             host, _, port = where.rpartition(":")
             service.address = (host, int(port))
         yield service
+
+
+def pure_server(
+    directory: Path, command: list[str], *options: str
+) -> AbstractContextManager[Service]:
+    """Run chimirror-server without the C extension: its zygote starts applications."""
+    return server(directory, command, *options, root=pure_package(directory))
 
 
 def server_unix(
@@ -406,6 +435,7 @@ SERVICES: dict[str, ServiceFactory] = {
     "activate": activated,
     "activate-inetd": activated_inetd,
     "server": server,
+    "server-pure": pure_server,
     "server-unix": server_unix,
 }
 

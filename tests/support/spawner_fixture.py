@@ -6,11 +6,14 @@ All started processes have ended when the context is left.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import resource
+import sys
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from chimirror.io.loop import EventLoop
-from chimirror.process import children
+from chimirror.process import _fast_spawn, children, fast_spawner
+from chimirror.process.fast_spawner import FastSpawner
 from chimirror.process.reaper import StraySweeper
 from chimirror.process.spawner import Program, Spawner
 from loops import Timer, event_loop, subreaper, turn_until
@@ -77,13 +80,41 @@ def program(*argv: str) -> Program:
 SHELL = program("sh", "-c", 'eval "$SCRIPT"')
 
 
+class FakeProcesses:
+    """Table of the processes of a worker: has the last one."""
+
+    def __init__(self) -> None:
+        self.memory = bytearray(8)
+        self.sessions: list[str] = []  # begun and not released
+
+    @property
+    def pid(self) -> int:
+        return int.from_bytes(self.memory[4:], sys.byteorder)
+
+    def begin(self, session: str, now: float) -> int:
+        self.sessions.append(session)
+        return 4
+
+    def end(self) -> None:
+        """Called after a start."""
+
+    def release(self, sessions: Iterable[str]) -> None:
+        for session in sessions:
+            self.sessions.remove(session)
+
+
 class SpawnerHarness:
     """A loop and its spawner."""
 
-    def __init__(self, loop: EventLoop) -> None:
+    def __init__(self, loop: EventLoop, *, fast: bool = False) -> None:
         self.loop = loop
+        self.fast = fast
         self.clients: list[Client] = []
-        self.spawner = Spawner(loop)
+        self.processes = FakeProcesses()
+        self.spawner: Spawner = Spawner(loop)
+        if fast:
+            limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+            self.spawner = FastSpawner(loop, self.processes, limits)
 
     def start(
         self,
@@ -128,12 +159,14 @@ class SpawnerHarness:
 
 
 @contextmanager
-def spawner_harness() -> Iterator[SpawnerHarness]:
+def spawner_harness(*, fast: bool = False) -> Iterator[SpawnerHarness]:
     with subreaper(), event_loop() as loop:
-        made = SpawnerHarness(loop)
+        assert not (fast and fast_spawner.find_obstacle())
+        made = SpawnerHarness(loop, fast=fast)
         try:
             yield made
         finally:
             for client in made.clients:
                 client.close()
             children.end_all()
+            _fast_spawn.release()

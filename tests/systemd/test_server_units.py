@@ -20,7 +20,7 @@ from machine_sessions import (
     systemctl_show,
     zygote_application,
 )
-from processes import is_pending, until
+from processes import is_pending, name_of, parent_of, until
 from systemd_machine import Machine
 from websocket_peer import Closed, Peer, upgrade
 
@@ -55,6 +55,8 @@ def test_sessions_in_one_service(server: Machine) -> None:
             echo(peer)
         assert len(named(server, SERVER, "cat")) == 20
         (pid, *_) = named(server, SERVER, "cat")
+        starter = name_of(parent_of(pid))
+        assert starter.startswith("chimirror-server: worker"), "the filter allows it"
         status = Path(f"/proc/{pid}/status").read_text()
         assert "\nNoNewPrivs:\t1\n" in status
         assert "\nSeccomp:\t2\n" in status

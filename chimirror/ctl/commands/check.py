@@ -28,6 +28,7 @@ from chimirror.ctl.output import Column
 from chimirror.ctl.paths import SLICE
 from chimirror.ctl.transient_unit import NOWHERE
 from chimirror.host.runtime_dir import SESSIONS, SYSTEM
+from chimirror.process import fast_spawner
 from chimirror.text import printable
 
 TYPE_CHECKING = False
@@ -100,6 +101,7 @@ def findings(host: HostPaths) -> Iterator[Finding]:
         )
         return
     yield _version()
+    yield _starts()
     properties = unit_properties()
     yield from _units(properties)
     yield from _verified(properties)
@@ -131,6 +133,15 @@ def _version() -> Finding:
         advice = f"the units are written for {MIN_SYSTEMD} and later: upgrade"
         return Finding(WARNING, "systemd", f"version {number}", advice)
     return Finding(GOOD, "systemd", f"version {number}")
+
+
+def _starts() -> Finding:
+    obstacle = fast_spawner.find_obstacle()
+    text = fast_spawner.describe()
+    if obstacle:
+        advice = "install chimirror with a C compiler and the headers of Python"
+        return Finding(WARNING, "chimirror-server", text, advice)
+    return Finding(GOOD, "chimirror-server", text)
 
 
 def _units(properties: dict[str, dict[str, str]]) -> Iterator[Finding]:

@@ -12,6 +12,7 @@ import pytest
 from chimirror.ctl import journal, messages
 from chimirror.ctl.commands import check
 from chimirror.ctl.main import run
+from chimirror.process import fast_spawner
 from fake_host import Machine, Screen
 
 # A machine that is set up correctly. Tests spoil it with `sed`.
@@ -89,6 +90,18 @@ def run_check(machine: Machine) -> tuple[int, dict[str, dict[str, str]]]:
 @only_root
 def test_a_sound_machine(machine: Machine) -> None:
     assert run_check(machine) == (os.EX_OK, {})
+
+
+@only_root
+def test_which_process_starts_applications(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fast_spawner, "HAS_EXTENSION", False)
+    status, found = run_check(machine)
+    assert status == os.EX_OK
+    assert found["chimirror-server"]["verdict"] == "doubtful"
+    obstacle = "the C extension is not installed"
+    assert obstacle in found["chimirror-server"]["text"]
 
 
 def variable(name: str, value: str) -> Callable[[Machine, pytest.MonkeyPatch], None]:

@@ -7,15 +7,17 @@ session or another generation.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from chimirror.process import children, reaper
 from chimirror.process.reaper import SWEEP_DURATION, SWEEP_INTERVAL
 from loops import turn_until
-from processes import PATIENCE, processes
-from spawner_fixture import SpawnerHarness, spawner_harness
+from processes import PATIENCE, processes, until
+from spawner_fixture import SpawnerHarness, program, spawner_harness
 
 
 @pytest.fixture
@@ -162,4 +164,30 @@ def test_a_group_of_another_application_is_not_killed(harness: SpawnerHarness) -
     harness.spawner.end_session(lingering.pid, "lingering", survivors=True)
     turn_until(harness.loop, lambda: len(children.list_children()) == 2)
     living.close()
+    harness.wait_for_all()
+
+
+def test_strays_that_another_process_has_adopted(harness: SpawnerHarness) -> None:
+    """The sleepers are children of a living shell. One belongs to another session."""
+    script = "CHIMIRROR_SESSION={} sleep 1000 & {}"
+    sleepers = script.format("session-9", script.format("session-8", "wait; wait"))
+    shell = harness.start(program("sh", "-c", sleepers), session="session-7")
+    found: list[int] = []
+
+    def ask() -> bool:
+        text = Path(f"/proc/{shell.pid}/task/{shell.pid}/children").read_text()
+        found[:] = [int(pid) for pid in text.split()]
+        return [children.name(pid) for pid in found] == [b"sleep"] * 2
+
+    until(ask, "both sleep")
+    harness.spawner.sweep_here()
+    harness.spawner.finish_sweep()  # no session has ended
+    harness.pass_time(0.0)  # the loop has the present time
+    harness.spawner.end_session(0, "session-9", survivors=False)
+    harness.spawner.finish_sweep()
+    until(lambda: children.variable(found[0], b"PATH") == b"", "it is killed")
+    assert children.variable(found[1], b"CHIMIRROR_SESSION") == b"session-8"
+    harness.spawner.signal(shell.pid, signal.SIGKILL)
+    harness.spawner.end_session(0, "session-8", survivors=False)
+    harness.spawner.end_session(0, "session-7", survivors=False)
     harness.wait_for_all()

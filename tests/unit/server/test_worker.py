@@ -883,6 +883,8 @@ def test_a_worker_that_fails_has_written_its_records(
                 *(config, [], told, admission, 0, ROOM, ours, None, None),
                 StartMarks(1),
                 StopDeadlines(1),
+                None,
+                1024,
             )
         loop.close(ours.detach())
     table.close()

@@ -1,0 +1,16 @@
+from mmap import mmap
+
+def reserve() -> int: ...
+def release() -> None: ...
+def spawn(
+    paths: tuple[str, ...],
+    argv: tuple[str, ...],
+    environment: dict[str, str],
+    fds: tuple[int, int, int, int],
+    directory: str | None,
+    terminal: bool,
+    limit: tuple[int, int] | None,
+    record: mmap | bytearray,
+    offset: int,
+    /,
+) -> int: ...

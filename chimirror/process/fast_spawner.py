@@ -1,0 +1,153 @@
+"""Starts applications by the C extension `_fast_spawn`, where that is possible.
+
+A start costs the same whatever the number of descriptors of this process: clone(2),
+close_range(2). So a worker with thousands of sessions starts its applications itself.
+Without the extension or the system calls, a zygote starts them. Knows no WebSocket and
+no session protocol.
+"""
+
+from __future__ import annotations
+
+from chimirror.builtin_modules import environ_dict, os
+from chimirror.process.reaper import SESSION_VARIABLE
+from chimirror.process.spawner import CONTROL_FD, Spawner
+from chimirror.process.user_program import DEFAULT_PATH
+
+try:
+    from chimirror.process import _fast_spawn
+except ImportError:  # a pure installation
+    HAS_EXTENSION = False
+else:
+    HAS_EXTENSION = True
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from mmap import mmap
+    from typing import Protocol
+
+    from chimirror.io.loop import EventLoop
+    from chimirror.process.reaper import Sweeper
+    from chimirror.process.spawner import Program
+
+    class StartedProcesses(Protocol):
+        """Gets the pid of each application before it runs: WorkerProcesses."""
+
+        @property
+        def memory(self) -> mmap | bytearray: ...
+
+        def begin(self, session: str, now: float) -> int: ...
+
+        def end(self) -> None: ...
+
+        def release(self, sessions: Iterable[str]) -> None: ...
+
+
+_NO_FDS = (-1, -1, -1, -1)
+
+
+def find_obstacle() -> str:
+    """Try the system calls, and reserve the descriptors that starts need.
+
+    The program that is tried does not exist. Processes that are forked later have the
+    same reserved descriptors.
+
+    Returns:
+        Why a FastSpawner cannot be used, or nothing.
+    """
+    if not HAS_EXTENSION:
+        return "the C extension is not installed"
+    try:
+        _fast_spawn.reserve()
+        pid = _fast_spawn.spawn(
+            ("",), ("",), {}, _NO_FDS, None, False, None, bytearray(4), 0
+        )
+    except FileNotFoundError:
+        return ""
+    except OSError as error:  # an old kernel, or a filter
+        release()
+        return f"a start is refused: {error.strerror}"
+    os.waitpid(pid, 0)  # a filter has killed it
+    release()
+    return "a start is killed"
+
+
+def describe() -> str:
+    """Return which process starts the applications of a server, in one line."""
+    obstacle = find_obstacle()
+    if obstacle:
+        return f"applications are started by the zygote: {obstacle}"
+    release()
+    return "applications are started by the workers"
+
+
+def release() -> None:
+    """Close the reserved descriptors."""
+    _fast_spawn.release()
+
+
+class FastSpawner(Spawner):
+    """Spawner that uses the C extension. `find_obstacle` has found none.
+
+    Programs of other users are not started: such a child could be stopped by its user
+    before execve(2), and this process would wait.
+
+    Args:
+        loop: event loop of this process.
+        processes: gets each application.
+        limits: the descriptor limits of applications, soft and hard.
+        sweeper: ends strays. By default a StraySweeper of this process.
+    """
+
+    __slots__ = ("_files", "_limits", "_processes")
+
+    def __init__(
+        self,
+        loop: EventLoop,
+        processes: StartedProcesses,
+        limits: tuple[int, int],
+        sweeper: Sweeper | None = None,
+    ) -> None:
+        super().__init__(loop, sweeper)
+        self._processes = processes
+        self._limits = limits
+        self._files: dict[str, tuple[str, ...]] = {}  # by the name of a program
+
+    def _execute(
+        self,
+        program: Program,
+        environment: Mapping[str, str],
+        child_fds: dict[int, int],
+    ) -> tuple[int, int]:
+        session, get_fd = environment.get(SESSION_VARIABLE, ""), child_fds.get
+        offset = self._processes.begin(session, self._loop.clock())
+        try:
+            pid = _fast_spawn.spawn(
+                self._files_of(program.argv[0]),
+                program.argv,
+                environment if type(environment) is dict else dict(environment),
+                (child_fds[0], get_fd(1, -1), get_fd(2, -1), get_fd(CONTROL_FD, -1)),
+                program.directory,
+                program.pty,
+                self._limits,
+                self._processes.memory,
+                offset,
+            )
+        except (OSError, ValueError):
+            self._processes.release((session,))
+            raise
+        finally:
+            self._processes.end()
+        self.prefer_for_oom_kill(pid)
+        return pid, -1
+
+    def _files_of(self, name: str) -> tuple[str, ...]:
+        """Return the files that a program can be, as execvp(3) searches PATH."""
+        files = self._files.get(name)
+        if files is None:
+            files = (name,)
+            if name and "/" not in name:
+                path = environ_dict().get("PATH", DEFAULT_PATH)
+                files = tuple(f"{part or '.'}/{name}" for part in path.split(":"))
+            self._files[name] = files
+        return files

@@ -1,0 +1,294 @@
+"""Starts by the C extension: what only these do. All others are in test_spawner."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+from collections.abc import Callable, Iterator
+from errno import EACCES, EINVAL, ENOMEM, ENOSYS
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+import syscall_filter
+from chimirror.io import fds
+from chimirror.process import _fast_spawn, children, fast_spawner
+from chimirror.process.spawner import Program
+from loops import turn_until
+from processes import descriptors
+from spawner_fixture import PATH, SpawnerHarness, program, spawner_harness
+
+
+@pytest.fixture
+def harness() -> Iterator[SpawnerHarness]:
+    with spawner_harness(fast=True) as one:
+        yield one
+
+
+def blocked() -> set[int]:
+    return {*map(int, signal.pthread_sigmask(signal.SIG_BLOCK, ()))}
+
+
+def in_child(run: Callable[[], object]) -> str:
+    """Return the result of a function in a forked process."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.write(writer, str(run()).encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    output = os.read(reader, 1000)
+    os.close(reader)
+    os.waitpid(pid, 0)
+    return output.decode()
+
+
+# The state of the program
+
+
+def test_the_pid_is_in_the_table(harness: SpawnerHarness) -> None:
+    client = harness.sh("read line")
+    assert harness.processes.pid == client.pid > 0
+    assert harness.processes.sessions == ["session-1"]
+
+
+def test_descriptor_limits(harness: SpawnerHarness) -> None:
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    cast("Any", harness.spawner)._limits = (77, hard)
+    assert harness.output_of(harness.sh("ulimit -Sn")) == b"77\n"
+
+
+def test_a_terminal_of_its_own(harness: SpawnerHarness) -> None:
+    words = ("sh", "-c", "tty; cat /proc/$$/stat; tty </dev/tty; echo $TERM >&2")
+    client = harness.start(program(*words).with_options(pty=True, control=True))
+    turn_until(harness.loop, lambda: client.output.count(b"\r\n") == 4)
+    name, stat, controlling, term = client.output.splitlines()
+    fields = stat.rpartition(b")")[2].split()
+    assert [int(fields[3]), int(fields[5])] == [client.pid, client.pid]
+    assert name.startswith(b"/dev/pts/")
+    assert (controlling, term) == (b"/dev/tty", b"xterm-256color")
+
+
+def test_a_directory_is_entered_by_the_child_alone(
+    harness: SpawnerHarness, tmp_path: Path
+) -> None:
+    (tmp_path / "run").write_text("#!/bin/sh\npwd\n")
+    (tmp_path / "run").chmod(0o755)
+    before = os.getcwd()
+    client = harness.start(Program(("./run",), str(tmp_path)))
+    assert harness.output_of(client) == f"{tmp_path}\n".encode()
+    assert os.getcwd() == before
+
+
+def test_a_missing_directory_is_named(harness: SpawnerHarness) -> None:
+    client = harness.start(Program(("cat",), "/no/such"))
+    assert client.failed == "/no/such: No such file or directory (ENOENT)"
+    assert harness.processes.sessions == []
+
+
+def test_arguments_that_are_no_text(harness: SpawnerHarness) -> None:
+    client = harness.start(program("printf", "%s", "\udcff\udcfe", "é"))
+    assert harness.output_of(client) == b"\xff\xfe\xc3\xa9"
+
+
+def test_the_largest_environment(harness: SpawnerHarness) -> None:
+    """One string has 128 KiB at most, with its end and its name: execve(2)."""
+    longest = 128 * 1024 - len("V10=") - 1
+    variables = {f"V{n}": "x" * longest for n in range(10, 24)}
+    client = harness.start(program("env", "-0"), environment=variables)
+    assert len(harness.output_of(client)) > 14 * longest
+    variables["V99"] = "x" * (longest + 1)
+    failed = harness.start(program("true"), environment=variables).failed
+    assert failed == "true: Argument list too long (E2BIG)"
+
+
+def test_a_table_of_any_size_is_not_passed_on(harness: SpawnerHarness) -> None:
+    null = os.open("/dev/null", os.O_RDONLY)
+    many = [os.dup(null) for _ in range(300)]
+    try:
+        fds.set_cloexec_all()
+        client = harness.sh("exec ls /proc/self/fd")
+        size = Path(f"/proc/{client.pid}/status").read_text()
+        assert harness.output_of(client).split() == [b"0", b"1", b"2", b"3"]
+    finally:
+        for fd in (null, *many):
+            os.close(fd)
+    assert int(size.partition("FDSize:")[2].split()[0]) <= 64 or not size
+
+
+def test_search_goes_on_after_a_file_that_is_denied(
+    harness: SpawnerHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "true").write_text("")
+    monkeypatch.setenv("PATH", f"{tmp_path}:/no/such:{os.environ['PATH']}")
+    client = harness.start(program("true"))
+    harness.output_of(client)
+    assert client.status == 0
+    (tmp_path / "denied").write_text("")
+    client = harness.start(program("denied"))
+    assert client.failed == "denied: Permission denied (EACCES)"
+
+
+# The state of this process
+
+
+@pytest.mark.parametrize("command", ["true", "no-such-program"])
+def test_nothing_changes_here(command: str, harness: SpawnerHarness) -> None:
+    previous = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+    try:
+        before, mask = descriptors(os.getpid()), blocked()
+        client = harness.start(program(command))
+        assert blocked() == mask
+        for fd in filter(lambda fd: fd >= 0, client.pipes):
+            harness.loop.watch(fd, client, 0)
+            os.close(fd)
+        client.pipes = (-1, -1, -1, -1)
+        assert descriptors(os.getpid()) == before
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous)
+
+
+def test_the_slots_keep_no_pipe(harness: SpawnerHarness) -> None:
+    """Otherwise the application would never see the end of its input."""
+    first = _fast_spawn.reserve()
+    client = harness.sh("cat; echo end")
+    slots = [os.readlink(f"/proc/self/fd/{first + n}") for n in range(4)]
+    assert slots == ["/dev/null"] * 4
+    os.close(client.pipes[0])
+    client.pipes = (-1, *client.pipes[1:])
+    assert harness.output_of(client) == b"end\n"
+
+
+def test_no_handler_of_this_process_runs_in_the_child(harness: SpawnerHarness) -> None:
+    """A signal to the child has its default effect from the start."""
+    calls: list[int] = []
+    previous = signal.signal(signal.SIGUSR1, lambda *_: calls.append(os.getpid()))
+    try:
+        for _ in range(50):
+            client = harness.sh("read line")
+            os.kill(client.pid, signal.SIGUSR1)
+            harness.output_of(client)
+            assert client.status == -signal.SIGUSR1
+    finally:
+        signal.signal(signal.SIGUSR1, previous)
+    assert calls == []
+
+
+# Errors of each step
+
+CALLS = {
+    "close_range": 436,
+    "setpgid": 109,
+    "dup2": 33,
+    "prlimit64": 302,
+    "rt_sigaction": 13,
+    "execve": 59,
+    "clone": 56,
+    "dup3": 292,
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_failure_of_each_step(call: str, harness: SpawnerHarness) -> None:
+    def start() -> object:
+        count, mask = descriptors(os.getpid()), blocked()
+        syscall_filter.fail(CALLS[call], ENOMEM)
+        client = harness.start(program("true"))
+        same = descriptors(os.getpid()) == count and blocked() == mask
+        return client.failed, client.shortage, same, children.list_children()
+
+    assert in_child(start) == str(
+        ("true: Cannot allocate memory (ENOMEM)", True, True, [])
+    )
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "available"),
+    [
+        ("close_range", ENOSYS, False),
+        ("close_range", EINVAL, False),
+        ("clone", EACCES, False),
+        ("setpgid", ENOSYS, False),
+        ("setuid", ENOSYS, True),
+    ],
+)
+def test_it_is_tried_before(call: str, error: int, *, available: bool) -> None:
+    def ask() -> object:
+        count = descriptors(os.getpid())
+        syscall_filter.fail({**CALLS, "setuid": 105}[call], error)
+        obstacle = fast_spawner.find_obstacle()
+        return obstacle, descriptors(os.getpid()) - count, children.list_children()
+
+    obstacle = "" if available else f"a start is refused: {os.strerror(error)}"
+    assert in_child(ask) == str((obstacle, 5 if available else 0, []))
+
+
+def test_without_the_extension(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fast_spawner, "HAS_EXTENSION", False)
+    text = "applications are started by the zygote: the C extension is not installed"
+    assert fast_spawner.describe() == text
+
+
+def test_a_filter_may_kill_starts() -> None:
+    def ask() -> object:
+        syscall_filter.kill(CALLS["close_range"])
+        return fast_spawner.find_obstacle(), children.list_children()
+
+    assert in_child(ask) == str(("a start is killed", []))
+
+
+def test_no_descriptors_to_reserve() -> None:
+    def ask() -> object:
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        limit = max(map(int, os.listdir("/proc/self/fd"))) + 9
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+        while os.dup(0) < limit - 4:  # for the null device and the listing
+            pass
+        count = len(os.listdir("/proc/self/fd"))
+        obstacle = fast_spawner.find_obstacle()
+        return obstacle, len(os.listdir("/proc/self/fd")) - count
+
+    assert in_child(ask) == str(("a start is refused: Too many open files", 0))
+
+
+# Arguments that no caller passes
+
+
+@pytest.mark.parametrize(
+    ("position", "value", "error"),
+    [
+        (1, (), ValueError),  # no program
+        (8, 6, ValueError),  # the pid would end behind the memory
+        (8, 2, ValueError),  # not aligned
+        (8, -4, ValueError),
+        (7, b"constant", TypeError),
+        (3, (0, 1, 2), TypeError),
+        (2, [("A", "1")], TypeError),
+        (1, ("true", 7), TypeError),
+        (6, (1,), TypeError),
+        (4, 7, TypeError),
+        (2, {"": "1"}, ValueError),
+    ],
+)
+def test_invalid_arguments(
+    position: int, value: object, error: type[Exception], harness: SpawnerHarness
+) -> None:
+    memory = bytearray(8)
+    arguments: list[object] = [
+        *(("/bin/true",), ("true",), dict(PATH)),
+        *((0, 1, 2, -1), None, False, None, memory, 4),
+    ]
+    arguments[position] = value
+    with pytest.raises(error):
+        _fast_spawn.spawn(*cast("Any", arguments))
+    assert memory == bytearray(8)
+
+
+def test_nothing_is_started_without_slots() -> None:
+    arguments: Any = ("",), ("",), {}, (0, 1, 2, -1), None, False, None, bytearray(4), 0
+    with pytest.raises(RuntimeError):
+        _fast_spawn.spawn(*arguments)
