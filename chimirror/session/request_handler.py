@@ -214,7 +214,9 @@ class RequestHandler:
         else:
             cause = context.admission.find_exceeded(owner.peer, app)
             if cause is not None:
-                raise context.capacity_error(cause)
+                # Not recorded: the handshake was, and chimirror-ctl counts records.
+                self._send_response(context.capacity_error(cause))
+                return
             fault = program_check.find_fault(app, os.environ.get("PATH"))
             if fault is not None:
                 raise _start_error(str(fault))

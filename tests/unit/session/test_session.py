@@ -336,11 +336,9 @@ def test_a_check_of_limits_counts_nothing(cause: str | None, tmp_path: Path) -> 
         assert not admission.admitted
     if cause is None:
         assert (reply.status, reply.body) == (204, b"")
-        assert not harness.event_log.of("refused")
     else:
         assert (reply.status, reply.fields["retry-after"]) == (503, "7")
-        (record,) = harness.event_log.of("refused")
-        assert record["cause"] == cause
+    assert not harness.event_log.of("refused")
 
 
 def test_a_check_of_a_program_that_is_missing() -> None:
