@@ -8,7 +8,7 @@ once the response has been sent.
 
 from __future__ import annotations
 
-from chimirror.builtin_modules import os
+from chimirror.builtin_modules import environ_dict
 from chimirror.protocol import http
 from chimirror.protocol.handshake import CONTROL
 from chimirror.protocol.request_cache import SessionRequest
@@ -217,7 +217,7 @@ class RequestHandler:
                 # Not recorded: the handshake was, and chimirror-ctl counts records.
                 self._send_response(context.capacity_error(cause))
                 return
-            fault = program_check.find_fault(app, os.environ.get("PATH"))
+            fault = program_check.find_fault(app, environ_dict().get("PATH"))
             if fault is not None:
                 raise _start_error(str(fault))
         self._send_response(PassedCheck())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import posix
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -353,6 +354,19 @@ def test_a_check_of_a_program_that_is_missing() -> None:
     (record,) = harness.event_log.of("refused")
     assert (record["cause"], record["path"]) == ("start", b"/")
     assert "program" in record["detail"]
+
+
+def test_a_check_finds_a_program_in_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "in-path-only"
+    program.write_text("#!/bin/sh")
+    program.chmod(0o755)
+    (tmp_path / "plain.toml").write_text('command = ["in-path-only"]')
+    monkeypatch.setitem(posix.environ, b"PATH", bytes(tmp_path))
+    with SessionHarness("--apps", str(tmp_path)) as harness:
+        harness.ask(CHECK % (b"/plain", b"json"))
+        assert harness.peer.refusal().status == 204
 
 
 def test_a_check_of_control() -> None:
