@@ -9,14 +9,21 @@ from __future__ import annotations
 import json
 import os
 import random
-import resource
 import signal
 import sys
 import uuid
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from processes import MARK, comm, descriptors, ended, parent_of, until
+from processes import (
+    MARK,
+    comm,
+    descriptor_limit,
+    descriptors,
+    ended,
+    parent_of,
+    until,
+)
 from serve import Service, running, server
 from shell_sessions import SHELL, SOON, join, kill_zygote, pid_of, suspended, told
 from websocket_peer import Closed, Peer, stdin, upgrade
@@ -81,13 +88,12 @@ def test_workers_keep_none_of_the_pipes(tmp_path: Path) -> None:
 
 
 def test_the_limit_of_descriptors_is_that_of_the_server(tmp_path: Path) -> None:
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (300, before[1]))
-    try:
-        with server(tmp_path, SHELL, *GRACES) as service, join(service) as peer:
-            assert told(peer, "ulimit -Sn", 4) == b"300\n"
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    with (
+        descriptor_limit(300),
+        server(tmp_path, SHELL, *GRACES) as service,
+        join(service) as peer,
+    ):
+        assert told(peer, "ulimit -Sn", 4) == b"300\n"
 
 
 def test_each_application_is_preferred_for_an_oom_kill(tmp_path: Path) -> None:

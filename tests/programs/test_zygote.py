@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from json_log import messages
-from processes import comm, descriptors, ended, parent_of, until
+from processes import comm, descriptor_limit, descriptors, ended, parent_of, until
 from serve import ROOT, Service
 from serve import pure_server as server
 from shell_sessions import (
@@ -51,13 +51,12 @@ def test_it_is_the_parent_of_applications_and_holds_few_descriptors(
 def test_an_application_gets_the_limit_of_descriptors_that_we_were_given(
     tmp_path: Path,
 ) -> None:
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (300, before[1]))
-    try:
-        with server(tmp_path, SHELL, *GRACES) as service, join(service) as peer:
-            assert told(peer, "ulimit -Sn", 4) == b"300\n"
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    with (
+        descriptor_limit(300),
+        server(tmp_path, SHELL, *GRACES) as service,
+        join(service) as peer,
+    ):
+        assert told(peer, "ulimit -Sn", 4) == b"300\n"
 
 
 # The zygote dies

@@ -8,12 +8,13 @@ chimirror except the mark that tests put into environments.
 from __future__ import annotations
 
 import os
+import resource
 import select
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -202,6 +203,17 @@ class Memory:
             with suppress(*self.errors):
                 found.append(field(pid, "VmHWM") - idle)
         return max(found)
+
+
+@contextmanager
+def descriptor_limit(soft: int) -> Iterator[None]:
+    """Lower the limit of descriptors of this process, for those that it starts."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def written(pid: int) -> int:

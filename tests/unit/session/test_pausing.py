@@ -31,7 +31,7 @@ CLOSE_FRAME = frame(CLOSE, b"\x03\xe8")
 PIPE_SIZE = 1 << 16  # bytes
 STREAM_SIZE = 100_000_000  # bytes
 PAUSES = 1000
-MAX_GROWTH = 4 << 20  # bytes of memory
+MAX_GROWTH = 16 << 20  # bytes of memory: much less than the stream
 
 
 def opened(harness: SessionHarness, framing: str = "stdio") -> SessionHarness:
