@@ -15,15 +15,18 @@ import { Pace } from "./pace.js";
 
 const MAX_KEPT = 8 << 20; // characters that can be saved
 const ENTRY_OVERHEAD = 32; // characters that each line counts in addition
-const MAX_SHOWN = 600; // entries
-const MAX_READ = 1200; // entries while the user reads earlier ones
+const SHOWN = { entries: 600, elements: 10_000 }; // at most on the page
+const READ = { entries: 1200, elements: 20_000 }; // while the user reads earlier entries
 const MAX_LINE = 4 << 20; // characters of one line, longer ones are split
 const BATCH_SIZE = 200; // entries for one drawing
 const BATCH_LENGTH = 400_000; // characters for one drawing, except of the last entry
+const BATCH_ELEMENTS = 1500; // elements for one drawing, except of the last entry
 const FLOOD_DELAY = 100; // ms between two drawings during a flood
 const MAX_AHEAD = 4 << 20; // received characters before a drawing
 
 const owners = new WeakMap(); // the entry of each element
+const sizeOf = (node) => node.querySelectorAll("*").length;
+const isHeader = (node) => node.classList.contains("session");
 
 export class Transcript {
   #options = { unfold: false, colours: true, onFold: () => this.#follow.keep() };
@@ -55,8 +58,26 @@ export class Transcript {
   /** Changes how entries are shown. @param name unfold or colours */
   set(name, value) {
     this.#options[name] = value;
-    if (name === "unfold") for (const entry of this.#entries) delete entry.value;
-    this.#redraw();
+    let elements = sizeOf(this.#element);
+    for (const node of this.#fromView()) {
+      const entry = owners.get(node);
+      // Lines out of view stay as they are if there are too many elements.
+      if (value && elements >= READ.elements) break;
+      elements -= sizeOf(node);
+      if (name === "unfold") delete entry.value;
+      writeEntry(entry, this.#options);
+      elements += sizeOf(node);
+    }
+    this.#follow.changed();
+  }
+
+  /** Returns the elements of lines: those in view and below, then those above, upwards. */
+  #fromView() {
+    const isLine = (node) => owners.has(node) && !isHeader(node);
+    const drawn = [...this.#element.children].filter(isLine);
+    const { top } = this.#element.getBoundingClientRect();
+    const at = drawn.findIndex((node) => node.getBoundingClientRect().bottom > top);
+    return [...drawn.slice(at), ...drawn.slice(0, at).reverse()];
   }
 
   showTimes(shown) {
@@ -166,8 +187,8 @@ export class Transcript {
       this.#size = size + (count - removed) * ENTRY_OVERHEAD;
       this.#lost += removed;
     }
-    if (this.#waiting.length > MAX_SHOWN * 2) {
-      this.#skipped += removeOldest(this.#waiting, this.#waiting.length - MAX_SHOWN);
+    if (this.#waiting.length > SHOWN.entries * 2) {
+      this.#skipped += removeOldest(this.#waiting, this.#waiting.length - SHOWN.entries);
     }
   }
 
@@ -179,21 +200,15 @@ export class Transcript {
     for (const entry of this.#changed) if (entry.node) writeEntry(entry, this.#options);
     this.#changed.clear();
     const { following } = this.#follow;
-    const room = following ? BATCH_SIZE : Math.max(0, MAX_READ - element.childElementCount);
-    const batch = this.#next(Math.min(room, BATCH_SIZE));
-    const fragment = document.createDocumentFragment();
-    if (this.#skipped && batch.length) {
+    const room = following ? BATCH_SIZE : this.#roomToRead();
+    const nodes = this.#make(Math.min(room, BATCH_SIZE));
+    if (this.#skipped && nodes.length) {
       const text = `${this.#skipped.toLocaleString("en")} lines were too many to show`;
-      fragment.append(makeEntry({ at: Date.now(), name: "note", text }, this.#options));
+      nodes.unshift(makeEntry({ at: Date.now(), name: "note", text }, this.#options));
       this.#skipped = 0;
       this.#timer = setTimeout(() => this.#schedule(), FLOOD_DELAY);
     }
-    for (const entry of batch) {
-      const node = makeEntry(entry, this.#options);
-      owners.set(node, entry);
-      fragment.append(node);
-    }
-    element.append(fragment);
+    element.append(...nodes);
     if (following) this.#removeShown();
     this.#follow.changed(isNew);
     const more = this.#waiting.length > 0 && room > 0;
@@ -203,36 +218,44 @@ export class Transcript {
     this.#onChange();
   }
 
-  /** Takes the entries of one drawing. */
-  #next(most) {
-    let [count, length] = [0, 0];
-    while (count < Math.min(most, this.#waiting.length) && length < BATCH_LENGTH) {
-      length += this.#waiting[count].text.length;
-      count += 1;
+  /** Returns how many entries may be added while the user reads earlier ones. */
+  #roomToRead() {
+    if (sizeOf(this.#element) >= READ.elements) return 0;
+    return Math.max(0, READ.entries - this.#element.childElementCount);
+  }
+
+  /** Makes the elements of one drawing. @param most number of entries */
+  #make(most) {
+    const nodes = [];
+    let [length, elements] = [0, 0];
+    for (const entry of this.#waiting) {
+      if (nodes.length >= most || length >= BATCH_LENGTH || elements >= BATCH_ELEMENTS) break;
+      const node = makeEntry(entry, this.#options);
+      owners.set(node, entry);
+      nodes.push(node);
+      length += entry.text.length;
+      elements += sizeOf(node);
     }
-    return this.#waiting.splice(0, count);
+    this.#waiting.splice(0, nodes.length);
+    return nodes;
   }
 
   /** Removes the oldest entries on the screen, but not the header of the others. */
   #removeShown() {
     const element = this.#element;
-    const isHeader = (node) => node.classList.contains("session");
-    while (element.childElementCount > MAX_SHOWN) {
+    let { childElementCount: entries } = element;
+    let elements = sizeOf(element);
+    while (entries > SHOWN.entries || (elements > SHOWN.elements && entries > 2)) {
       const [first, second] = element.children;
       const oldest = isHeader(first) && !isHeader(second) ? second : first;
       if (oldest.contains(document.activeElement)) element.focus({ preventScroll: true });
+      entries -= 1;
+      elements -= 1 + sizeOf(oldest);
       oldest.remove();
       const entry = owners.get(oldest);
       if (entry) delete entry.node;
       if (entry) delete entry.value;
     }
-  }
-
-  #redraw() {
-    for (const entry of this.#entries) {
-      if (entry.node) writeEntry(entry, this.#options);
-    }
-    this.#follow.changed();
   }
 
   clear() {

@@ -173,13 +173,13 @@ def test_output_is_paused_until_it_is_drawn(page: Page, service: Service) -> Non
     connect(page)
     ask_server(page)
     page.evaluate("() => { holding = true; }")
-    say(page, "pour 400")
+    say(page, "repeat 400 block")
     fact(page, "paused", "stdout")
     (application,) = service.applications()
     until(steady(lambda: written(application)), "a pause")
     assert written(application) < 20_000_000
     page.evaluate("unhold()")
-    expect(entries(page, "stdout").last).to_have_text("poured")
+    expect(entries(page, "stdout").last).to_have_text("repeated")
     fact(page, "bytes-stdout", "40 MB")
     fact(page, "paused", "nothing")
 
@@ -211,7 +211,7 @@ def test_much_is_streamed(page: Page, full: bool) -> None:
     connect(page, view="Terminal")
     expect(page.get_by_label("Terminal input")).to_be_focused()
     heap = Heap(page)
-    page.keyboard.type(f"pour {much * 10}\n")
+    page.keyboard.type(f"repeat {much * 10} block\n")
     received = "parseInt(document.getElementById('bytes-stdout').textContent)"
 
     def has(megabytes: int) -> bool:
@@ -229,7 +229,7 @@ def test_much_is_streamed(page: Page, full: bool) -> None:
     show(page, "Lines")
     page.get_by_label("Colours").uncheck()
     until(lambda: has(much), "all", LONG)
-    expect(entries(page, "stdout").last).to_have_text("poured")
+    expect(entries(page, "stdout").last).to_have_text("repeated")
     heap.collect()
     assert heap.sample() < 32 << 20
     assert heap.total() < 48 << 20

@@ -24,7 +24,7 @@ STYLED = (
     "\x1b[38;2;1;2;3m\x1b[4:3;58;2;200;10;10mstyled\x1b[0m \u202ereversed\x00\x9b\u200b"
 )
 HOSTILE = "".join([f"{line}\n" for line in (*MARKUP, *SEQUENCES, STYLED)])
-BLOCK = f"{'x' * 99}\n" * 1000  # 100 kB
+OBJECT = {"list": [*range(200)], "texts": [{"a": "x" * 50}] * 10}
 SAID = {
     "hostile": HOSTILE,
     "counts": f"{COUNTS}\ncounted\n",
@@ -36,6 +36,8 @@ SAID = {
     "deep": "[" * 900 + "]" * 900 + "\n",
     "long": "x" * 5_000_000 + "\n",
     "prompt": "name? ",
+    "block": f"{'x' * 99}\n" * 1000,  # 100 kB
+    "object": json.dumps(OBJECT) + "\n",
     "nested": '{"a":[1,{"b":"x, {y}"},[],{}],"n":12345678901234567890,"t":null}\n',
 }
 
@@ -51,10 +53,11 @@ def main() -> None:
             sys.stderr.write(SAID.get(rest) or f"{rest}\n")
         elif word == "raw":
             print(json.loads(rest), flush=True)
-        elif word == "pour":
-            for _ in range(int(rest)):
-                sys.stdout.write(BLOCK)
-            print("poured", flush=True)
+        elif word == "repeat":
+            count, _, name = rest.partition(" ")
+            for _ in range(int(count)):
+                sys.stdout.write(SAID[name])
+            print("repeated", flush=True)
         elif word == "flood":
             sys.stdout.write("".join([f"line {at}\n" for at in range(int(rest))]))
             sys.stdout.flush()
