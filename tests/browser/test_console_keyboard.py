@@ -8,11 +8,18 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from console_page import connect, screen, state
-from console_terminal import cat, open_terminal, paste, shows, terminals
+from console_terminal import (
+    cat,
+    open_terminal,
+    paste,
+    shared_terminals,
+    shows,
+    terminals,
+)
 from page_checks import LOOKS, NARROW, PATIENCE, audit, overflow
 from serve import Service
 
-__all__ = ["terminals"]  # fixture
+__all__ = ["shared_terminals", "terminals"]  # fixtures
 
 COPIES = """
 globalThis.copied = [];

@@ -9,11 +9,18 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from console_page import screen
-from console_terminal import cat, open_terminal, paste, shows, terminals
+from console_terminal import (
+    cat,
+    open_terminal,
+    paste,
+    shared_terminals,
+    shows,
+    terminals,
+)
 from js_runners import LONG
 from serve import Service
 
-__all__ = ["terminals"]  # fixture
+__all__ = ["shared_terminals", "terminals"]  # fixtures
 
 FAMILY = "\U0001f469\u200d\U0001f467"
 RAINBOW = "\U0001f3f3\ufe0f\u200d\U0001f308"

@@ -13,7 +13,14 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from console_page import connect, open_console, screen, serve, state
+from console_page import (
+    connect,
+    open_console,
+    screen,
+    serve,
+    state,
+    without_sessions,
+)
 from serve import Service
 
 LATE = r"read a; printf '40%%\r50%%\n\033[3'; read b; printf '1mred\n'; cat"
@@ -67,7 +74,7 @@ PASTE = """(text) => {
 
 
 @pytest.fixture(scope="module")
-def terminals(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def shared_terminals(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A server of these applications for all tests of a module."""
     directory = tmp_path_factory.mktemp("terminal") / "apps"
     directory.mkdir()
@@ -75,6 +82,13 @@ def terminals(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         (directory / f"{name}.toml").write_text(f'framing = ["stdio"]\n{text}')
     with serve(directory) as found:
         yield found
+
+
+@pytest.fixture
+def terminals(shared_terminals: Service) -> Iterator[Service]:
+    """The shared server, without applications before and after the test."""
+    with without_sessions(shared_terminals):
+        yield shared_terminals
 
 
 @contextmanager
