@@ -37,7 +37,7 @@ from chimirror.client import (
 from client_apis import APIS, Connect
 from connect_process import bare_server, frame, read_client_frame, request, upgrade
 from fake_server import exited, output
-from processes import until
+from processes import steady, until
 
 SESSION = frame('{"type":"session","id":"x\\u001b[2J"}')
 EVIL = "x\\x1b[2J"
@@ -290,18 +290,6 @@ def test_unread_output_stops_the_server(connect: Connect) -> None:
         assert session.wait().code == 0
 
 
-def steady(count: Callable[[], int]) -> Callable[[], bool]:
-    """Return a function that tells whether the count has stayed equal for 100 calls."""
-    seen = [0, 0]
-
-    def ask() -> bool:
-        now = count()
-        seen[:] = [now, seen[1] + 1 if now == seen[0] and now else 0]
-        return seen[1] > 100
-
-    return ask
-
-
 def test_a_server_that_does_not_read_blocks_senders(connect: Connect) -> None:
     proceed = threading.Event()
     got = [0]
@@ -316,15 +304,14 @@ def test_a_server_that_does_not_read_blocks_senders(connect: Connect) -> None:
     with serving(play) as where, connect(where) as session:
         sending = threading.Thread(target=session.send, args=(bytes(size),))
         sending.start()
+
+        def pending() -> int:
+            return session._protocol.websocket.pending_bytes
+
         until(
-            steady(lambda: session._protocol.websocket.pending_bytes),
-            "the sending is held up",
+            steady(pending, above=websocket.MAX_PENDING - 1), "the sending is held up"
         )
-        assert (
-            websocket.MAX_PENDING
-            <= session._protocol.websocket.pending_bytes
-            < websocket.MAX_PENDING + (1 << 16)
-        )
+        assert pending() < websocket.MAX_PENDING + (1 << 16)
         with pytest.raises(TimeoutError):
             session.send(b"x", timeout=0)
         proceed.set()

@@ -225,16 +225,19 @@ def written(pid: int) -> int:
     raise LookupError(f"no io of process {pid}")
 
 
-def steady(count: Callable[[], int]) -> Callable[[], bool]:
-    """Return a question for `until`: has `count` stopped growing, beyond 64 KiB?
+def steady(count: Callable[[], int], *, above: int = 1 << 16) -> Callable[[], bool]:
+    """Return a question for `until`: has a count of bytes stopped growing?
 
     True once thirty calls in a row have found the same count.
+
+    Args:
+        above: a count up to this is taken for a slow start, by default 64 KiB.
     """
     seen = [0, 0]
 
     def ask() -> bool:
         now = count()
-        seen[1] = seen[1] + 1 if now == seen[0] and now > 1 << 16 else 0
+        seen[1] = seen[1] + 1 if now == seen[0] and now > above else 0
         seen[0] = now
         return seen[1] >= 30
 
