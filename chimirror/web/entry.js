@@ -106,7 +106,9 @@ function makeHeader(entry) {
     id.append(made("code", "", visible(session.id.slice(0, MAX_ID_LENGTH))), button);
     node.append(id);
   }
-  const time = made("time", "", new Date(at).toLocaleString("sv"));
+  const [date, clock] = new Date(at).toLocaleString("sv").split(" ");
+  const time = made("time", "");
+  time.append(made("span", "date", `${date} `), clock);
   time.dateTime = new Date(at).toISOString();
   node.append(time);
   entry.node = node;

@@ -15,6 +15,7 @@ from serve import Service
 
 __all__ = ["service", "shared"]  # fixtures
 
+OUTLINE = 4  # px around a focused button
 NARROW_LOOKS = [name for name in LOOKS if name.startswith("narrow")]
 # Heights of the highest bar of each direction, in pixels of the canvas.
 HEIGHTS = """async ([sent, received]) => {
@@ -133,3 +134,28 @@ def test_an_audit_of_an_application_that_only_sends(
         assert not overflow(page)
         page.get_by_role("button", name="Disconnect").click()
         state(page, "Ended: closed by this page")
+
+
+# The header of a session on a phone.
+
+
+def test_a_header_on_a_phone(browser: Browser, service: Service) -> None:
+    """It has two rows, and its button is in full view when it gets the focus."""
+    with open_console(browser, service.port, **LOOKS["narrow"]) as page:
+        connect(page)
+        say(page, "flood 20")
+        expect(entries(page, "stdout").last).to_have_text("line 19")
+        transcript = page.locator("#transcript")
+        button = transcript.get_by_role("button", name="Copy id")
+        transcript.focus()
+        page.keyboard.press("Tab")
+        expect(button).to_be_focused()
+        view, target, time = (
+            each.bounding_box()
+            for each in (transcript, button, transcript.locator(".session time"))
+        )
+        assert view
+        assert target
+        assert time
+        assert target["y"] - view["y"] >= OUTLINE
+        assert target["y"] <= time["y"] + time["height"] / 2 <= target["y"] + 24
