@@ -20,7 +20,7 @@ from readme import ROOT
 from serve import server
 
 WEB = ROOT / "tests" / "browser" / "web"
-SIZE = {"width": 1000, "height": 720}
+SIZE = {"width": 1000, "height": 840}
 GAME = (
     ("", "Does it live in water?"),
     ("no\n", "Does it bark?"),
@@ -52,6 +52,7 @@ def test_the_game_in_the_console(browser: Browser, tmp_path: Path, look: str) ->
         for given, wanted in GAME:
             page.keyboard.type(given)
             expect(screen(page)).to_contain_text(wanted)
+        expect(page.locator("#bytes-stdin")).to_have_text("29 B")  # once a second
         page.screenshot(path=picture, animations="disabled", caret="hide")
         page.get_by_role("button", name="Disconnect").click()
     kept = WEB / picture.name
