@@ -176,4 +176,5 @@ def make_policy(
         unavailable,
         config.console,
         config.console or config.web_client,
+        config.base_path,
     )

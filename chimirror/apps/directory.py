@@ -19,6 +19,7 @@ from chimirror.builtin_modules import os
 from chimirror.config import Config
 from chimirror.config.parser import check_combination
 from chimirror.process.spawner import size_error
+from chimirror.protocol.policy import remove_base
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,14 +44,8 @@ PAUSE_FACTOR = 100
 # Nanoseconds until a file is read again after an error outside of its text. For
 # example, a file of variables is missing, or descriptors are short.
 RETRY_INTERVAL = 1_000_000_000
-NO_APPLICATION_TEXT = (
-    "there is no application of this name here; see /.well-known/chimirror"
-)
-NO_APPLICATION = {
-    "status": 404,
-    "text": NO_APPLICATION_TEXT,
-    "cause": "no-application",
-}
+NO_APPLICATION_TEXT = "there is no application of this name here"
+NO_APPLICATION = {"status": 404, "cause": "no-application"}
 BAD_FILE = {
     "status": 500,
     "text": "this application is not set up as it should be; the log has the reason",
@@ -110,7 +105,16 @@ class ApplicationDirectory:
         inherited: The environment of this process.
     """
 
-    __slots__ = ("_cache", "_changing", "_config", "_inherited", "_path", "default")
+    __slots__ = (
+        "_base",
+        "_cache",
+        "_catalog",
+        "_changing",
+        "_config",
+        "_inherited",
+        "_path",
+        "default",
+    )
 
     def __init__(self, path: str, config: Config, inherited: Mapping[str, str]) -> None:
         self._path = path if path.startswith("/") else f"{os.getcwd()}/{path}"
@@ -118,7 +122,10 @@ class ApplicationDirectory:
         self._inherited = inherited
         self._cache: dict[str, CachedApplication] = {}
         self._changing: Application | None = None  # for files that changed again
-        self.default = Application("", config, inherited, unavailable=NO_APPLICATION)
+        self._base = config.base_path
+        self._catalog = f"see {self._base}/.well-known/chimirror"
+        missing = {**NO_APPLICATION, "text": f"{NO_APPLICATION_TEXT}; {self._catalog}"}
+        self.default = Application("", config, inherited, unavailable=missing)
         self.default.policy.describe_missing = self.describe_missing
 
     def find_for_request(self, head: bytes) -> Application:
@@ -128,7 +135,7 @@ class ApplicationDirectory:
         """
         if b"\r\n\r\n" not in head:
             return self.default
-        return self.get(name_in_request(head))
+        return self.get(name_in_request(head, self._base))
 
     def all(self) -> Iterator[Application]:
         """List the applications by name, also those that are unavailable.
@@ -142,6 +149,9 @@ class ApplicationDirectory:
         """Return the text of NO_APPLICATION with the nearest name, and the first ones.
 
         Only applications that the list shows are named.
+
+        Args:
+            path: The path of the request, below the base.
         """
         from chimirror.text import nearest
 
@@ -153,16 +163,15 @@ class ApplicationDirectory:
         alike = sorted(names, key=lambda each: -_likeness(name.lower(), each.lower()))
         close = nearest(name, alike[:MAX_COMPARED]) if name else ""
         usable = [each for each in names[:MAX_TRIED] if self._is_usable(each)]
-        what, _, where = NO_APPLICATION_TEXT.partition("; ")
-        parts = [what]
+        base, parts = self._base, [NO_APPLICATION_TEXT]
         if close and self._is_usable(close):
-            parts.append(f"the nearest is /{close}")
+            parts.append(f"the nearest is {base}/{close}")
         if usable:
             more = len(usable) > MAX_SHOWN or len(names) > MAX_TRIED
-            shown = ", ".join([f"/{each}" for each in usable[:MAX_SHOWN]])
+            shown = ", ".join([f"{base}/{each}" for each in usable[:MAX_SHOWN]])
             verb = "are" if len(usable) > 1 else "is"
             parts.append(f"there {verb} {shown}{' and others' if more else ''}")
-        return "; ".join([*parts, where])
+        return "; ".join([*parts, self._catalog])
 
     def _is_usable(self, name: str) -> bool:
         return self.get(name).unavailable is None
@@ -284,16 +293,20 @@ def merge(config: Config, fields: Mapping[str, Any]) -> Config:
     return Config(**check_combination(merged))
 
 
-def name_in_request(head: bytes) -> str:
-    """Return the first part of the path of a request, or "" if it is too long."""
-    start = head.find(b" ") + 1
-    text = head[start : start + MAX_NAME + 2]
+def name_in_request(head: bytes, base: str = "") -> str:
+    """Return the first part of the path of a request, or "" if it is too long.
+
+    Args:
+        head: The request head.
+        base: The path of a proxy, which is not part of the name.
+    """
+    start, size = head.find(b" ") + 1, len(base) + MAX_NAME + 2
+    text = head[start : start + size]
     if text[:1] != b"/":
-        text = _path_of_url(head[start:])[: MAX_NAME + 2]
-    text = text[1:]
-    for mark in (b" ", b"?", b"/"):
-        text = text.partition(mark)[0]
-    return text.decode("latin-1") if len(text) <= MAX_NAME else ""
+        text = _path_of_url(head[start:])[:size]
+    path = text.partition(b" ")[0].partition(b"?")[0].decode("latin-1")
+    name = remove_base(path, base)[1:].partition("/")[0]
+    return name if len(name) <= MAX_NAME else ""
 
 
 def _likeness(name: str, other: str) -> int:

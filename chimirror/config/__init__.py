@@ -8,6 +8,7 @@ the form of origins (protocol.policy). The files:
 - usage: writes and reads usage texts with docopt-ng.
 - quantities: reads times, sizes, counts, rates and modes.
 - listen_syntax: reads addresses to listen on.
+- base_path: reads the path of a proxy.
 - presets: the options that --protocol stands for.
 - values: reads names, hosts, origins, networks and variables.
 - env_file: reads files of environment variables.
@@ -43,6 +44,7 @@ class Config:
     origins: tuple[str, ...]
     trusted_proxies: tuple[str, ...]
     proxy_protocol: bool
+    base_path: str  # the path of a proxy, without a slash at its end
     max_message: int  # from the client
     multiline: str  # of messages with lines: refuse or split
     max_line: int  # of output: line of lines, body of lsp

@@ -174,6 +174,9 @@ OPTIONS = (
            "Believe X-Forwarded-* from this network, or unix; repeatable.", True),
     Option("--proxy-protocol", SESSION, "", None, False, "proxy_protocol", "",
            "Expect a PROXY protocol header (v1 or v2) on each connection."),
+    Option("--base-path", SESSION, "PATH", "/", "", "base_path", "base_path.parse",
+           "Path of this server at a proxy, such as /term, whether the proxy removes "
+           "it from requests or not."),
     Option("--max-message", SESSION | FILE, "SIZE", "1M", 1 << 20,
            "max_message", "quantities.message_size",
            "Maximum size of a message from the client."),

@@ -51,7 +51,8 @@ def document(
         interface: The application's own description.
         policy: The policy of the endpoint, with its subprotocols.
         settings: Further settings that clients notice.
-        url: The URL of the server, such as "wss://play.example:8443", "" if unknown.
+        url: The URL of the server, such as "wss://play.example:8443/base", "" if
+            unknown.
         controllable: Clients can open control connections. Only stdio sends the secret
             for them.
 
@@ -194,8 +195,8 @@ def catalog_entry(
         "title": interface.title,
         "purpose": interface.purpose,
         "version": interface.version,
-        "path": f"/{interface.name}",
-        "manifest": path(interface.name),
+        "path": f"{policy.base}/{interface.name}",
+        "manifest": policy.base + path(interface.name),
         "framings": [*_by_framing(policy)],
         "subprotocols": [name.decode() for name in policy.subprotocols],
         "protocol": settings.protocol,

@@ -12,6 +12,7 @@ from __future__ import annotations
 import sys
 
 from chimirror.protocol.http import NAMES, unquote
+from chimirror.protocol.policy import add_base
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def variables(
     server_software: str,
     keep: Container[str] = (),
     script: str = "",
+    base: str = "",
 ) -> dict[str, str]:
     """Return the CGI variables of a session's client.
 
@@ -70,6 +72,7 @@ def variables(
         keep: Names that `--pass-env` lists. HTTP_AUTHORIZATION,
             HTTP_PROXY_AUTHORIZATION and HTTP_COOKIE pass only if listed here.
         script: The application's own part at the beginning of the path.
+        base: The path of a proxy before that.
     """
     request = accept.request
     environment = {
@@ -82,8 +85,8 @@ def variables(
         SERVER_NAME=accept.host,
         SERVER_PORT=str(accept.port),
         REQUEST_METHOD=request.method,
-        REQUEST_URI=request.target,
-        SCRIPT_NAME=script,
+        REQUEST_URI=add_base(request.target, base),
+        SCRIPT_NAME=_text(unquote(base.encode("ascii"))) + script,
         PATH_INFO=_text(unquote(request.path[len(script) :].encode("ascii"))),
         QUERY_STRING=request.query,
     )

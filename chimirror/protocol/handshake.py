@@ -20,6 +20,7 @@ from chimirror.protocol.policy import (
     HandshakePolicy,
     allowing_options,
     parse_origin,
+    remove_base,
 )
 
 TYPE_CHECKING = False
@@ -281,7 +282,7 @@ def negotiate(
     """Decide about a request.
 
     Args:
-        request: The request.
+        request: The request. The base is removed from its path.
         policy: The policy of the endpoint.
         peer_address: The peer's IP address, "" on a Unix socket.
         peer_port: The peer's port, 0 if unknown.
@@ -293,6 +294,7 @@ def negotiate(
         HTTPError: 400, 403, 404, 405, 421, 426 or 500, in the order of the checks
             above.
     """
+    request.path = remove_base(request.path, policy.base)
     _check_method(request)
     is_check = _is_check(request)
     route = "" if is_check else _match_route(request, policy)
@@ -327,7 +329,8 @@ def negotiate(
         from chimirror.protocol.routes import ResourceRequest
 
         port_suffix = f":{port}" if port else ""
-        url = f"{'wss' if scheme == 'https' else 'ws'}://{host}{port_suffix}"
+        scheme = "wss" if scheme == "https" else "ws"
+        url = f"{scheme}://{host}{port_suffix}{policy.base}"
         if not host:
             url = ""
         return ResourceRequest(route, request, policy, url)

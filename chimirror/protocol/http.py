@@ -90,6 +90,7 @@ class HTTPRequest:
     Attributes:
         target: Path and query, also if the request has them in absolute-form. Then
             `fields` holds its authority as Host, and `scheme` its scheme.
+        path: The path of the target. The decision removes the base of a proxy.
         scheme: "http" or "https", "" if the request names none.
         is_http10: The client speaks HTTP/1.0, and takes nothing newer.
     """

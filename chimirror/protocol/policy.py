@@ -58,6 +58,25 @@ def allowing_options(origin: tuple[str, str, int]) -> str:
     return f"{text}, or with --origin '{every}' to allow all of this scheme"
 
 
+def remove_base(path: str, base: str) -> str:
+    """Return a path below the base. A proxy may have removed the base before.
+
+    Args:
+        path: The path of a request. The base alone is the base with a slash.
+        base: `HandshakePolicy.base`.
+    """
+    if not base or not path.startswith(base):
+        return path
+    rest = path[len(base) :]
+    return (rest or "/") if rest[:1] in ("", "/") else path
+
+
+def add_base(target: str, base: str) -> str:
+    """Return a request target as the client sent it, with the base."""
+    path = target.partition("?")[0]
+    return target if remove_base(path, base) != path else base + target
+
+
 class HandshakePolicy:
     """The settings of an endpoint that decide about requests, built once from options.
 
@@ -74,11 +93,13 @@ class HandshakePolicy:
             after the Host check.
         console: Whether browsers get the console page.
         web_client: Whether pages get the client library.
+        base: The path of a proxy before all paths of the server: `/term`, "" for none.
         describe_missing: Returns the text of `missing` for a path, with the names that
             exist. It is for clients that may see the list of applications.
     """
 
     __slots__ = (
+        "base",
         "console",
         "describe_missing",
         "framings",
@@ -102,6 +123,7 @@ class HandshakePolicy:
         missing: Mapping[str, Any] | None = None,
         console: bool = False,
         web_client: bool = False,
+        base: str = "",
     ) -> None:
         self.framings = tuple(framings)
         self.subprotocols = {
@@ -116,6 +138,7 @@ class HandshakePolicy:
         self.missing = missing
         self.console = console
         self.web_client = web_client
+        self.base = base
         self.describe_missing: Callable[[str], str] | None = None
 
     def allows_origin(self, origin: tuple[str, str, int]) -> bool:

@@ -158,6 +158,7 @@ class RequestCache:
             server_software=self._server_software,
             keep=self._keep,
             script=self._policy.root,
+            base=self._policy.base,
         )
         return SessionRequest(accepted, variables, size)
 

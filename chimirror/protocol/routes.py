@@ -59,8 +59,8 @@ class ResourceRequest:
         route: PAGE, MANIFEST, CATALOG, ASSET, CLIENT, TEXT or METHODS.
         request: The request.
         policy: The policy of the requested application.
-        url: The URL of this server on the client's side, without a path. "" if a
-            client by HTTP/1.0 did not name the host.
+        url: The URL of this server on the client's side, without a slash at its end.
+            "" if a client by HTTP/1.0 did not name the host.
     """
 
     __slots__ = ("policy", "request", "route", "url")

@@ -4,6 +4,7 @@ Guarantees:
 - The page is the same for all clients and contains nothing from the request.
 - The path of a file contains a hash over all files. Page and files refer to each other
   by relative paths. So content at one path never changes, and a proxy may add a path.
+  If the path is known, the page names it: its address may lack the slash at the end.
 - The page may load these files and connect to its own origin, and nothing else.
 
 Knows nothing of the scripts of the page (web/console.js).
@@ -97,7 +98,8 @@ def is_wanted(request: HTTPRequest) -> bool:
 def page(request: ResourceRequest) -> StaticResponse:
     """Return the page. It learns the application from its own address."""
     levels = request.request.path.count("/") - 1
-    prefix = "." * (2 if levels else 1) + files().prefix
+    base = request.policy.base.replace("&", "&amp;") or "." * (2 if levels else 1)
+    prefix = base + files().prefix
     content = read_file(PAGE).replace(_HERE, prefix.encode())
     # Other clients get a text page at the same path.
     headers = (*HEADERS, ("Vary", "Accept"))

@@ -18,7 +18,8 @@ class TextPage:
     status = 200
 
     def __init__(self, request: ResourceRequest) -> None:
-        policy, url = request.policy, request.url
+        policy = request.policy
+        url = request.url or policy.base
         what, where = "a program", url + (policy.root or "/")
         if policy.missing:
             what, where = "programs", f"{url}/NAME"
@@ -29,7 +30,7 @@ class TextPage:
             "fresh process of the program, and ends with it.",
             "",
         ]
-        here = f"http{url.removeprefix('ws')}" if url else ""
+        here = f"http{url.removeprefix('ws')}" if request.url else url
         if not policy.missing:
             lines.append(f"Subprotocols: {policy.offer()}")
             lines.append(f"Manifest: {here}{policy.root}{MANIFEST_FILE}")

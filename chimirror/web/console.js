@@ -32,8 +32,9 @@ let recalled = 0; // position in the history
 
 // Selecting an application.
 
-/** Returns the URL of a path of the server. */
-const place = (path) => new URL(path.slice(1), ROOT);
+/** Returns the URL of a path below the root of the server. */
+const place = (path) => new URL(`./${path}`, ROOT);
+const manifestPath = ({ name }) => (name ? `${name}/asyncapi.json` : "asyncapi.json");
 
 async function read(path) {
   const url = place(path);
@@ -49,7 +50,7 @@ async function read(path) {
 async function begin() {
   at("application").replaceChildren();
   try {
-    ({ applications } = await read("/.well-known/chimirror"));
+    ({ applications } = await read(".well-known/chimirror"));
     if (!applications.length) throw new Error("no application is served");
   } catch (error) {
     show("failed", `Cannot read the catalog: ${error.message}`);
@@ -71,7 +72,7 @@ async function choose(query) {
   const chosen = applications.find(({ name }) => name === at("application").value);
   application = chosen;
   manifest = null;
-  const address = place(chosen.path).pathname + query;
+  const address = place(chosen.name).pathname + query;
   const here = location.pathname + location.search;
   if (here !== address) window.history.replaceState(null, "", address);
   document.title = `${chosen.title || chosen.name || "chimirror"} – chimirror console`;
@@ -80,11 +81,11 @@ async function choose(query) {
   // The most capable. Beside lsp its stream has headers, which are not typed.
   const { framings } = chosen;
   if (framings.includes(TERMINAL) && !framings.includes("lsp")) at("framing").value = TERMINAL;
-  at("manifest-link").href = place(chosen.manifest).pathname;
+  at("manifest-link").href = place(manifestPath(chosen)).pathname;
   at("manifest").textContent = "";
   refresh();
   try {
-    const found = await read(chosen.manifest);
+    const found = await read(manifestPath(chosen));
     if (application !== chosen) return;
     manifest = found;
     at("manifest").textContent = JSON.stringify(found, null, 2);
@@ -123,7 +124,7 @@ function show(state, text) {
 }
 
 /** The address of the chosen application, with the query of the page. */
-const address = () => place(application.path + location.search).href;
+const address = () => place(application.name + location.search).href;
 const view = () => document.querySelector("[name=view]:checked").value;
 const framing = () => at("framing").value;
 

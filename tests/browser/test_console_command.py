@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from console_page import open_console, service, shared
+from console_page import applications, open_console, serve, service, shared
 from js_runners import LONG
 from page_checks import LOOKS, audit, overflow
 from serve import Service
@@ -67,6 +67,17 @@ def test_the_preferred_framing(page: Page, service: Service) -> None:
     command = copied_command(page)
     assert command == f"chimirror-connect ws://127.0.0.1:{service.port}/hostile"
     assert run(command, "hello\n") == '"hello"\n'
+
+
+def test_the_path_of_a_proxy(browser: Browser, tmp_path: Path) -> None:
+    with (
+        serve(applications(tmp_path), "--base-path", "/term") as service,
+        open_console(browser, service.port, "/term/plain", prepare=prepare) as page,
+    ):
+        command = copied_command(page)
+        url = f"ws://127.0.0.1:{service.port}/term/plain"
+        assert command == f"chimirror-connect {url}"
+        assert run(command, "hello\n") == "hello\n"
 
 
 def test_another_framing(page: Page) -> None:

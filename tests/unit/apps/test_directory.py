@@ -210,6 +210,44 @@ def test_unknown_applications(target: str, apps: AppDirectory) -> None:
     assert (refusal.status, refusal.cause) == (404, "no-application")
 
 
+@pytest.mark.parametrize(
+    ("target", "name"),
+    [
+        ("/a/b", ""),
+        ("/a/b/", ""),
+        ("/a/b?game", ""),
+        ("/a/b/game", "game"),
+        ("/a/b/game/x?y", "game"),
+        ("/a/b/a/b", "a"),
+        ("http://h:1/a/b/game?x", "game"),
+        ("/game", "game"),
+        ("/a/bc/game", "a"),
+        ("/a", "a"),
+        ("/a/b/" + "x" * 64, "x" * 64),
+        ("/a/b/" + "x" * 65, ""),
+        ("/" + "x" * 64, "x" * 64),
+        ("/" + "x" * 65, ""),
+    ],
+)
+def test_a_name_is_found_below_the_path_of_a_proxy(target: str, name: str) -> None:
+    assert name_in_request(f"GET {target} HTTP/1.1\r\n\r\n".encode(), "/a/b") == name
+
+
+def test_an_unknown_application_below_the_path_of_a_proxy(tmp_path: Path) -> None:
+    apps = AppDirectory(tmp_path, "--base-path=/term")
+    apps.write("chess")
+    list_at = "see /term/.well-known/chimirror"
+    for target in ("/term/ches", "/ches"):
+        assert apps.request(target).text == (
+            f"{NONE}; the nearest is /term/chess; there is /term/chess; {list_at}"
+        )
+    unavailable = apps.catalog.default.unavailable
+    assert unavailable
+    assert unavailable["text"] == f"{NONE}; {list_at}"
+    for target in ("/term/chess", "/chess"):
+        assert apps.request(target).variables["SCRIPT_NAME"] == "/term/chess"
+
+
 def plain_request(apps: AppDirectory, target: str, method: bytes = b"GET") -> Any:
     head = method + b" " + target.encode() + b" HTTP/1.1\r\nHost: localhost:1\r\n\r\n"
     try:

@@ -137,6 +137,7 @@ def test_defaults() -> None:
         "origins": (),
         "trusted_proxies": (),
         "proxy_protocol": False,
+        "base_path": "",
         "max_message": 1048576,
         "max_line": 16777216,
         "max_output_message": 32768,
@@ -192,6 +193,7 @@ def test_all_options_given() -> None:
         " --multiline split --direction receive --read-only --control"
         " --host Example.ORG --host b --origin https://A.example:443"
         " --trusted-proxy 10.0.0.0/8 --trusted-proxy unix --proxy-protocol"
+        " --base-path /a/b/"
         " --max-message 64K --max-line 2M --max-output-message 4K"
         " --handshake-timeout 500ms --idle-timeout 1h"
         " --session-timeout 1d --ping-interval off --ping-timeout 3 --linger-timeout 0"
@@ -215,6 +217,7 @@ def test_all_options_given() -> None:
         "origins": ("https://a.example",),
         "trusted_proxies": ("10.0.0.0/8", "unix"),
         "proxy_protocol": True,
+        "base_path": "/a/b",
         "max_message": 65536,
         "max_line": 2097152,
         "max_output_message": 4096,

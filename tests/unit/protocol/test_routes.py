@@ -49,6 +49,31 @@ def test_resource_request() -> None:
     assert found.request.query == "x=1"
 
 
+def test_below_the_path_of_a_proxy() -> None:
+    policy = HandshakePolicy(("json",), base="/a/b", console=True, web_client=True)
+    routes_below = {**routes(policy), "/.well-known/chimirror/assets/x": "asset"}
+    for path, route in routes_below.items():
+        for target in (path, f"/a/b{path}", f"/a/b{path}?x=/a/b"):
+            found = get(target, policy)
+            assert (found.route, found.url) == (route, "ws://localhost/a/b")
+    assert get("/a/b", policy).route == "page"
+    for target in ("/a/b/a/b/", "/a", "/a/bc", "/a/b//"):
+        with pytest.raises(HTTPError, match="426"):
+            get(target, policy)
+
+
+def test_text_page_below_the_path_of_a_proxy() -> None:
+    policy = HandshakePolicy(("json",), base="/a/b", root="/game", web_client=True)
+    page = TextPage(get("/game", policy)).text
+    assert "to ws://localhost/a/b/game: each" in page
+    assert "Manifest: http://localhost/a/b/game/asyncapi.json\n" in page
+    assert "here: http://localhost/a/b/.well-known/chimirror\n" in page
+    without_host = ResourceRequest("text", get("/game", policy).request, policy, "")
+    page = TextPage(without_host).text
+    assert "to /a/b/game: each" in page
+    assert "Manifest: /a/b/game/asyncapi.json\n" in page
+
+
 @pytest.mark.parametrize(("target", "policy"), [("/", ALONE), ("/game", NAMED)])
 @pytest.mark.parametrize("accept", ["text/event-stream", "x/y, TEXT/event-stream"])
 def test_a_client_of_event_streams_gets_no_page(

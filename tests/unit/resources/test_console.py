@@ -104,6 +104,19 @@ def test_page_loads_existing_files() -> None:
         assert get(name.removeprefix(".")).status == 200
 
 
+@pytest.mark.parametrize("target", ["/", "/a&b", "/a&b/", "/a&b/x", "/x"])
+def test_page_below_the_path_of_a_proxy_names_it(target: str, directory: Path) -> None:
+    (directory / "x.toml").write_text('command = ["cat"]')
+    arguments = ("--console", "--apps", str(directory), "--base-path", "/a&b")
+    page = get(target, *arguments).body.decode()
+    found = re.findall(rf'="([^"]+)({ASSETS}[^"]+)"', page)
+    assert found
+    for start, rest in found:
+        assert start == "/a&amp;b"
+        assert get("/a&b" + rest, *arguments).status == 200
+        assert get(rest, *arguments).status == 200
+
+
 def test_page_has_no_inline_script() -> None:
     page = get("/").body
     assert re.findall(rb"<script[^>]*>(.*?)</script>", page, re.S) == [b""]

@@ -122,6 +122,20 @@ def test_catalog(directory: Path) -> None:
         assert [*manifest["channels"]] == entry["framings"]
 
 
+def test_paths_below_that_of_a_proxy(directory: Path) -> None:
+    options = ("--apps", str(directory), "--base-path", "/a/b/")
+    for base in ("", "/a/b"):
+        game, plain = read(base + CATALOG, *options)["applications"]
+        assert (game["path"], plain["path"]) == ("/a/b/game", "/a/b/plain")
+        assert plain["manifest"] == "/a/b/plain/asyncapi.json"
+        document = read(f"{base}/game/asyncapi.json", *options)
+        asyncapi_validator.check(document)
+        assert document["servers"]["here"]["pathname"] == "/a/b"
+        assert document["channels"]["lines"]["address"] == "/game"
+    (only,) = read(CATALOG, "--base-path=/a")["applications"]
+    assert (only["path"], only["manifest"]) == ("/a/", "/a/asyncapi.json")
+
+
 def test_empty_catalog(tmp_path: Path) -> None:
     assert read(CATALOG, "--apps", str(tmp_path)) == {"applications": []}
 
