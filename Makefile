@@ -12,6 +12,8 @@
 #             15 minutes (some of them: ARGS="pings silent"; their names: ARGS=--list)
 # make pictures  make the pictures of README.md
 # make fuzz   fuzz each parser for 20 seconds (ARGS="frames 60": one of them, for 60)
+# make dist   write to dist/ what an index takes: the source, a wheel with the C
+#             extension, and a pure one for the systems that cannot load that
 # make install, make uninstall   as root on a systemd host: programs, units, manual pages
 #
 # Each target works on a fresh machine. Missing Python packages are installed into
@@ -31,6 +33,8 @@ TOOLS := busybox-static chromium dbus default-jre-headless gnucobol haproxy htop
 	websocketd xinetd zsh
 # To compile systemd-python, which has no wheels.
 LIBRARIES := gcc libc6-dev libsystemd-dev pkgconf python3-dev
+# Compiles the extension for another architecture.
+CROSS := gcc-aarch64-linux-gnu libc6-dev-arm64-cross
 
 # npm packages that check manifests (the one-file build of the parser has no
 # dependencies), the types of chimirror.js, the console, and that web/vendor equals
@@ -57,7 +61,7 @@ HOST_PYTHON ?= /usr/bin/python3
 HOST := /opt/chimirror
 
 .PHONY: demo editor chat unroll orders check test wheel bench attack fuzz pictures \
-	install uninstall clean
+	dist install uninstall clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo
@@ -118,7 +122,7 @@ test: wheel
 	@$(PYTEST) --cov --cov-report=term $(ARGS)
 
 wheel: $(VENV)/.test $(VENV)/npm $(VENV)/mcp-2
-	@.ci/packages $(TOOLS)
+	@.ci/packages $(TOOLS) $(CROSS)
 	@rm -rf build/wheel
 	@echo 'building the wheel and installing it into $(VENV)'
 	@$(PIP) wheel --no-deps --no-build-isolation --wheel-dir build/wheel .
@@ -146,6 +150,12 @@ fuzz: $(VENV)/.test
 
 pictures: wheel
 	@PICTURES=1 $(BIN)/pytest tests/browser/test_pictures.py
+
+dist: $(VENV)/.test
+	@rm -rf dist
+	@$(BIN)/python -m hatchling build
+	@CC=false $(BIN)/python -m hatchling build -t wheel
+	@$(BIN)/auditwheel show dist/*-manylinux_*.whl
 
 install:
 	@.ci/packages python3-systemd python3-venv

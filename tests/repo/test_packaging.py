@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+import shutil
 import signal
 import socket
 import stat
@@ -37,8 +38,6 @@ VERSION = f"python{sys.version_info.major}.{sys.version_info.minor}"
 
 LINES = ("--framing", "lines")
 EXTENSION = "chimirror/process/_fast_spawn.abi3.so"
-# compilers that cannot compile the extension
-BROKEN = {"compiler": "no-such-compiler", "headers": "cc -nostdinc"}
 # options that the launcher gives the interpreter
 FAST, ISOLATED, BARE = "-IS", "-I", "-E"
 
@@ -89,12 +88,17 @@ def find_launcher(directory: Path) -> Path:
     return found
 
 
-@pytest.fixture(scope="session")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("wheel")
-    run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", directory)
+def build_wheel(directory: Path, **env: str) -> Path:
+    """Build a wheel in this environment."""
+    build = (sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", directory)
+    run(*build, **env)
     (built,) = directory.iterdir()
     return built
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_wheel(tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture(scope="session")
@@ -198,8 +202,61 @@ def test_wheel_holds_exactly_the_modules(wheel: Path) -> None:
     assert names == modules | web | {"chimirror/py.typed", EXTENSION}
 
 
-def test_wheel_for_all_versions_of_python(wheel: Path) -> None:
-    assert re.fullmatch(r"chimirror-[^-]+-cp311-abi3-linux_\w+\.whl", wheel.name)
+def oldest_platform(wheel: Path) -> str:
+    """Return the platform tag that auditwheel finds for this wheel: PEP 600."""
+    pytest.importorskip("auditwheel")
+    report = subprocess.check_output(
+        [sys.executable, "-m", "auditwheel", "show", wheel],
+        text=True,
+        stderr=subprocess.DEVNULL,
+    )
+    found = re.search(r'platform\s+tag:\s+"(\w+)"', report)
+    assert found, report
+    return found[1]
+
+
+def platform_of(wheel: Path) -> str:
+    """Return the platform in the name of a wheel."""
+    return wheel.stem.rpartition("-")[2]
+
+
+def test_wheel_for_all_versions_of_python_and_old_systems(wheel: Path) -> None:
+    """Its tag names the lowest version of glibc with which it can be loaded."""
+    name = r"chimirror-[^-]+-cp311-abi3-manylinux_2_\d+_\w+\.whl"
+    assert re.fullmatch(name, wheel.name)
+    assert platform_of(wheel) == oldest_platform(wheel)
+
+
+def test_wheel_for_another_architecture(wheel: Path, tmp_path: Path) -> None:
+    if not shutil.which("aarch64-linux-gnu-gcc"):
+        pytest.skip("the cross compiler is not installed")
+    built = build_wheel(
+        tmp_path,
+        CC="aarch64-linux-gnu-gcc -Werror",
+        _PYTHON_HOST_PLATFORM="linux-aarch64",
+    )
+    platform = oldest_platform(built)
+    assert platform.endswith("_aarch64")
+    assert built.name == wheel.name.replace(platform_of(wheel), platform)
+
+
+def test_each_system_gets_the_wheel_that_it_can_load(
+    wheel: Path, tmp_path: Path
+) -> None:
+    """Beside the pure wheel in one index. None names the system of the tests."""
+    pure = build_wheel(tmp_path / "pure", CC="false")
+    assert pure.name.endswith("-py3-none-any.whl")
+    lowest = platform_of(wheel)
+    _, major, minor, machine = lowest.split("_", 3)
+    older = f"manylinux_{major}_{int(minor) - 1}_{machine}"
+    musl = f"musllinux_1_2_{machine}"
+    download = (sys.executable, "-m", "pip", "download", "--no-index", "--no-deps")
+    links = [f"--find-links={file.parent}" for file in (wheel, pure)]
+    for system, each in {None: wheel, lowest: wheel, older: pure, musl: pure}.items():
+        found = tmp_path / str(system)
+        options = ["--only-binary=:all:", *(["--platform", system] if system else [])]
+        run(*download, *links, *options, "--dest", found, "chimirror")
+        assert [file.name for file in found.iterdir()] == [each.name]
 
 
 def starter_of(python: Path) -> str:
@@ -208,23 +265,28 @@ def starter_of(python: Path) -> str:
     return subprocess.check_output([server, "--version"], text=True).splitlines()[1]
 
 
-@pytest.mark.parametrize("lack", ["compiler", "headers"])
-def test_sdist_installs_with_and_without_a_compiler(lack: str, tmp_path: Path) -> None:
-    build = (sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", tmp_path)
-    run(*build)
-    (sdist,) = tmp_path.glob("*.tar.gz")
-    started = []
-    for number, compiler in enumerate(("cc", BROKEN[lack])):
-        site = make_environment(tmp_path / str(number))
-        (site / "others.pth").write_text(str(DIRECTORY))
-        python = tmp_path / str(number) / "bin" / "python"
-        install(python, "--no-build-isolation", sdist, CC=compiler)
-        started.append(starter_of(python))
-    obstacle = "the C extension is not installed"
-    assert started == [
-        "applications are started by the workers",
-        f"applications are started by the zygote: {obstacle}",
-    ]
+@pytest.fixture(scope="session")
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("sdist")
+    run(sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", directory)
+    (built,) = directory.iterdir()
+    return built
+
+
+WITHOUT = "the zygote: the C extension is not installed"
+STARTERS = {"cc": "the workers", "no-such-compiler": WITHOUT, "cc -nostdinc": WITHOUT}
+
+
+@pytest.mark.parametrize("compiler", STARTERS)
+def test_sdist_installs_with_and_without_a_compiler(
+    compiler: str, sdist: Path, tmp_path: Path
+) -> None:
+    """The last compiler finds no headers."""
+    site = make_environment(tmp_path)
+    (site / "others.pth").write_text(str(DIRECTORY))
+    python = tmp_path / "bin" / "python"
+    install(python, "--no-build-isolation", sdist, CC=compiler)
+    assert starter_of(python) == f"applications are started by {STARTERS[compiler]}"
 
 
 def test_wheel_holds_pages_units_and_examples(wheel: Path) -> None:
