@@ -7,7 +7,7 @@ no process. Exit statuses are those of sysexits(3).
 from __future__ import annotations
 
 from chimirror.apps import SingleApplication
-from chimirror.builtin_modules import os, signal
+from chimirror.builtin_modules import environ_dict, os, signal
 from chimirror.config.parser import UsageError
 
 TYPE_CHECKING = False
@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 
     from chimirror.apps import Catalog
     from chimirror.config import Config
+
+
+def is_systemd_unit() -> bool:
+    """Return True if systemd started this process itself, not an ancestor of it."""
+    return environ_dict().get("SYSTEMD_EXEC_PID") == str(os.getpid())
 
 
 def change_directory(config: Config) -> None:

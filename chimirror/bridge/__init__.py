@@ -30,6 +30,7 @@ from chimirror.process.spawner import Spawner  # noqa: E402
 from chimirror.program import (  # noqa: E402
     change_directory,
     fail_with,
+    is_systemd_unit,
     open_catalog,
     termination_signals,
 )
@@ -57,11 +58,6 @@ STOP_MARGIN = 5.0  # seconds for a session to end, besides its own timeouts
 
 class StopError(Exception):
     """The session cannot be ended."""
-
-
-def is_systemd_unit() -> bool:
-    """Return True if systemd started this process itself, not an ancestor of it."""
-    return environ_dict().get("SYSTEMD_EXEC_PID") == str(os.getpid())
 
 
 def find_session_id() -> str:
@@ -308,11 +304,17 @@ def main() -> None:
     config, inherited = _prepare()
     children.set_dumpable(False)  # the application may have the same user
     session_id = find_session_id()
+    guardian = 0
+    if not is_systemd_unit():
+        from chimirror.process.guardian import guard
+
+        guardian = guard("chimirror-bridge", config.kill_grace)
     admission = None
     if config.max_sessions is not None or config.user_range is not None:
         from chimirror.bridge.admission import prepare_process
 
         admission = prepare_process(config, session_id)
+    children.end_with_parent(guardian)
     try:
         serve(config, inherited, session_id, admission)
     except BaseException as error:  # noqa: BLE001 (told, and the process ends)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Container
 
 # Options of prctl(2).
+PR_SET_PDEATHSIG = 1
 PR_GET_DUMPABLE = 3
 PR_SET_DUMPABLE = 4
 PR_SET_NAME = 15
@@ -256,6 +257,12 @@ def kill_with_group(pid: int) -> bool:
     return kill(pid)
 
 
+def signal_with_group(pid: int, number: int) -> None:
+    """Signal a child once, with its group if it leads one."""
+    if group_of(pid) != pid or not kill_group(pid, number):
+        kill(pid, number)
+
+
 def explain(error: OSError | ValueError, subject: str) -> str:
     """Describe why a program could not be started, in one line for the log."""
     if isinstance(error, OSError) and error.errno is not None:
@@ -276,6 +283,19 @@ def is_shortage(error: OSError | ValueError) -> bool:
 def become_subreaper() -> bool:
     """Adopt orphaned descendants (Linux). Returns False if not supported."""
     return _prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def end_with_parent(parent: int) -> None:
+    """Get SIGTERM when the parent dies. Does nothing if there is none (0).
+
+    Called after the last change of ids, which clears the setting. It concerns the
+    thread that has forked this process: it must be the main one.
+
+    Args:
+        parent: the pid that the parent has, or had if it is dead already.
+    """
+    if parent and _prctl(PR_SET_PDEATHSIG, signal.SIGTERM) and os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def set_dumpable(dumpable: bool) -> bool:

@@ -19,7 +19,7 @@ import pytest
 
 import chimirror
 from json_log import message
-from processes import comm, ended, marked, name_of, until
+from processes import comm, ended, marked, name_of, only_child, until
 from serve import ROOT, Bridge, argv_of
 from websocket_peer import Closed, Peer, text, upgrade
 
@@ -66,12 +66,15 @@ def test_processes_are_shown_as_chimirror_bridge() -> None:
     launcher = Path(sys.executable).with_name("chimirror-bridge")
     with behind([str(launcher), *words], dict(os.environ)) as (peer, bridge):
         shown = f"chimirror-bridge {' '.join(words)}"
-        until(lambda: name_of(bridge.pid) == shown, "its name while a client is silent")
-        assert comm(bridge.pid) == "chimirror-bridge"[:15]
+        serving = only_child(bridge.pid)
+        until(lambda: name_of(serving) == shown, "its name while a client is silent")
+        assert comm(serving) == "chimirror-bridge"[:15]
         peer.open(framing="lines")
         peer.send("x")
         assert peer.receive() == b'"x"'
-        assert name_of(bridge.pid) == shown
+        assert name_of(serving) == shown
+        named = "chimirror-bridge: guardian"
+        until(lambda: name_of(bridge.pid) == named, "the name of its guardian")
         peer.close()
     request = upgrade("/", "lines", ())
     ours, theirs = socket.socketpair()
@@ -81,7 +84,8 @@ def test_processes_are_shown_as_chimirror_bridge() -> None:
         bridge = subprocess.Popen([launcher, *words], stdin=fd, stdout=fd)
     with bridge, Peer(ours) as peer:
         assert peer.head().status == 101
-        until(lambda: name_of(bridge.pid) == shown, "its name in a session")
+        serving = only_child(bridge.pid)
+        until(lambda: name_of(serving) == shown, "its name in a session")
         peer.close()
 
 
@@ -248,7 +252,8 @@ def test_a_drain_while_the_client_does_not_read() -> None:
 def test_a_drain_before_the_request() -> None:
     with Bridge(ECHO, "--env=READY=1") as bridge, Peer(bridge.socket) as peer:
         peer.send_raw(b"GET")
-        until(lambda: caught(bridge.pid, signal.SIGHUP), "it has its handlers")
+        serving = bridge.serving
+        until(lambda: caught(serving, signal.SIGHUP), "it has its handlers")
         bridge.process.send_signal(signal.SIGTERM)
         reply = peer.refusal()
         assert (reply.status, reply.fields["retry-after"]) == (503, "1")

@@ -26,7 +26,7 @@ from chimirror.ctl.session_info import SessionInfo
 from ctl_process import connected, host, service
 from fake_host import Machine, Screen, ctl, identity, status
 from machine_sessions import closed_abruptly
-from processes import PATIENCE, ended, marked, until
+from processes import PATIENCE, ended, marked, only_child, until
 from serve import Bridge, Service
 from websocket_peer import Closed, Peer
 
@@ -99,15 +99,9 @@ def bridge(machine: Machine) -> Iterator[tuple[Peer, Bridge]]:
         Peer(running.socket) as peer,
     ):
         assert peer.open().status == 101
-        until(lambda: applications(running.pid), "its application")
-        (application,) = applications(running.pid)
-        machine.tell(1, pid=running.pid, application_pid=application)
+        application = only_child(running.serving)
+        machine.tell(1, pid=running.serving, application_pid=application)
         yield peer, running
-
-
-def applications(pid: int) -> list[int]:
-    words = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(word) for word in words]
 
 
 @pytest.mark.parametrize(("verb", "done"), [("close", "closed"), ("kill", "killed")])
@@ -133,13 +127,13 @@ def test_a_stopped_bridge_is_killed(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
     host = machine.host._replace(proc="/proc")
     with bridge(machine) as (peer, running):
-        assert len(applications(running.pid)) == 1
-        running.process.send_signal(signal.SIGSTOP)
+        serving = running.serving
+        os.kill(serving, signal.SIGSTOP)
         looks = iter(range(int(stop.END_TIMEOUT / stop.POLL_INTERVAL)))
 
         def pause(_: float) -> None:
             if next(looks, None) is None:  # it is already being killed
-                ended(running.pid, PATIENCE)
+                ended(serving, PATIENCE)
 
         kill(host, identity(1), pause=pause)
         assert closed_abruptly(peer)

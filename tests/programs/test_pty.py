@@ -89,7 +89,7 @@ def command(directory: Path) -> list[str]:
 @contextmanager
 def by_bridge(directory: Path, *options: str) -> Iterator[tuple[Opened, int]]:
     with Bridge(command(directory), "--pty", *options) as bridge:
-        yield (lambda: Peer(bridge.socket)), bridge.pid
+        yield (lambda: Peer(bridge.socket)), bridge.serving
 
 
 @contextmanager

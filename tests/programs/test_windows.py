@@ -99,7 +99,7 @@ def test_a_slow_client_without_a_window(*, tcp: bool) -> None:
             bridge.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 15)
         terminal = Terminal(peer)
         terminal.flood()
-        until(steady(lambda: written(bridge.pid)), "it waits for its client")
+        until(steady(lambda: written(bridge.serving)), "it waits for its client")
         assert terminal.interrupt() <= MAX_FOLLOWING
         terminal.type("exit 0\n")
         assert peer.transcript().closed == Closed(1000, "exit 0")

@@ -170,6 +170,18 @@ def parent_of(pid: int) -> int:
     return int(fields[1]) if fields else 0
 
 
+def only_child(pid: int) -> int:
+    """Return the only child of a process. Waits until there is one."""
+    found: list[int] = []
+
+    def ask() -> bool:
+        found[:] = [one.pid for one in processes() if one.parent == pid]
+        return len(found) == 1
+
+    until(ask, f"one child of {pid}")
+    return found[0]
+
+
 def field(pid: int, name: str, file: str = "status") -> int:
     """Return a size from /proc/PID/status or smaps_rollup, in bytes."""
     for line in read(f"/proc/{pid}/{file}").splitlines():

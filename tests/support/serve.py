@@ -35,6 +35,7 @@ from processes import (
     listening,
     marked,
     name_of,
+    only_child,
     parent_of,
     processes,
     stopped,
@@ -441,7 +442,10 @@ SERVICES: dict[str, ServiceFactory] = {
 
 
 class Bridge:
-    """One chimirror-bridge on one end of a connection. The test has the other end."""
+    """One chimirror-bridge on one end of a connection. The test has the other end.
+
+    Its process is the guardian, whose child serves.
+    """
 
     def __init__(
         self,
@@ -461,6 +465,11 @@ class Bridge:
                 argv, stdin=fd, stdout=fd, stderr=subprocess.PIPE, env=env
             )
         self.pid = self.process.pid
+
+    @property
+    def serving(self) -> int:
+        """The process that serves. Waits until it is forked."""
+        return only_child(self.pid)
 
     def finish(self) -> tuple[int, bytes]:
         """Wait for the end of the bridge. Returns its exit status and its stderr."""

@@ -190,7 +190,7 @@ def test_a_bridge_has_a_status_file(tmp_path: Path) -> None:
             identity = peer.message()["id"]
             file = base / "sessions" / identity
             until(lambda: file.exists() and file.read_text(), "its first line")
-            assert json.loads(file.read_text())["pid"] == bridge.pid
+            assert json.loads(file.read_text())["pid"] == bridge.serving
             until(file.with_suffix(".control").is_socket, "its control socket")
             peer.close()
             bridge.finish()
