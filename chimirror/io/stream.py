@@ -121,6 +121,17 @@ class Stream:
             self.write_buffer = WriteBuffer(rest)
             self._watch()
 
+    def hold_output(self, unit: Bytes) -> None:
+        """Queue a unit, which is the first, and all others until `release_output`."""
+        if self.write_fd >= 0:
+            self.write_buffer = WriteBuffer(unit)
+
+    def release_output(self) -> None:
+        """Send the output that is held, as far as the kernel takes it."""
+        self.flush()
+        if self.write_buffer is not None:
+            self._watch()
+
     def write_urgent(self, unit: bytes) -> None:
         """Send a unit before all queued units that have not begun."""
         if self.write_buffer is None:

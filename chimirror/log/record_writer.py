@@ -248,6 +248,8 @@ class RecordWriter:
     def _write_records(self) -> bool:
         records = self._records
         for _ in range(RECORDS_PER_TURN // SHARE):
+            if not records:
+                break
             batch = [records.popleft() for _ in range(min(SHARE, len(records)))]
             done = self._write(batch)
             if done < len(batch):

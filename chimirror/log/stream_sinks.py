@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from _json import encode_basestring_ascii
-from _stat import S_ISCHR, S_ISFIFO
+from _stat import S_ISCHR, S_ISFIFO, S_ISREG
 
 from chimirror.builtin_modules import os
 from chimirror.text import printable
@@ -96,14 +96,15 @@ class StreamSink:
         return done
 
     def _has_room(self) -> bool:
-        """Poll for room, or for an error that the write will report."""
-        import select
-
-        if self._poll is None:
+        """Return True if a write does not block. It may fail for lack of room."""
+        if self._write_fd < 0:
             self._write_fd = _reopen(self._fd)
-            self._poll = select.poll()
-            self._poll.register(self._write_fd, select.POLLOUT)
-        return bool(self._poll.poll(0))
+            if self._write_fd == self._fd and not _is_file(self._fd):
+                import select
+
+                self._poll = select.poll()
+                self._poll.register(self._write_fd, select.POLLOUT)
+        return self._poll is None or bool(self._poll.poll(0))
 
     def fileno(self) -> int:
         """Return the descriptor to poll for room, or -1."""
@@ -227,6 +228,14 @@ def _count_whole(records: Sequence[bytes], size: int) -> int:
         if size < 0:
             return number
     return len(records)
+
+
+def _is_file(fd: int) -> bool:
+    """Return True for a regular file, which has room at any time."""
+    try:
+        return S_ISREG(os.fstat(fd).st_mode)
+    except OSError:
+        return False
 
 
 def _reopen(fd: int) -> int:

@@ -22,6 +22,9 @@ SIGNALLING = 16  # another bit: the client sends signals faster than they are ta
 LOG_BITS = {"stdout": 32, "stderr": 64}  # more bits: streams that wait for the log
 LOG = 96  # both
 WINDOW = 128  # another bit: stdout, which has filled the window of its client
+# the reasons not to read a stream
+STDOUT_REASONS = BACKPRESSURE | WINDOW | STDOUT | LOG_BITS["stdout"]
+STDERR_REASONS = BACKPRESSURE | STDERR | LOG_BITS["stderr"]
 READ_SIZE = 64 * 1024
 # The same in a turn that is late: output in short lines costs time for each line.
 LATE_READ_SIZE = 2048
@@ -211,13 +214,18 @@ class ProcessPipes:
     def _watch_output(self) -> None:
         paused = self._paused
         for fd, reasons in (
-            (self.stdout, BACKPRESSURE | WINDOW | STDOUT | LOG_BITS["stdout"]),
-            (self.stderr, BACKPRESSURE | STDERR | LOG_BITS["stderr"]),
+            (self.stdout, STDOUT_REASONS),
+            (self.stderr, STDERR_REASONS),
         ):
             if fd >= 0:
                 self._loop.watch(fd, self, 0 if paused & reasons else READ)
 
     # Reading
+
+    def read_now(self) -> None:
+        """Read stdout once, before the loop reports it. Reads nothing while paused."""
+        if self.stdout >= 0 and not self._paused & STDOUT_REASONS:
+            self._read(self.stdout)
 
     def _read(self, fd: int, size: int = READ_SIZE) -> bool:
         """Read once. Returns True if there was data."""

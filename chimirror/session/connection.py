@@ -155,6 +155,7 @@ class Connection(Stream):
         max_message: int = 0,
         *,
         takes_binary: bool = False,
+        hold: bool = False,
     ) -> None:
         """Send the 101 response and serve the frames that followed the request.
 
@@ -163,14 +164,18 @@ class Connection(Stream):
             early: bytes that followed the request head.
             max_message: in place of --max-message, until `set_max_message`.
             takes_binary: binary messages are not errors.
+            hold: queue the response and all output until `release_output`.
         """
         self.state = OPEN
         self._reader = frame_reader.FrameReader(
             max_message or self.config.max_message, takes_binary=takes_binary
         )
-        self.write([response])
         self.resume_reading()
         self._loop.set_timer(self, self._loop.now)
+        if hold:
+            self.hold_output(response)
+        else:
+            self.write([response])
         if early:
             self.on_data(early)
 

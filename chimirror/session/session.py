@@ -210,9 +210,13 @@ class Session(Relay):
         if config.session_id_header is not None:
             fields = f"{config.session_id_header}: {self.session_id}\r\n".encode()
         response = request.response(fields) + self._count_message(message)
-        self.connection.open(
-            response, request_handler.finish(), takes_binary=self.framing.takes_binary
-        )
+        connection, early = self.connection, request_handler.finish()
+        takes_binary = self.framing.takes_binary
+        try:
+            connection.open(response, early, takes_binary=takes_binary, hold=True)
+            self.process.read_now()  # often sent with the response, in one write
+        finally:
+            connection.release_output()
 
     def _begin_alive(
         self, request: SessionRequest, config: Config

@@ -75,6 +75,8 @@ class FakeSpawner:
         self.takes_signals = True  # at once
         self.size: Sequence[int] | None = None
         self.keeps_stderr = True
+        self.first_output = b""  # written before the start is reported
+        self.closes_stdout = False  # after that
         self.stdin = self.stdout = self.stderr = -1  # the application's ends
         self.channel: socket.socket | None = None
         self._client: SpawnClient | None = None
@@ -109,6 +111,10 @@ class FakeSpawner:
         for fd in (stdin, stdout, stderr, self.stdin):
             if fd >= 0:
                 os.set_blocking(fd, False)
+        os.write(self.stdout, self.first_output)
+        if self.closes_stdout:
+            os.close(self.stdout)
+            self.stdout = -1
         channel = -1
         if self.program.control:
             local_end, self.channel = socket.socketpair()
