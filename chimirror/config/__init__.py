@@ -75,6 +75,7 @@ class Config:
     socket_mode: int
     workers: int | None
     drain_timeout: float
+    session_cgroup: str  # auto, on or off
     max_sessions_per_source: int | None
     max_rate: float | None
     max_handshakes: int  # of each worker

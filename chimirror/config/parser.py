@@ -77,7 +77,7 @@ def parse_server(
 
     Args:
         argv: The command line without the name of the program.
-        describe: Returns a second line for the version.
+        describe: Returns further lines for the version.
     """
     return _parse("chimirror-server", SERVER, argv, describe)
 

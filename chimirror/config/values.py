@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _STDERR = ("client", "log", "discard")
 _DIRECTIONS = ("send", "receive", "both")
+_WHEN = ("auto", "on", "off")
 _MULTILINE = ("refuse", "split")
 _LOG_FORMATS = ("auto", "text", "json")
 _BUILT_IN = "chimirror."  # prefix of the project's own subprotocol names
@@ -63,6 +64,11 @@ def stderr(text: str) -> str:
 def log_format(text: str) -> str:
     """Read the format of the log."""
     return _one_of(_LOG_FORMATS, text)
+
+
+def session_cgroup(text: str) -> str:
+    """Read whether sessions have cgroups."""
+    return _one_of(_WHEN, text)
 
 
 def direction(text: str) -> str:

@@ -29,6 +29,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "_clone3.h"
+
 #ifndef CLOSE_RANGE_UNSHARE
 #define CLOSE_RANGE_UNSHARE 2
 #endif
@@ -48,6 +50,7 @@
 static char *stack;        /* of the child, with a guard page below */
 static int first_slot = -1;
 static int null_fd = -1;   /* keeps unused slots from getting another file */
+static int has_clone3 = 1; /* until it has failed */
 
 /* What the child is to do. It writes the error before it ends. */
 struct job {
@@ -59,6 +62,8 @@ struct job {
     int has_terminal;
     int has_limit;
     struct rlimit limit; /* of descriptors */
+    int cgroup;          /* descriptor of its directory, or -1 */
+    int joins_cgroup;    /* the child has to move itself */
     int error;           /* errno, or 0 */
     int in_directory;    /* the directory is the reason */
 };
@@ -120,9 +125,24 @@ static void execute(const struct job *job)
         errno = EACCES;
 }
 
+/* Moves this process. The descriptor table is still that of the parent. */
+static int join_cgroup(const struct job *job)
+{
+    int fd = openat(job->cgroup, "cgroup.procs", O_WRONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -1;
+    ssize_t written = write(fd, "0", 1);
+    int error = errno;
+    close(fd);
+    errno = error;
+    return written < 0 ? -1 : 0;
+}
+
 static int run_child(void *argument)
 {
     struct job *job = argument;
+    if (job->joins_cgroup && join_cgroup(job) < 0)
+        return fail(job);
     if (set_descriptors(job) < 0)
         return fail(job);
     if (job->directory != NULL && chdir(job->directory) < 0) {
@@ -140,6 +160,33 @@ static int run_child(void *argument)
     return fail(job);
 }
 
+/* Starts the child of a job. Returns its pid, or -1 with errno. */
+static pid_t clone_child(struct job *job, pid_t *record)
+{
+    int flags = CLONE_VM | CLONE_VFORK | CLONE_FILES | CLONE_PARENT_SETTID;
+    if (job->cgroup >= 0 && has_clone3) {
+        struct clone3_arguments arguments = {
+            .flags = (uint64_t)flags | CLONE_INTO_CGROUP,
+            .parent_tid = (uint64_t)(uintptr_t)record,
+            .exit_signal = SIGCHLD,
+            .stack = (uint64_t)(uintptr_t)(stack + GUARD_SIZE),
+            .stack_size = STACK_SIZE,
+            .cgroup = (uint64_t)job->cgroup,
+        };
+        long result = clone3_call(&arguments, run_child, job);
+        if (result >= 0)
+            return (pid_t)result;
+        errno = (int)-result;
+        /* an architecture without it, a filter, or a kernel without the flag */
+        if (errno != ENOSYS && errno != EPERM && errno != E2BIG && errno != EINVAL)
+            return -1;
+        has_clone3 = 0;
+    }
+    job->joins_cgroup = job->cgroup >= 0;
+    char *top = stack + GUARD_SIZE + STACK_SIZE;
+    return clone(run_child, top, flags | SIGCHLD, job, record, NULL, NULL);
+}
+
 /* Runs the job in a child. Returns its pid, or -1 with the error in the job. The kernel
  * writes the pid before the child runs. */
 static pid_t run_job(struct job *job, pid_t *record)
@@ -150,9 +197,7 @@ static pid_t run_job(struct job *job, pid_t *record)
         job->error = errno;
         return -1;
     }
-    int flags = CLONE_VM | CLONE_VFORK | CLONE_FILES | CLONE_PARENT_SETTID | SIGCHLD;
-    char *top = stack + GUARD_SIZE + STACK_SIZE;
-    pid_t pid = clone(run_child, top, flags, job, record, NULL, NULL);
+    pid_t pid = clone_child(job, record);
     if (pid < 0)
         job->error = errno;
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before, NULL, MASK_SIZE);
@@ -280,19 +325,20 @@ static PyObject *raise_error(const struct job *job, PyObject *argv, PyObject *di
 static PyObject *spawn(PyObject *module, PyObject *arguments)
 {
     PyObject *paths, *argv, *environment, *directory, *limit;
-    int fds[SLOTS], has_terminal;
+    int fds[SLOTS], has_terminal, cgroup;
     Py_buffer record;
     Py_ssize_t offset;
     if (first_slot < 0) {
         PyErr_SetString(PyExc_RuntimeError, "reserve() was not called");
         return NULL;
     }
-    if (!PyArg_ParseTuple(arguments, "O!O!O!(iiii)OpOw*n", &PyTuple_Type, &paths,
+    if (!PyArg_ParseTuple(arguments, "O!O!O!(iiii)OpOiw*n", &PyTuple_Type, &paths,
                           &PyTuple_Type, &argv, &PyDict_Type, &environment, &fds[0],
                           &fds[1], &fds[2], &fds[3], &directory, &has_terminal, &limit,
-                          &record, &offset))
+                          &cgroup, &record, &offset))
         return NULL;
-    struct job job = {.has_control = fds[3] >= 0, .has_terminal = has_terminal};
+    struct job job = {.has_control = fds[3] >= 0, .has_terminal = has_terminal,
+                      .cgroup = cgroup};
     struct strings files = {0}, words = {0}, variables = {0};
     PyObject *encoded_directory = NULL, *result = NULL;
     if (offset < 0 || offset % (Py_ssize_t)sizeof(pid_t) != 0

@@ -10,6 +10,7 @@ def spawn(
     directory: str | None,
     terminal: bool,
     limit: tuple[int, int] | None,
+    cgroup: int,
     record: mmap | bytearray,
     offset: int,
     /,

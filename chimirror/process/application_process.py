@@ -186,6 +186,7 @@ class ApplicationProcess(ProcessPipes):
     def on_start_failed(self, reason: str, shortage: bool) -> None:
         """Called when the process could not be started."""
         self.phase = ENDED
+        self._spawner.end_session(0, self.session, survivors=False)
         self._handler.on_application_failed(reason, shortage)
 
     def on_input_read(self) -> None:

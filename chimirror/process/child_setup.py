@@ -1,6 +1,7 @@
-"""Sets up a forked child: its descriptors and its user.
+"""Sets up a forked child: its cgroup, its descriptors and its user.
 
-Knows no loop and no session. Follows fork(2), setresuid(2) and credentials(7).
+Knows no loop and no session. Follows fork(2), setresuid(2), credentials(7) and
+cgroups(7).
 """
 
 from __future__ import annotations
@@ -39,6 +40,19 @@ def set_descriptors(fds: Mapping[int, int], *, pty: bool) -> None:
             os.set_inheritable(fd, True)
         elif number > 2:
             os.dup2(fd, number)
+
+
+def join_cgroup(path: str) -> None:
+    """Move this process into a cgroup, with all processes that it will start.
+
+    Raises:
+        OSError: There is no such cgroup, or this process may not enter it.
+    """
+    fd = os.open(f"{path}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, b"0")
+    finally:
+        os.close(fd)
 
 
 def switch_user(ids: Sequence[int], *, pty: bool) -> None:

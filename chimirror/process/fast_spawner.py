@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 
 _NO_FDS = (-1, -1, -1, -1)
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 def find_obstacle() -> str:
@@ -60,7 +61,7 @@ def find_obstacle() -> str:
     try:
         _fast_spawn.reserve()
         pid = _fast_spawn.spawn(
-            ("",), ("",), {}, _NO_FDS, None, False, None, bytearray(4), 0
+            ("",), ("",), {}, _NO_FDS, None, False, None, -1, bytearray(4), 0
         )
     except FileNotFoundError:
         return ""
@@ -118,10 +119,14 @@ class FastSpawner(Spawner):
         program: Program,
         environment: Mapping[str, str],
         child_fds: dict[int, int],
+        cgroup: str,
     ) -> tuple[int, int]:
         session, get_fd = environment.get(SESSION_VARIABLE, ""), child_fds.get
         offset = self._processes.begin(session, self._loop.clock())
+        directory = -1
         try:
+            if cgroup:
+                directory = os.open(cgroup, _DIRECTORY)
             pid = _fast_spawn.spawn(
                 self._files_of(program.argv[0]),
                 program.argv,
@@ -130,6 +135,7 @@ class FastSpawner(Spawner):
                 program.directory,
                 program.pty,
                 self._limits,
+                directory,
                 self._processes.memory,
                 offset,
             )
@@ -138,6 +144,8 @@ class FastSpawner(Spawner):
             raise
         finally:
             self._processes.end()
+            if directory >= 0:
+                os.close(directory)
         self.prefer_for_oom_kill(pid)
         return pid, -1
 

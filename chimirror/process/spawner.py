@@ -79,6 +79,11 @@ class Program:
         self.from_file = from_file
         self.user_ids = user_ids
 
+    @property
+    def user(self) -> int:
+        """The user that it runs as."""
+        return self.user_ids[0] if self.user_ids else os.geteuid()
+
     def with_options(self, *, pty: bool = False, control: bool = False) -> Program:
         """Return the same program with other options."""
         if (pty, control) == (self.pty, self.control):
@@ -119,6 +124,7 @@ class Spawner(ChildWatcher):
         environment: Mapping[str, str],
         keep_stderr: bool,
         size: Sequence[int] | None = None,
+        cgroup: str = "",
     ) -> None:
         """Start a program. `client.on_started` or `on_start_failed` follows.
 
@@ -129,6 +135,8 @@ class Spawner(ChildWatcher):
             keep_stderr: True for a pipe. Otherwise `on_started` gets -1, and standard
                 error is the null device or the terminal.
             size: columns and rows of the terminal, if the program gets one.
+            cgroup: directory of the cgroup that the program is started in. Empty: that
+                of this process.
         """
         parent_fds: dict[int, int] = {}
         child_fds: dict[int, int] = {}
@@ -143,7 +151,7 @@ class Spawner(ChildWatcher):
             if program.control:
                 environment = {**environment, CONTROL_VARIABLE: str(CONTROL_FD)}
                 _make_control_channel(parent_fds, child_fds)
-            pid, report = self._execute(program, environment, child_fds)
+            pid, report = self._execute(program, environment, child_fds, cgroup)
         except (OSError, ValueError) as error:
             for fd in parent_fds.values():
                 os.close(fd)
@@ -161,7 +169,7 @@ class Spawner(ChildWatcher):
         else:
             from chimirror.process.user_program import UserStart
 
-            user, starts = program.user_ids[0], self._starts_of_users()
+            user, starts = program.user, self._starts_of_users()
             UserStart(starts, client, user, pid, report, pipes)
 
     def _execute(
@@ -169,19 +177,24 @@ class Spawner(ChildWatcher):
         program: Program,
         environment: Mapping[str, str],
         child_fds: dict[int, int],
+        cgroup: str,
     ) -> tuple[int, int]:
         """Start a program with these descriptors.
+
+        posix_spawn(3) can change neither the user nor the cgroup.
 
         Returns:
             Its pid, and -1 if it runs. Otherwise the descriptor of its report
             (user_program).
         """
-        if program.user_ids:
+        if program.user_ids or cgroup:
             from chimirror.process.user_program import UserProgram
 
             argv, directory, ids = program.argv, program.directory, program.user_ids
-            self._starts_of_users().check(ids[0])
-            user_program = UserProgram(argv, directory, ids, pty=program.pty)
+            self._starts_of_users().check(program.user)
+            user_program = UserProgram(
+                argv, directory, ids, pty=program.pty, cgroup=cgroup
+            )
             return user_program.fork(environment, child_fds)
         if program.directory is None:
             return self._spawn(program, environment, child_fds), -1

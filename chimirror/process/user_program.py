@@ -53,11 +53,13 @@ class UserProgram:
         argv: the command.
         directory: its working directory, which the child enters as that user. None
             means the current one.
-        user_ids: the user, its primary group and its other groups.
+        user_ids: the user, its primary group and its other groups. Empty: the user of
+            this process.
         pty: True if its descriptor 0 is a terminal, which 1 and 2 share.
+        cgroup: directory of the cgroup that the child enters first. Empty: none.
     """
 
-    __slots__ = ("_argv", "_directory", "_pty", "_user_ids")
+    __slots__ = ("_argv", "_cgroup", "_directory", "_pty", "_user_ids")
 
     def __init__(
         self,
@@ -66,7 +68,9 @@ class UserProgram:
         user_ids: Sequence[int],
         *,
         pty: bool,
+        cgroup: str = "",
     ) -> None:
+        self._cgroup = cgroup
         self._argv = argv
         self._directory = directory
         self._user_ids = user_ids
@@ -112,9 +116,13 @@ class UserProgram:
         """Become the program. Reports an error to the parent, and never returns."""
         subject = self._argv[0]
         try:
+            if self._cgroup:
+                subject = "the cgroup of the session"
+                child_setup.join_cgroup(self._cgroup)
             child_setup.set_descriptors(fds, pty=self._pty)
-            subject = f"user {self._user_ids[0]}"
-            child_setup.switch_user(self._user_ids, pty=self._pty)
+            if self._user_ids:
+                subject = f"user {self._user_ids[0]}"
+                child_setup.switch_user(self._user_ids, pty=self._pty)
             if self._directory is not None:
                 subject = self._directory
                 os.chdir(self._directory)

@@ -13,11 +13,12 @@ import sys
 from chimirror import program
 from chimirror.apps.program_check import ProgramFault
 from chimirror.config import options, parser
+from chimirror.host.cgroup_tree import CgroupError
 from chimirror.io import fds, listener
 from chimirror.log import stderr
 from chimirror.log.records import EventLog
 from chimirror.process import children, fast_spawner, process_title
-from chimirror.server import capacity
+from chimirror.server import capacity, server_cgroups
 from chimirror.server.supervisor import Supervisor
 
 TYPE_CHECKING = False
@@ -26,7 +27,18 @@ if TYPE_CHECKING:
     from chimirror.io.listener import Listener
 
 
-EXPECTED = (parser.UsageError, listener.ListenError, ProgramFault, OSError)
+EXPECTED = (
+    *(parser.UsageError, listener.ListenError, ProgramFault, CgroupError),
+    OSError,
+)
+
+
+def _describe() -> str:
+    """Return which process starts applications, and which sessions have cgroups."""
+    text, obstacle = fast_spawner.describe(), fast_spawner.find_obstacle()
+    if not obstacle:
+        fast_spawner.release()
+    return f"{text}\n{server_cgroups.describe(is_cheap=not obstacle)}"
 
 
 def _open_listeners(config: Config) -> list[Listener]:
@@ -67,7 +79,7 @@ def main() -> None:
     children.set_dumpable(False)
     listeners: list[Listener] = []
     try:
-        config = parser.parse_server(sys.argv[1:], fast_spawner.describe)
+        config = parser.parse_server(sys.argv[1:], _describe)
         process_title.show_as("chimirror-server", sys.argv[1:])
         stderr.set_format(config.log_format)
         fds.open_missing_stdio()

@@ -21,6 +21,7 @@ from chimirror.server.admission import WorkerAdmission
 from chimirror.server.limit_table import LimitTable
 from chimirror.server.notifier import ServiceNotifier
 from chimirror.server.orphans import OrphanWatcher
+from chimirror.server.server_cgroups import ServerCgroups
 from chimirror.server.stop_guard import StopDeadlines, StopGuard
 from chimirror.server.worker_process import WorkerProcess
 from chimirror.server.worker_starts import WorkerStarts
@@ -95,6 +96,7 @@ class Supervisor(FatalErrorHandler):
             self._workers,
             lambda text: event_log.message(3, text),
         )
+        self._cgroups = ServerCgroups(self._loop, config)
         self._zygote_manager = ZygoteManager(
             self._loop,
             self._orphan_watcher,
@@ -121,7 +123,14 @@ class Supervisor(FatalErrorHandler):
         self.status = os.EX_OK
 
     def run(self) -> int:
-        """Serve until a stop signal. Returns the exit status."""
+        """Serve until a stop signal. Returns the exit status.
+
+        Raises:
+            CgroupError: --session-cgroup is on, and sessions cannot have cgroups.
+        """
+        # a zygote executes programs by fork(2) instead of posix_spawn(3) into a cgroup
+        is_cheap = self._worker_starts.are_possible or self._config.preload is not None
+        self._cgroups.open(is_cheap=is_cheap)
         for ending in program.termination_signals():
             self._loop.add_signal_handler(ending, self._stop)
         self._loop.add_signal_handler(
@@ -146,7 +155,9 @@ class Supervisor(FatalErrorHandler):
         self._zygote_manager.stop()
         while self._zygote_manager.pid:
             self._loop.run_once()
+        self._cgroups.kill()
         left = children.end_all()
+        self._cgroups.close()
         if left:
             pids = ", ".join(map(str, left))
             self._event_log.message(3, f"processes that cannot be killed: {pids}")
@@ -243,6 +254,7 @@ class Supervisor(FatalErrorHandler):
                 self._stop_deadlines,
                 self._worker_starts.part(number),
                 self._descriptors,
+                self._cgroups.worker_path(os.getpid()),
             )
             return os.EX_OK
 
@@ -252,6 +264,7 @@ class Supervisor(FatalErrorHandler):
         """Called when a worker has ended. Releases its sessions and replaces it."""
         self._workers.discard(process)
         self._worker_starts.on_worker_exit(process.number)
+        self._cgroups.on_worker_exit(process.pid)
         for table in (self._table, self._by_name):
             if table is not None:
                 table.release_worker(process.number)

@@ -20,6 +20,7 @@ from chimirror.protocol.addresses import plain_address
 from chimirror.server import capacity
 from chimirror.server.admission import DrainingAdmission, source_key
 from chimirror.server.control_socket import WorkerControlSocket
+from chimirror.server.session_cgroups import SessionCgroups
 from chimirror.server.worker_spawner import WorkerSpawner
 from chimirror.session import Peer, SessionContext, new_session_id, session_secret
 from chimirror.session.connection import CLOSED
@@ -433,6 +434,7 @@ def run(
     stop_deadlines: StopDeadlines,
     processes: WorkerProcesses | None,
     descriptors: int,
+    cgroup: str,
 ) -> None:
     """Be worker `number` until drained.
 
@@ -455,6 +457,7 @@ def run(
         processes: gets the applications that this worker starts itself. None if the
             zygote starts all.
         descriptors: the soft descriptor limit that applications get.
+        cgroup: the group to create for the sessions of this worker. Empty: none.
     """
     loop = EventLoop()
     event_log.attach(loop)
@@ -463,10 +466,11 @@ def run(
     if processes is not None:
         limits = capacity.descriptor_limits(descriptors)
         spawner = WorkerSpawner(loop, client, processes, limits)
+    cgroups = SessionCgroups(loop, spawner, cgroup) if cgroup else None
     worker = Worker(
         config,
         loop,
-        spawner,
+        cgroups or spawner,
         event_log,
         worker_admission,
         number,
@@ -483,6 +487,10 @@ def run(
     try:
         worker.serve(listeners)
     finally:
+        if cgroups is not None:
+            cgroups.kill()
         if isinstance(spawner, WorkerSpawner):
             spawner.close()
+        if cgroups is not None:
+            cgroups.remove()
         event_log.finish(config.linger_timeout)

@@ -106,10 +106,11 @@ class WorkerSpawner:
         environment: Mapping[str, str],
         keep_stderr: bool,
         size: Sequence[int] | None = None,
+        cgroup: str = "",
     ) -> None:
         """Start a program. The result comes at once, except for another user."""
         spawner = self._client if program.user_ids else self._fast
-        spawner.start(client, program, environment, keep_stderr, size)
+        spawner.start(client, program, environment, keep_stderr, size, cgroup)
 
     def signal(self, pid: int, number: int) -> bool:
         """Signal the process group of a running application.

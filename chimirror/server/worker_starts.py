@@ -56,6 +56,11 @@ class WorkerStarts:
             self._abandoned = AbandonedProcesses(loop, orphans, table, grace)
             self._guard = StartGuard(loop, table, workers, log)
 
+    @property
+    def are_possible(self) -> bool:
+        """Whether workers start applications."""
+        return self._table is not None
+
     def part(self, worker: int) -> WorkerProcesses | None:
         """Return what a worker needs to start applications, or None."""
         return None if self._table is None else self._table.part(worker)

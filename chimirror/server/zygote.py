@@ -79,6 +79,10 @@ class WorkerSpawnHandler(SpawnHandler):
         finally:
             self._marks.end(self._worker)
 
+    def _cgroup_for(self, message: messages.StartRequest) -> str:
+        """Return the cgroup of an application. A worker has created it."""
+        return message.cgroup
+
     def _program_for(self, message: messages.StartRequest) -> Program:
         if not message.command:
             return super()._program_for(message)

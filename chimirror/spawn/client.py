@@ -111,9 +111,12 @@ class ZygoteClient(FatalErrorHandler):
         environment: Mapping[str, str],
         keep_stderr: bool,
         size: Sequence[int] | None = None,
+        cgroup: str = "",
     ) -> None:
         """Ask a zygote to start a program. The result comes later."""
-        self._starts.add(PendingStart(client, program, environment, keep_stderr, size))
+        self._starts.add(
+            PendingStart(client, program, environment, keep_stderr, size, cgroup)
+        )
 
     def signal(self, pid: int, number: int) -> bool:
         """Signal the process group of a running application.

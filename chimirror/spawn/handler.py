@@ -314,7 +314,12 @@ class SpawnHandler(LinkHandler):
     ) -> None:
         process = ManagedProcess(self, session, message.start)
         program, size = self._program_for(message), message.size or None
-        self._spawner.start(process, program, environment, message.stderr, size)
+        cgroup = self._cgroup_for(message)
+        self._spawner.start(process, program, environment, message.stderr, size, cgroup)
+
+    def _cgroup_for(self, message: messages.StartRequest) -> str:
+        """Return the cgroup of an application: that of this process."""
+        return ""
 
     def _program_for(self, message: messages.StartRequest) -> Program:
         """Return the program of this handler, with the options of the request.

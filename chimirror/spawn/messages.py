@@ -55,6 +55,7 @@ class StartRequest(NamedTuple):
     control: bool = False  # a control channel in addition
     user: Sequence[int] = ()  # of the command: a user, its group, its other groups
     size: Sequence[int] = ()  # columns and rows of the terminal
+    cgroup: str = ""  # directory of the cgroup that it is started in
 
 
 class StartReply(NamedTuple):
@@ -331,7 +332,8 @@ _RULES: dict[str, Callable[[object], bool]] = {
     "signal": _is_signal,
     **dict.fromkeys(("stderr", "shortage", "pty", "control"), _is_flag),
     **dict.fromkeys(("more", "ready", "stop"), _is_flag),
-    **dict.fromkeys(("directory", "session", "reason", "refused"), _is_text),
+    **dict.fromkeys(("directory", "cgroup", "session", "reason"), _is_text),
+    "refused": _is_text,
     "environment": _are_texts,
     **dict.fromkeys(("command", "finish"), _is_list),
     "user": _are_ids,

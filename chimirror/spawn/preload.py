@@ -124,14 +124,18 @@ class ForkSpawner(Spawner):
         self._function = function
 
     def _execute(
-        self, program: Program, environment: Mapping[str, str], pipes: dict[int, int]
+        self,
+        program: Program,
+        environment: Mapping[str, str],
+        pipes: dict[int, int],
+        cgroup: str,
     ) -> tuple[int, int]:
         # A signal that arrives early has to wait until the copy is ready.
         previous = signal.pthread_sigmask(signal.SIG_BLOCK, ALL_SIGNALS)
         try:
             pid = os.fork()
             if pid == 0:
-                self._run_child(program, environment, pipes)
+                self._run_child(program, environment, pipes, cgroup)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, previous)
         if not program.pty:  # a group leader could not become a session leader
@@ -142,7 +146,11 @@ class ForkSpawner(Spawner):
         return pid, -1
 
     def _run_child(
-        self, program: Program, environment: Mapping[str, str], pipes: dict[int, int]
+        self,
+        program: Program,
+        environment: Mapping[str, str],
+        pipes: dict[int, int],
+        cgroup: str,
     ) -> NoReturn:
         """Run the function in the copy, and never return.
 
@@ -151,6 +159,8 @@ class ForkSpawner(Spawner):
         """
         status = os.EX_SOFTWARE
         try:
+            if cgroup:
+                child_setup.join_cgroup(cgroup)
             _prefer_for_oom_kill()
             # its descriptors may have the numbers of these pipes
             self._loop.release_after_fork()

@@ -34,6 +34,7 @@ class PendingStart:
     """A start without an answer."""
 
     __slots__ = (
+        "cgroup",
         "client",
         "deaths",
         "environment",
@@ -50,7 +51,9 @@ class PendingStart:
         environment: Mapping[str, str],
         keep_stderr: bool,
         size: Sequence[int] | None = None,
+        cgroup: str = "",
     ) -> None:
+        self.cgroup = cgroup
         self.client = client
         self.program = program
         self.environment = environment
@@ -121,7 +124,8 @@ class StartQueue(FatalErrorHandler):
         environment, stderr = dict(request.environment), request.keep_stderr
         size = request.size or ()
         start = messages.StartRequest(
-            number, environment, stderr, command, directory, *options, user, size
+            *(number, environment, stderr, command, directory, *options, user, size),
+            request.cgroup,
         )
         packet = messages.encode(start)
         try:

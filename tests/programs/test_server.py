@@ -128,10 +128,16 @@ def test_the_version_tells_which_process_starts_applications(tmp_path: Path) -> 
         said.append(output.splitlines())
     version = f"chimirror-server {chimirror.__version__}"
     obstacle = "the C extension is not installed"
-    assert said == [
+    assert [lines[:2] for lines in said] == [
         [version, "applications are started by the workers"],
         [version, f"applications are started by the zygote: {obstacle}"],
     ]
+    cgroups = [lines[2] for lines in said]
+    if "no cgroup" in cgroups[0]:
+        assert cgroups[0] == cgroups[1]  # with the reason
+    else:
+        assert cgroups[0] == "each session has a cgroup"
+        assert cgroups[1].endswith("a cgroup with --session-cgroup on or --preload")
 
 
 def test_several_listeners(tmp_path: Path) -> None:

@@ -135,7 +135,8 @@ class FakeSpawner:
         return self.takes_signals
 
     def end_session(self, pid: int, session: str, survivors: bool) -> None:
-        assert (pid, session, survivors) == (PID, SESSION_ID, False)
+        assert pid in (0, PID)  # 0: the start has failed
+        assert (session, survivors) == (SESSION_ID, False)
 
     def read_stdin(self) -> bytes:
         """Read standard input as the application."""

@@ -163,6 +163,7 @@ def test_defaults() -> None:
         "socket_mode": 0o600,
         "workers": None,
         "drain_timeout": 30,
+        "session_cgroup": "auto",
         "max_sessions": None,
         "user_range": None,
         "max_sessions_per_source": None,
@@ -185,7 +186,7 @@ def test_bridge_has_the_defaults_of_the_server() -> None:
 def test_all_options_given() -> None:
     config = parser.parse_server(
         "--listen [::1]:8000 --listen unix:/run/a --bind-ipv6-only"
-        " --socket-mode 0660 --workers 2 --drain-timeout 1min"
+        " --socket-mode 0660 --workers 2 --drain-timeout 1min --session-cgroup off"
         " --max-sessions 100 --max-sessions-per-source=5"
         " --max-rate 90/min --max-handshakes 8 --max-handshakes-per-source off"
         " --framing lines,json --stderr log --subprotocol mcp=lines"
@@ -243,6 +244,7 @@ def test_all_options_given() -> None:
         "socket_mode": 0o660,
         "workers": 2,
         "drain_timeout": 60,
+        "session_cgroup": "off",
         "max_sessions": 100,
         "max_sessions_per_source": 5,
         "max_rate": 1.5,

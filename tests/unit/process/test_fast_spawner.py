@@ -262,16 +262,17 @@ def test_no_descriptors_to_reserve() -> None:
     ("position", "value", "error"),
     [
         (1, (), ValueError),  # no program
-        (8, 6, ValueError),  # the pid would end behind the memory
-        (8, 2, ValueError),  # not aligned
-        (8, -4, ValueError),
-        (7, b"constant", TypeError),
+        (9, 6, ValueError),  # the pid would end behind the memory
+        (9, 2, ValueError),  # not aligned
+        (9, -4, ValueError),
+        (8, b"constant", TypeError),
         (3, (0, 1, 2), TypeError),
         (2, [("A", "1")], TypeError),
         (1, ("true", 7), TypeError),
         (6, (1,), TypeError),
         (4, 7, TypeError),
         (2, {"": "1"}, ValueError),
+        (7, "1", TypeError),
     ],
 )
 def test_invalid_arguments(
@@ -280,7 +281,7 @@ def test_invalid_arguments(
     memory = bytearray(8)
     arguments: list[object] = [
         *(("/bin/true",), ("true",), dict(PATH)),
-        *((0, 1, 2, -1), None, False, None, memory, 4),
+        *((0, 1, 2, -1), None, False, None, -1, memory, 4),
     ]
     arguments[position] = value
     with pytest.raises(error):
@@ -289,6 +290,17 @@ def test_invalid_arguments(
 
 
 def test_nothing_is_started_without_slots() -> None:
-    arguments: Any = ("",), ("",), {}, (0, 1, 2, -1), None, False, None, bytearray(4), 0
+    arguments: Any = (
+        ("",),
+        ("",),
+        {},
+        (0, 1, 2, -1),
+        None,
+        False,
+        None,
+        -1,
+        bytearray(4),
+        0,
+    )
     with pytest.raises(RuntimeError):
         _fast_spawn.spawn(*arguments)

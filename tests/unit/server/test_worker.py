@@ -885,6 +885,7 @@ def test_a_worker_that_fails_has_written_its_records(
                 StopDeadlines(1),
                 None,
                 1024,
+                "",
             )
         loop.close(ours.detach())
     table.close()

@@ -256,7 +256,7 @@ def test_an_environment_that_fits_no_packet(harness: ClientHarness) -> None:
     zygote = harness.zygote()
     client = Client(harness, "s")
     harness.spawner.start(client, PROGRAM, {"A": "x" * (1 << 22)}, True)
-    text = "its command and environment are too large: 4194442 bytes"
+    text = "its command and environment are too large: 4194454 bytes"
     assert client.told == [("failed", text)]
     harness.run(zygote, "next", 1)
 

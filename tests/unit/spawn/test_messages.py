@@ -24,7 +24,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "signals": st.lists(st.tuples(st.integers(1, 64), PIDS, TEXTS).map(list)),
     **dict.fromkeys(("stderr", "shortage", "pty", "control"), st.booleans()),
     **dict.fromkeys(("more", "ready", "stop"), st.booleans()),
-    **dict.fromkeys(("directory", "session", "reason", "refused"), TEXTS),
+    **dict.fromkeys(("directory", "session", "reason", "refused", "cgroup"), TEXTS),
     "signal": st.integers(1, 64),
     "user": st.just([]) | st.lists(st.integers(0, (1 << 32) - 2), min_size=2),
     "size": st.just([]) | st.lists(st.integers(1, 65535), min_size=2, max_size=2),

@@ -1,0 +1,196 @@
+"""The cgroups of a server: one leaf for its processes, one group for each worker.
+
+They are made below the cgroup in which the server was started: a unit with
+`Delegate=yes`, or any group that this process can write. A process cannot leave the
+group of its session by clearing its environment or by setsid(2). Follows cgroups(7),
+version 2 with cgroup.kill (Linux 5.14), also beside version 1 (hybrid). Knows no
+session and no loop.
+"""
+
+from __future__ import annotations
+
+from errno import ENOENT
+
+from chimirror.builtin_modules import os
+from chimirror.host.cgroup import ROOT, SELF_CGROUP, memberships
+
+PREFIX = "chimirror-"  # of the group of a server, before its pid
+LEAF = "server"  # has the processes of the server
+WORKER_PREFIX = "worker-"  # of the group of a worker, before its pid
+_CURE = "run it as root or in a unit with Delegate=yes, or write --session-cgroup off"
+
+
+class CgroupError(Exception):
+    """Sessions cannot have cgroups. The text says why, and what helps."""
+
+
+def find_base(listing: str = SELF_CGROUP, root: str = ROOT) -> str:
+    """Return the directory of the cgroup of this process, in version 2.
+
+    Raises:
+        CgroupError: There is none.
+    """
+    own = memberships(listing).get("")
+    if own is not None:
+        for mount in (root, f"{root}/unified"):
+            path = f"{mount}{own}".rstrip("/")
+            if os.access(f"{path}/cgroup.controllers", os.F_OK):
+                return path
+    raise CgroupError(f"cgroup v2 is not mounted below {root}; {_CURE}")
+
+
+def find_obstacle(base: str) -> str:
+    """Return why no groups can be made below a cgroup, with a cure. Changes nothing."""
+    for path in (base, f"{base}/cgroup.procs"):
+        if not os.access(path, os.W_OK):
+            return f"{path} is not writable; {_CURE}"
+    return ""
+
+
+def is_populated(path: str) -> bool:
+    """Return True if a group, or a group below it, has a process.
+
+    Raises:
+        OSError: There is no such group, or no descriptor is left.
+    """
+    fd = os.open(f"{path}/cgroup.events", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return b"populated 1" in os.read(fd, 256)
+    finally:
+        os.close(fd)
+
+
+def kill(path: str) -> None:
+    """Kill all processes of a group and of those below it. None escapes by fork(2).
+
+    Raises:
+        OSError: There is no such group, or no descriptor is left.
+    """
+    _write(f"{path}/cgroup.kill", b"1")
+
+
+def remove(path: str) -> bool:
+    """Kill all processes of a group, and remove it with the groups below.
+
+    Returns:
+        True if it does not exist any more. Killed processes take a moment to end.
+    """
+    try:
+        kill(path)
+        _remove_groups(path)
+    except OSError as error:
+        return error.errno == ENOENT
+    return True
+
+
+def _remove_groups(path: str) -> None:
+    with os.scandir(path) as entries:
+        below = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+    for group in below:
+        _remove_groups(group)
+    os.rmdir(path)
+
+
+def _write(path: str, text: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, text)
+    finally:
+        os.close(fd)
+
+
+class CgroupTree:
+    """The groups of one server. Its first process creates and removes them.
+
+    Args:
+        base: the group in which that process was started.
+        pid: its process id.
+
+    Attributes:
+        path: the group of the server.
+    """
+
+    def __init__(self, base: str, pid: int) -> None:
+        self._base = base
+        self._pid = pid
+        self.path = f"{base}/{PREFIX}{pid}"
+
+    def leftovers(self) -> list[str]:
+        """Return the groups of servers that do not run any more."""
+        try:
+            names = os.listdir(self._base)
+        except OSError:
+            return []
+        paths = [f"{self._base}/{name}" for name in names if name.startswith(PREFIX)]
+        return [path for path in paths if self._is_left(path)]
+
+    def _is_left(self, path: str) -> bool:
+        number = path.rpartition("-")[2]
+        if not number.isdigit():
+            return False
+        if int(number) != self._pid and _exists(int(number)):
+            return False
+        try:
+            return not is_populated(f"{path}/{LEAF}")
+        except OSError as error:
+            return error.errno == ENOENT  # killed while it was made
+
+    def create(self) -> None:
+        """Create the groups of the server, and move this process into its leaf.
+
+        Raises:
+            CgroupError: That is not possible. Nothing has changed.
+        """
+        remove(self.path)  # of a server that had the same pid
+        leaf = f"{self.path}/{LEAF}"
+        try:
+            os.mkdir(self.path)
+            os.mkdir(leaf)
+            if not os.access(f"{leaf}/cgroup.kill", os.W_OK):
+                raise CgroupError(
+                    "cgroup.kill is missing (Linux 5.14); write --session-cgroup off"
+                )
+            _write(f"{leaf}/cgroup.procs", b"0")
+        except (OSError, CgroupError) as error:
+            remove(self.path)
+            if isinstance(error, CgroupError):
+                raise
+            text = f"{self.path}: {error.strerror}"
+            raise CgroupError(f"{text}; {_CURE}") from None
+
+    def worker_path(self, pid: int) -> str:
+        """Return the group of a worker, which has the groups of its sessions."""
+        return f"{self.path}/{WORKER_PREFIX}{pid}"
+
+    def worker_paths(self) -> list[str]:
+        """Return the groups of all workers that exist."""
+        try:
+            names = os.listdir(self.path)
+        except OSError:
+            return []
+        return [
+            f"{self.path}/{name}" for name in names if name.startswith(WORKER_PREFIX)
+        ]
+
+    def close(self) -> None:
+        """Move this process back, and remove the groups.
+
+        If that fails, systemd removes them with the unit, or the next server does.
+        """
+        for path in self.worker_paths():
+            remove(path)
+        try:
+            _write(f"{self._base}/cgroup.procs", b"0")
+        except OSError:
+            return
+        remove(self.path)
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
