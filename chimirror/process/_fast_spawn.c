@@ -45,6 +45,7 @@
 #define GUARD_SIZE (64 * 1024) /* a multiple of any page size */
 #define KERNEL_SIGNALS 64
 #define MASK_SIZE (KERNEL_SIGNALS / 8) /* bytes of a signal set of the kernel */
+#define NEW_PIPE (-2)                  /* instead of a descriptor: make a pipe */
 #define EX_FAILED 127                  /* never seen: the error is in the job */
 
 static char *stack;        /* of the child, with a guard page below */
@@ -212,10 +213,39 @@ static pid_t run_job(struct job *job, pid_t *record)
 }
 
 /* Takes the reserved slots back from the files of a start. */
-static void clear_slots(int count)
+static void clear_slots(const int *fds)
 {
-    for (int number = 0; number < count; number++)
-        dup3(null_fd, first_slot + number, O_CLOEXEC);
+    for (int number = 0; number < SLOTS; number++)
+        if (fds[number] >= 0)
+            dup3(null_fd, first_slot + number, O_CLOEXEC);
+}
+
+/* Makes the pipes that are wanted. The ends of this process do not block. */
+static int make_pipes(int *fds, int *parent_fds)
+{
+    for (int number = 0; number < 3; number++) {
+        int ends[2], is_input = number == 0;
+        if (fds[number] != NEW_PIPE)
+            continue;
+        if (pipe2(ends, O_CLOEXEC) < 0)
+            return -1;
+        parent_fds[number] = ends[is_input];
+        fds[number] = ends[!is_input];
+        if (fcntl(ends[is_input], F_SETFL, O_NONBLOCK) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* Closes the ends of the child, and in case of an error those of this process. */
+static void close_pipes(const int *fds, const int *parent_fds, int failed)
+{
+    for (int number = 0; number < 3; number++)
+        if (parent_fds[number] >= 0) {
+            close(fds[number]);
+            if (failed)
+                close(parent_fds[number]);
+        }
 }
 
 /* Puts descriptors into the slots. The null device stands for -1. */
@@ -225,7 +255,7 @@ static int fill_slots(const int *fds)
         int fd = fds[number] < 0 ? null_fd : fds[number];
         if (fd != null_fd && dup3(fd, first_slot + number, O_CLOEXEC) < 0) {
             int error = errno;
-            clear_slots(number);
+            clear_slots(fds);
             errno = error;
             return -1;
         }
@@ -325,7 +355,7 @@ static PyObject *raise_error(const struct job *job, PyObject *argv, PyObject *di
 static PyObject *spawn(PyObject *module, PyObject *arguments)
 {
     PyObject *paths, *argv, *environment, *directory, *limit;
-    int fds[SLOTS], has_terminal, cgroup;
+    int fds[SLOTS], parent_fds[3] = {-1, -1, -1}, has_terminal, cgroup;
     Py_buffer record;
     Py_ssize_t offset;
     if (first_slot < 0) {
@@ -369,14 +399,17 @@ static PyObject *spawn(PyObject *module, PyObject *arguments)
     job.paths = files.list;
     job.argv = words.list;
     job.environment = variables.list;
-    if (fill_slots(fds) < 0) {
+    pid_t pid = -1;
+    if (make_pipes(fds, parent_fds) < 0 || fill_slots(fds) < 0) {
         job.error = errno;
-        raise_error(&job, argv, directory);
-        goto done;
+    } else {
+        pid = run_job(&job, (pid_t *)((char *)record.buf + offset));
+        clear_slots(fds);
     }
-    pid_t pid = run_job(&job, (pid_t *)((char *)record.buf + offset));
-    clear_slots(SLOTS);
-    result = pid < 0 ? raise_error(&job, argv, directory) : PyLong_FromLong(pid);
+    close_pipes(fds, parent_fds, pid < 0);
+    result = pid < 0 ? raise_error(&job, argv, directory)
+                     : Py_BuildValue("iiii", (int)pid, parent_fds[0], parent_fds[1],
+                                     parent_fds[2]);
 done:
     PyBuffer_Release(&record);
     free_strings(&files);
@@ -437,7 +470,7 @@ static PyObject *release(PyObject *module, PyObject *unused)
 static PyMethodDef methods[] = {
     {"reserve", reserve, METH_NOARGS, "Reserve the slots. Returns the first of them."},
     {"release", release, METH_NOARGS, "Close the slots."},
-    {"spawn", spawn, METH_VARARGS, "Start a program. Returns its pid."},
+    {"spawn", spawn, METH_VARARGS, "Start a program. Returns its pid, and this process's ends of the pipes."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -155,8 +155,7 @@ class Spawner(ChildWatcher):
         except (OSError, ValueError) as error:
             for fd in parent_fds.values():
                 os.close(fd)
-            text = children.explain(error, _subject(error, program))
-            client.on_start_failed(text, children.is_shortage(error))
+            self._report_failure(client, program, error)
             return
         finally:
             for fd in child_fds.values():
@@ -171,6 +170,12 @@ class Spawner(ChildWatcher):
 
             user, starts = program.user, self._starts_of_users()
             UserStart(starts, client, user, pid, report, pipes)
+
+    def _report_failure(
+        self, client: SpawnClient, program: Program, error: OSError | ValueError
+    ) -> None:
+        text = children.explain(error, _subject(error, program))
+        client.on_start_failed(text, children.is_shortage(error))
 
     def _execute(
         self,

@@ -28,6 +28,8 @@ MAX_RATE = "max-rate"
 DRAIN = "drain"
 
 SECOND = 1_000_000_000
+# Sessions of each worker below the limit from which on admissions take the lock.
+FAR = 16
 _RETRY_AFTER = 5  # seconds: the end of a session cannot be predicted
 
 # Indexes of the single words of the table.
@@ -55,6 +57,7 @@ class LimitTable:
         "_entries",
         "_heads",
         "_interval",
+        "_is_unlocked",
         "_keys",
         "_lock",
         "_mask",
@@ -88,6 +91,7 @@ class LimitTable:
         # Each live entry holds a session. Each dead worker may have lost one entry.
         self._entries = max_sessions + workers + 1 if per_source else 1
         self._mask = (1 << self._entries.bit_length()) - 1
+        self._is_unlocked = not (per_source or rate)  # only sessions are counted
         self._lock = _anonymous_file()
         self._map()
 
@@ -127,6 +131,8 @@ class LimitTable:
         """
         if self._words[_DRAINING]:
             return DRAIN
+        if self._is_unlocked and self._add_unlocked(worker):
+            return None
         lockf(self._lock, LOCK_EX)
         try:
             key = self._key(source) if self._per_source else 0
@@ -140,6 +146,25 @@ class LimitTable:
             return None
         finally:
             lockf(self._lock, LOCK_UN)
+
+    def _add_unlocked(self, worker: int) -> bool:
+        """Count a session without the lock, if the limit is far away.
+
+        The word is written before the words are read again. So another worker reads
+        this word, or its own is read here. A processor may delay a write, but for less
+        time than one more admission takes, and the margin allows for one.
+
+        Returns:
+            False: nothing is counted, and the lock decides.
+        """
+        sessions = self._sessions
+        if sum(sessions) + FAR * self._workers > self._max_sessions:
+            return False
+        sessions[worker] += 1
+        if sum(sessions) + self._workers <= self._max_sessions:
+            return True
+        sessions[worker] -= 1  # others were admitted in between
+        return False
 
     def find_exceeded(self, source: bytes, limit: int = 0) -> str | None:
         """Return the cause that `acquire` would return now. Counts nothing.

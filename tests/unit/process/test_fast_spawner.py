@@ -163,6 +163,16 @@ def test_the_slots_keep_no_pipe(harness: SpawnerHarness) -> None:
     assert harness.output_of(client) == b"end\n"
 
 
+def test_only_the_ends_of_this_process_do_not_block(harness: SpawnerHarness) -> None:
+    """A program may not expect EAGAIN from its standard streams."""
+    flags = "for fd in 0 1 2; do grep flags /proc/$$/fdinfo/$fd; done"
+    client = harness.sh(flags)
+    assert [os.get_blocking(fd) for fd in client.pipes[:3]] == [False] * 3
+    words = harness.output_of(client).split()[1::2]
+    assert len(words) == 3
+    assert not any(int(word, 8) & os.O_NONBLOCK for word in words)
+
+
 def test_no_handler_of_this_process_runs_in_the_child(harness: SpawnerHarness) -> None:
     """A signal to the child has its default effect from the start."""
     calls: list[int] = []
@@ -189,6 +199,8 @@ CALLS = {
     "execve": 59,
     "clone": 56,
     "dup3": 292,
+    "pipe2": 293,
+    "fcntl": 72,
 }
 
 

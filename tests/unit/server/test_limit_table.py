@@ -10,6 +10,7 @@ import random
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
+from fcntl import LOCK_EX, LOCK_UN
 
 import pytest
 from hypothesis import given, settings
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 
 from chimirror.server import limit_table
 from chimirror.server.admission import source_key
-from chimirror.server.limit_table import SECOND, LimitTable
+from chimirror.server.limit_table import FAR, SECOND, LimitTable
 
 SOURCES = [source_key(f"10.0.0.{i}") for i in range(40)]
 VIEWS = ["_words", "_keys", "_sessions", "_heads", "_next", "_counts"]
@@ -109,6 +110,48 @@ def test_the_total_is_over_all_workers(make: TableMaker) -> None:
     table.release(1, b"s")
     assert table.acquire(2, b"t") is None
     assert (table.total(), table.count(1), table.count(2)) == (3, 0, 2)
+
+
+@pytest.mark.parametrize(
+    ("others", "locks"), [(0, 0), (1000 - 3 * FAR, 0), (1001 - 3 * FAR, 1)]
+)
+def test_the_lock_is_taken_near_the_limit(
+    others: int, locks: int, make: TableMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[int] = []
+    monkeypatch.setattr(limit_table, "lockf", lambda _, how: taken.append(how))
+    table = make()
+    table._sessions[1] = others
+    assert table.acquire(0, b"") is None
+    assert taken == [LOCK_EX, LOCK_UN] * locks
+    assert table.total() == others + 1
+
+
+@pytest.mark.parametrize("limit", [{"per_source": 900}, {"rate": 900.0}])
+def test_other_limits_take_the_lock(
+    limit: dict[str, float], make: TableMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[int] = []
+    monkeypatch.setattr(limit_table, "lockf", lambda _, how: taken.append(how))
+    assert make(**limit).acquire(0, b"a") is None
+    assert taken == [LOCK_EX, LOCK_UN]
+
+
+@pytest.mark.parametrize(("others", "cause"), [(999, None), (1000, "max-sessions")])
+def test_admissions_of_others_between_the_two_looks(
+    others: int, cause: str | None, make: TableMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lock decides, and what was counted without it is taken back."""
+    table = make()
+    sums = iter([0])
+
+    def look(words: memoryview) -> int:
+        words[1] = next(sums, others)
+        return sum(words)
+
+    monkeypatch.setattr(limit_table, "sum", look, raising=False)
+    assert table.acquire(0, b"") == cause
+    assert table.count(0) == (cause is None)
 
 
 def test_limit_of_each_source(make: TableMaker) -> None:
