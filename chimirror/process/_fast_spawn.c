@@ -24,6 +24,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -65,6 +66,7 @@ struct job {
     struct rlimit limit; /* of descriptors */
     int cgroup;          /* descriptor of its directory, or -1 */
     int joins_cgroup;    /* the child has to move itself */
+    pid_t parent;        /* this process */
     int error;           /* errno, or 0 */
     int in_directory;    /* the directory is the reason */
 };
@@ -139,6 +141,15 @@ static int join_cgroup(const struct job *job)
     return written < 0 ? -1 : 0;
 }
 
+/* Lets the program get SIGTERM when this process dies. Its supervisor does the same and
+ * kills later. So this matters only if both are killed at once. Another change of ids
+ * would clear the setting. The signal is blocked yet. */
+static void set_death_signal(const struct job *job)
+{
+    if (prctl(PR_SET_PDEATHSIG, SIGTERM) == 0 && getppid() != job->parent)
+        kill(getpid(), SIGTERM);
+}
+
 static int run_child(void *argument)
 {
     struct job *job = argument;
@@ -152,6 +163,7 @@ static int run_child(void *argument)
     }
     if (job->has_limit && setrlimit(RLIMIT_NOFILE, &job->limit) < 0)
         return fail(job);
+    set_death_signal(job);
     uint64_t none = 0;
     if (reset_signals() < 0
         || syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, NULL, MASK_SIZE) != 0)
@@ -368,7 +380,7 @@ static PyObject *spawn(PyObject *module, PyObject *arguments)
                           &cgroup, &record, &offset))
         return NULL;
     struct job job = {.has_control = fds[3] >= 0, .has_terminal = has_terminal,
-                      .cgroup = cgroup};
+                      .cgroup = cgroup, .parent = getpid()};
     struct strings files = {0}, words = {0}, variables = {0};
     PyObject *encoded_directory = NULL, *result = NULL;
     if (offset < 0 || offset % (Py_ssize_t)sizeof(pid_t) != 0

@@ -17,7 +17,7 @@ from chimirror.host.cgroup_tree import CgroupError
 from chimirror.io import fds, listener
 from chimirror.log import stderr
 from chimirror.log.records import EventLog
-from chimirror.process import children, fast_spawner, process_title
+from chimirror.process import children, fast_spawner, guardian, process_title
 from chimirror.server import capacity, server_cgroups
 from chimirror.server.supervisor import Supervisor
 
@@ -41,18 +41,21 @@ def _describe() -> str:
     return f"{text}\n{server_cgroups.describe(is_cheap=not obstacle)}"
 
 
-def _open_listeners(config: Config) -> list[Listener]:
+def _open_listeners(config: Config, inherited: list[Listener]) -> list[Listener]:
     """Open the listeners.
 
+    Args:
+        config: the command line.
+        inherited: the listeners that systemd passed.
+
     Returns:
-        The listeners that systemd passed. Without any: the addresses of --listen, or
-        else the default address.
+        The inherited listeners. Without any: the addresses of --listen, or else the
+        default address.
 
     Raises:
         ListenError: an address cannot be opened, or systemd passed sockets and --listen
             or --bind-ipv6-only was given as well.
     """
-    inherited = listener.systemd_listeners(os.environ)
     if inherited and config.listen:
         raise listener.ListenError(
             "sockets came from systemd and --listen was given too: use one of them"
@@ -83,7 +86,12 @@ def main() -> None:
         process_title.show_as("chimirror-server", sys.argv[1:])
         stderr.set_format(config.log_format)
         fds.open_missing_stdio()
-        listeners = _open_listeners(config)
+        inherited = listener.systemd_listeners(os.environ)  # of this pid only
+        if not program.is_systemd_unit():
+            grace = config.kill_grace
+            parent = guardian.guard("chimirror-server", grace, keeps_workers=True)
+            children.end_with_parent(parent)
+        listeners = _open_listeners(config, inherited)
         fds.set_cloexec_all()
         program.change_directory(config)
         program.check_programs(config, os.environ)

@@ -34,6 +34,7 @@ from processes import (
     field,
     kill_processes,
     marked,
+    only_child,
     read,
 )
 
@@ -295,8 +296,16 @@ class Target:
         root = os.geteuid() == 0
         return Path("/run/chimirror") if root else self.runtime / "chimirror"
 
+    @property
+    def supervisor(self) -> int:
+        """The pid of the supervisor, the child of the process that was started."""
+        return only_child(self.process.pid)
+
     def own(self) -> list[int]:
-        """Return the processes of the server itself: supervisor, workers, zygotes."""
+        """Return the processes of the server itself.
+
+        They are the guardian, the supervisor, the workers and the zygotes.
+        """
         born = [process.pid for process in descendants(self.process.pid)]
         return [
             pid
@@ -310,7 +319,7 @@ class Target:
         return [
             process.pid
             for process in descendants(self.process.pid)
-            if process.parent == self.process.pid
+            if process.parent == self.supervisor
             and process.pid in born
             and comm(process.pid) != "zygote"
         ]
@@ -333,7 +342,7 @@ class Target:
     def ask_sessions(self) -> int:
         """Return the number of sessions and handshakes, 0 if no worker answers."""
         total = 0
-        for path in self.runtime_directory.glob(f"servers/{self.process.pid}/*"):
+        for path in self.runtime_directory.glob(f"servers/{self.supervisor}/*"):
             request = {"jsonrpc": "2.0", "id": 1, "method": "status", "params": {}}
             with socket.socket(socket.AF_UNIX) as control:
                 control.settimeout(1)

@@ -36,7 +36,7 @@ def main() -> int:
         for competitor, service in services:
             pool = ClientPool(stack, competitor, service, args.sessions)
             pool.open(args.sessions)
-            running.append((competitor, pool, family(service.pid)[0]))
+            running.append((competitor, pool, family(service.process.pid)[0]))
         for _, service in services:
             rest(service)
         for _ in range(args.rounds):

@@ -71,15 +71,15 @@ class Growth:
 
     def close_all(self, pool: ClientPool) -> None:
         pool.all("drop")
-        ended = lambda: not family(self.service.pid)[1]  # noqa: E731
+        ended = lambda: not family(self.service.process.pid)[1]  # noqa: E731
         until(ended, "no application is left", TIMEOUT)
 
     def relay(self) -> int:
-        return resident(family(self.service.pid)[0])
+        return resident(family(self.service.process.pid)[0])
 
     def count(self, live: int, rate: float) -> None:
         now = kernel()
-        serving, applications = family(self.service.pid)
+        serving, applications = family(self.service.process.pid)
         parts = {
             "relay": resident(serving) - self.empty,
             "applications": resident(applications),

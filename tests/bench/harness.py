@@ -258,7 +258,8 @@ def rest(service: Service) -> None:
     """Wait until a service is idle: it still ends the measured sessions."""
     limit, before = monotonic() + MAX_REST, (-1, 0.0)
     while monotonic() < limit:
-        family = [service.pid, *(child.pid for child in descendants(service.pid))]
+        root = service.process.pid
+        family = [root, *(child.pid for child in descendants(root))]
         now = (len(family), cpu_seconds(family))
         if now[0] == before[0] and abs(now[1] - before[1]) < SPENT:
             break

@@ -61,9 +61,9 @@ class Server:
     """The processes of a server and their resources."""
 
     def __init__(self, service: Service) -> None:
-        self.pid = service.pid
-        children = [child.pid for child in descendants(service.pid)]
-        self.own = [service.pid, *children]
+        self.pid = service.process.pid
+        children = [child.pid for child in descendants(self.pid)]
+        self.own = [self.pid, *children]
         self.held: dict[int, int] = {}
         self.empty = 0
         self.before = kernel()

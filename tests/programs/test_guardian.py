@@ -11,12 +11,13 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 from processes import ended, marked, name_of, only_child, parent_of, read, until
-from serve import PROGRAMS, ROOT, SERVICES, Bridge
+from serve import PROGRAMS, ROOT, SERVICES, Bridge, Service, pure_server, server
 from websocket_peer import Closed, Peer
 
 GRACES = ("--stop-grace=50ms", "--kill-grace=100ms")
@@ -140,3 +141,93 @@ def test_a_unit_has_no_guardian() -> None:
         assert peer.open().status == 101
         assert name_of(only_child(process.pid)) == "cat"
         peer.close()
+
+
+# A server
+
+
+def hiding_server(directory: Path, *options: str) -> AbstractContextManager[Service]:
+    """A server whose obstinate application has a descendant that hides."""
+    program = f"{hiding(directory / 'pid')}; {OBSTINATE}"
+    return server(directory, ["bash", "-c", program], *GRACES, *options)
+
+
+def joined(service: Service) -> Peer:
+    peer = Peer(service.connect())
+    assert peer.open().status == 101
+    assert peer.output(3) == b"up\n"
+    return peer
+
+
+def test_nothing_is_left_of_a_killed_supervisor(tmp_path: Path) -> None:
+    """The workers drain before. A descendant that hides has been adopted."""
+    options = ("--workers=2", "--drain-timeout=0")
+    with hiding_server(tmp_path, *options) as service, joined(service) as peer:
+        pid = hidden(tmp_path / "pid")
+        until(lambda: parent_of(pid) == service.pid, "it is adopted")
+        service.kill_supervisor()
+        assert peer.transcript().closed == Closed(1001, "drain")
+        assert service.process.wait(SOON) == -signal.SIGKILL
+        assert ended(pid, 0)
+        assert marked(service.mark) == []
+
+
+def test_a_worker_that_is_killed_after_the_supervisor(tmp_path: Path) -> None:
+    options = ("--workers=1", "--drain-timeout=1h")
+    with hiding_server(tmp_path, *options) as service, joined(service):
+        pid, (worker,) = hidden(tmp_path / "pid"), service.workers()
+        service.kill_supervisor()
+        os.kill(worker, signal.SIGKILL)
+        assert service.process.wait(SOON) == -signal.SIGKILL
+        assert ended(pid, 0)
+        assert marked(service.mark) == []
+
+
+def test_supervisor_and_zygote_at_once(tmp_path: Path) -> None:
+    """The applications are children of the zygote here."""
+    file = tmp_path / "pid"
+    program = ["bash", "-c", f"{hiding(file)}; {OBSTINATE}"]
+    options = ("--drain-timeout=1h", "--workers=1", *GRACES)
+    with pure_server(tmp_path, program, *options) as service, joined(service):
+        pid, (zygote,) = hidden(file), service.zygotes()
+        for victim in (service.pid, zygote):
+            os.kill(victim, signal.SIGSTOP)
+        for victim in (service.pid, zygote):
+            os.kill(victim, signal.SIGKILL)
+        assert service.process.wait(SOON) == -signal.SIGKILL
+        assert ended(pid, 0)
+        assert marked(service.mark) == []
+
+
+def test_a_stop_signal_after_the_supervisor_is_killed(tmp_path: Path) -> None:
+    options = ("--workers=2", "--drain-timeout=1h")
+    with hiding_server(tmp_path, *options) as service, joined(service):
+        pid = hidden(tmp_path / "pid")
+        service.kill_supervisor()
+        service.find(rf"chimirror-server \(pid {service.pid}\) ended: signal KILL")
+        service.process.terminate()
+        assert service.process.wait(SOON) == -signal.SIGKILL
+        assert ended(pid, 0)
+        assert marked(service.mark) == []
+
+
+def test_a_server_stops_in_order_when_its_guardian_is_killed(tmp_path: Path) -> None:
+    options = ("--workers=2", "--drain-timeout=0")
+    with hiding_server(tmp_path, *options) as service, joined(service) as peer:
+        pid, supervisor = hidden(tmp_path / "pid"), service.pid
+        service.process.kill()
+        assert peer.transcript().closed == Closed(1001, "drain")
+        assert ended(supervisor, SOON)
+        assert ended(pid, 0)
+        assert marked(service.mark) == []
+
+
+def test_all_at_once_ends_applications_that_obey_the_death_signal(
+    tmp_path: Path,
+) -> None:
+    """They ignore the end of input. No process is left to kill them."""
+    program = ["sh", "-c", "trap '' HUP PIPE; echo up; exec sleep 1000"]
+    options = ("--workers=2", *GRACES)
+    with server(tmp_path, program, *options) as service, joined(service):
+        service.kill_all()
+        until(lambda: not marked(service.mark), "the application ends", SOON)

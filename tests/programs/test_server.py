@@ -392,7 +392,7 @@ def test_without_supervisor_the_workers_end(tmp_path: Path) -> None:
         service = all_.enter_context(orphaned(tmp_path, *options))
         peers = [all_.enter_context(join(service)) for _ in range(4)]
         pids = service.workers()
-        service.process.kill()
+        service.kill_supervisor()
         for peer in peers:
             assert peer.transcript().closed == Closed(1001, "drain")
             peer.close()
@@ -416,7 +416,7 @@ def test_a_supervisor_that_dies_leaves_nothing_of_obstinate_applications(
     program = ["sh", "-c", "trap '' TERM HUP INT; echo up; while :; do sleep 1; done"]
     options = ("--workers=1", "--drain-timeout=0", *GRACES)
     with server(tmp_path, program, *options) as service, join(service):
-        service.process.kill()
+        service.kill_supervisor()
         service.process.wait()
         until(lambda: not marked(service.mark), "no process")
 
@@ -684,13 +684,14 @@ def test_internal_error_ends_the_supervisor() -> None:
         supervisor.on_error(ValueError())
 
 
-def test_sockets_of_systemd_are_used(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_sockets_of_systemd_are_used() -> None:
     handed: Any = [object()]
-    monkeypatch.setattr(listener, "systemd_listeners", lambda environment: handed)
-    assert program._open_listeners(parser.parse_server(["cat"])) is handed
+    assert program._open_listeners(parser.parse_server(["cat"]), handed) is handed
     with pytest.raises(listener.ListenError):
-        program._open_listeners(parser.parse_server(["--listen=127.0.0.1:0", "cat"]))
+        program._open_listeners(
+            parser.parse_server(["--listen=127.0.0.1:0", "cat"]), handed
+        )
     with pytest.raises(listener.ListenError, match="write BindIPv6Only=ipv6-only in"):
-        program._open_listeners(parser.parse_server(["--bind-ipv6-only", "cat"]))
+        program._open_listeners(
+            parser.parse_server(["--bind-ipv6-only", "cat"]), handed
+        )

@@ -144,7 +144,7 @@ def test_a_dead_supervisor_leaves_no_process(tmp_path: Path) -> None:
         tree = tree_of(service)
         with join(service) as peer:
             pid = escaped(tree, peer)
-            service.process.kill()
+            service.kill_supervisor()
         assert ended(pid, SOON)
         until(lambda: not members(tree), "nothing is left")
         service.process.wait()

@@ -224,8 +224,7 @@ def test_without_supervisor_the_worker_ends_strays(tmp_path: Path) -> None:
     options = ("--drain-timeout=1h", "--workers=1", *GRACES)
     with server(tmp_path, SHELL, *options) as service, join(service) as peer:
         worker = parent_of(pid_of(peer))
-        service.process.kill()
-        service.process.wait()
+        service.kill_supervisor()
 
         def is_adopted() -> bool:
             before = set(sleepers(service))
@@ -246,8 +245,7 @@ def test_without_supervisor_the_worker_finds_what_it_had_adopted(
     with server(tmp_path, SHELL, *options) as service, join(service) as peer:
         with join(service) as other:
             stray, left = daemon(service, peer), daemon(service, other)
-            service.process.kill()
-            service.process.wait()
+            service.kill_supervisor()
             peer.send(stdin(b"exit\n"))
             assert ended(stray, SOON)
             assert not ended(left, 0)
@@ -258,8 +256,7 @@ def test_without_supervisor_obstinate_applications_end(tmp_path: Path) -> None:
     options = ("--drain-timeout=0", *GRACES)
     with server(tmp_path, SHELL, *options) as service, join(service) as peer:
         assert told(peer, OBSTINATE, 3) == b"ok\n"
-        service.process.kill()
-        service.process.wait()
+        service.kill_supervisor()
         assert peer.transcript().closed == Closed(1001, "drain")
         until(lambda: not service.applications(), "nothing is left", SOON)
 

@@ -226,13 +226,13 @@ def test_a_dead_workers_adopted_applications_end(tmp_path: Path) -> None:
 
 
 def test_without_supervisor_and_zygote_workers_end(tmp_path: Path) -> None:
-    """Applications that obey the end of input end. Nothing is left to kill others."""
+    """The guardian ends the applications."""
     with server(tmp_path, SHELL, "--drain-timeout=0", *GRACES) as service:
         with join(service) as peer:
             (zygote,) = service.zygotes()
             os.kill(service.pid, signal.SIGSTOP)
             os.kill(zygote, signal.SIGKILL)
-            service.process.kill()
+            service.kill_supervisor()
             assert peer.transcript().closed is not None
         service.process.wait()
         until(lambda: not service.serving(), "all have ended", SOON)
@@ -315,8 +315,7 @@ def test_without_supervisor_the_zygote_ends_it(tmp_path: Path) -> None:
     options = ("--drain-timeout=1h", *GRACES)
     with server(tmp_path, SHELL, *options) as service, join(service) as peer:
         (zygote,) = service.zygotes()
-        service.process.kill()
-        service.process.wait()
+        service.kill_supervisor()
         until(lambda: adopts(zygote, daemon(service, peer)), "it adopts", SOON)
         peer.send(stdin(b"exit\n"))
         until(lambda: not service.applications(), "nothing is left", SOON)
@@ -328,7 +327,6 @@ def test_without_supervisor_the_zygote_finds_what_it_had_adopted(
     options = ("--drain-timeout=1h", *GRACES)
     with server(tmp_path, SHELL, *options) as service, join(service) as peer:
         stray = daemon(service, peer)
-        service.process.kill()
-        service.process.wait()
+        service.kill_supervisor()
         peer.send(stdin(b"exit\n"))
         assert ended(stray, SOON)

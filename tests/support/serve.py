@@ -24,6 +24,7 @@ from pathlib import Path
 import chimirror
 from chimirror.host import runtime_dir
 from chimirror.log.records import SESSION_ENDED
+from chimirror.process.children import group_of
 from processes import (
     MARK,
     PATIENCE,
@@ -38,6 +39,7 @@ from processes import (
     only_child,
     parent_of,
     processes,
+    read,
     stopped,
     until,
 )
@@ -48,14 +50,30 @@ PROGRAMS = re.compile(r"chimirror[.-](bridge|server|zygote)")
 
 
 class Service:
-    """A running service: its address, its processes and its standard error."""
+    """A running service: its address, its processes and its standard error.
+
+    Attributes:
+        process: the process that was started. For a server this is the guardian.
+    """
 
     def __init__(self, process: subprocess.Popen[bytes], log: Path, mark: str) -> None:
         self.process = process
-        self.pid = process.pid
+        self._supervisor = 0  # not known
         self.log = log
         self.mark = mark
         self.address: str | tuple[str, int] = ""
+
+    @property
+    def pid(self) -> int:
+        """The process that serves. For a server this is the supervisor."""
+        pid = self.process.pid
+        if not self._supervisor:
+            for word in read(f"/proc/{pid}/task/{pid}/children").split():
+                child = int(word)
+                named = name_of(child).startswith("chimirror-server")
+                if named and group_of(child) == child:
+                    self._supervisor = child
+        return self._supervisor or pid
 
     @property
     def port(self) -> int:
@@ -97,10 +115,9 @@ class Service:
 
         Only root can read the marks of these processes, as they are not dumpable.
         """
-        found = {*marked(self.mark), *(one.pid for one in descendants(self.pid))}
-        return [
-            pid for pid in sorted({self.pid, *found}) if PROGRAMS.search(name_of(pid))
-        ]
+        root = self.process.pid
+        found = {root, *marked(self.mark), *(one.pid for one in descendants(root))}
+        return [pid for pid in sorted(found) if PROGRAMS.search(name_of(pid))]
 
     def zygotes(self) -> list[int]:
         """Return the zygotes, which start the applications of a server.
@@ -167,6 +184,11 @@ class Service:
         if directory is not None:
             until(lambda: len(os.listdir(directory)) == count, f"{count} workers")
 
+    def kill_supervisor(self) -> None:
+        """Kill the supervisor of a server, and wait until it has ended."""
+        os.kill(self.pid, signal.SIGKILL)
+        assert ended(self.pid, PATIENCE)
+
     def stop(self) -> None:
         self.process.terminate()
         self.process.wait(30)
@@ -183,7 +205,7 @@ class Service:
             os.kill(pid, signal.SIGSTOP)
         until(lambda: dying <= stopped(), "the server holds still")
         kill_processes(dying)
-        for pid in dying - {self.pid}:
+        for pid in dying:
             assert ended(pid, PATIENCE)
         self.process.wait(PATIENCE)
 
