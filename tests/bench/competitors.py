@@ -23,10 +23,11 @@ from typing import NamedTuple
 from figures import REFERENCE
 from load_client import BARE, BINARIES, JSON, LINES, RAW, TEXTS, TTY, Codec
 from processes import MARK
-from serve import Service, await_port, reserved, running, server
+from serve import Service, await_port, pure_server, reserved, running, server
 
 HERE = Path(__file__).parent
 OURS = "chimirror-server"
+FALLBACK = "(chimirror-server, zygote)"  # without the extension that starts programs
 CEILING = "(bare C server)"
 BASELINE = "(bare C server, spawning)"
 STARTING = ("connect",)  # the benchmarks of programs with sessions of another kind
@@ -140,13 +141,25 @@ def chimirror(
         yield service
 
 
+def fallback(
+    options: tuple[str, ...], directory: Path, command: list[str]
+) -> Iterator[Service]:
+    options = ("--framing=json,lines", *options)
+    with pure_server(directory, command, *options) as service:
+        yield service
+
+
 def ours(options: tuple[str, ...]) -> list[Competitor]:
-    """Return each framing of chimirror-server, with these options."""
+    """Return each framing of chimirror-server, with these options, and the fallback."""
     start = partial(contextmanager(chimirror), options)
     version = importlib.metadata.version("chimirror")
+    pure = partial(contextmanager(fallback), options)
     return [
-        Competitor(f"{OURS}, {codec.framing}", codec, start, version)
-        for codec in (LINES, JSON)
+        *(
+            Competitor(f"{OURS}, {codec.framing}", codec, start, version)
+            for codec in (LINES, JSON)
+        ),
+        Competitor(FALLBACK, LINES, pure, version, STARTING),
     ]
 
 

@@ -145,9 +145,21 @@ class ShortSession:
 
 
 def run_sessions(
-    address: Address, request: bytes, clients: int, seconds: float
+    address: Address,
+    request: bytes,
+    clients: int,
+    seconds: float,
+    *,
+    keep: bool = False,
 ) -> tuple[list[float], float]:
     """Run as many short sessions as possible, `clients` at a time.
+
+    Args:
+        address: of the server.
+        request: the head of the request.
+        clients: number of sessions that wait for their first byte at a time.
+        seconds: after which no session begins.
+        keep: keep the sessions open until the end.
 
     Returns:
         Seconds to the first byte of each, and sessions per second.
@@ -155,6 +167,7 @@ def run_sessions(
     took: list[float] = []
     poller = select.epoll()
     live: dict[int, ShortSession] = {}
+    kept: list[ShortSession] = []
 
     def begin() -> None:
         session = ShortSession(address, request)
@@ -174,9 +187,12 @@ def run_sessions(
                 took.append(perf_counter() - session.began)
                 del live[fd]
                 poller.unregister(fd)
-                session.socket.close()
+                if keep:
+                    kept.append(session)
+                else:
+                    session.socket.close()
                 begin()
-    for session in live.values():
+    for session in (*live.values(), *kept):
         session.socket.close()
     poller.close()
     return took, len(took) / (now - began)
