@@ -61,6 +61,7 @@ _RUN = 2048
 # which has no meaning, nor 1005, 1006 and 1015, which are for libraries only.
 _REGISTERED_CODES = (1000, 1001, 1002, 1003, *range(1007, 1015))
 _PRIVATE_CODES = range(3000, 5000)
+_TWO_MORE = MASKED + 126  # the length follows in two bytes
 # Returned in place of the position after an incomplete frame.
 _WAIT = -1
 
@@ -173,16 +174,17 @@ class FrameReader:
         if buffer is not None:
             return self._receive_more(buffer, data, limit)
         size = len(data)
-        # One short text message alone is the usual read of a dialogue. This path takes
-        # half the time. Six bytes come before the text, and the last four are the mask.
-        if (
-            6 <= size <= 6 + SHORT
-            and data[0] == TEXT
-            and data[1] == size - 6 + MASKED
-            and size - 6 <= self._max_message
-            and self._text is None
-        ):
-            text = frame_format.unmask(data[6:], data[2:6])
+        # One text message alone is the usual read of a dialogue. This path takes half
+        # the time. The mask is the last four bytes before the text.
+        if size < 6 or data[0] != TEXT or self._text is not None:
+            return self._receive(data, 0, limit)
+        start = 0
+        if data[1] == size - 6 + MASKED <= MASKED + SHORT:
+            start = 6
+        elif data[1] == _TWO_MORE and size > 8 + SHORT:
+            start = 8 * (data[2] << 8 | data[3] == size - 8)
+        if start and size - start <= self._max_message:
+            text = frame_format.unmask(data[start:], data[start - 4 : start])
             if text.isascii() or is_utf8(text):
                 return [text]
         return self._receive(data, 0, limit)

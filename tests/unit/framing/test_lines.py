@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chimirror.framing import FramingError
-from chimirror.framing.lines import LinesFraming, SplitLinesFraming
+from chimirror.framing.lines import _MAX_JOINED, LinesFraming, SplitLinesFraming
 from chimirror.protocol import frame_format
 from chimirror.protocol.frame_format import text_frames
 
@@ -87,6 +87,19 @@ def test_lines_of_4096_bytes_are_not_copied() -> None:
     buffers, messages = LinesFraming(1 << 20).encode("stdout", (line + b"\n") * 16)
     assert (buffers[1::2], messages) == ([line] * 16, 16)
     assert len(line) > frame_format._LARGE
+
+
+@pytest.mark.parametrize(("size", "buffers"), [(_MAX_JOINED - 1, 1), (_MAX_JOINED, 2)])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_one_line_is_one_buffer(size: int, buffers: int, end: bytes) -> None:
+    line = b"x" * (size + 1 - len(end))
+    made, messages = LinesFraming(1 << 20).encode("stdout", line + end)
+    assert (len(made), messages) == (buffers, 1)
+    assert b"".join(made) == text_frames([line])
+    with pytest.raises(FramingError):
+        LinesFraming(len(line) - 1).encode("stdout", line + end)
+    with pytest.raises(FramingError):
+        LinesFraming(1 << 20).encode("stdout", line[1:] + b"\xff" + end)
 
 
 def lines_of(message: bytes) -> bytes:
