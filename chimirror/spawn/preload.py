@@ -7,6 +7,10 @@ fresh, and the exit status is that of Python. Two things differ: modules are alr
 imported, and unwritten memory pages are shared. gc.freeze() keeps the garbage collector
 from writing to these pages (1.0 MB private instead of 6.6).
 
+A page is private once the parent or the copy has written to it, and each use of an
+object writes its reference count. So a copy runs little Python before its function:
+what can be prepared is prepared in the parent, and modules in C are used directly.
+
 All copies run as the same user. PR_SET_DUMPABLE keeps them from inspecting each other.
 Nor can other processes read the environment of a copy. So it is recognized by its name,
 the beginning of its session id.
@@ -19,10 +23,10 @@ import gc
 import importlib
 import io
 import os
-import signal
 import sys
 import threading
 
+from chimirror.builtin_modules import signal
 from chimirror.io.loop import EventLoop
 from chimirror.log.stderr import captured
 from chimirror.process import child_setup, children
@@ -32,11 +36,14 @@ from chimirror.process.spawner import CONTROL_FD, Spawner
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from typing import Any, NoReturn
+    from typing import Any, NoReturn, TypeAlias
 
     from chimirror.io.loop import EventLoop
     from chimirror.process.reaper import Sweeper
     from chimirror.process.spawner import Program
+
+    # Variables that differ in a copy. None removes one.
+    Changes: TypeAlias = dict[bytes, bytes | None]
 
 MAX_FD = 1 << 20  # descriptors to close without close_range(2)
 ALL_SIGNALS = signal.valid_signals()
@@ -49,7 +56,7 @@ class PreloadError(Exception):
 
 
 def load_function(spec: str) -> Callable[[], object]:
-    """Import MODULE:FUNCTION, from the current directory first, and freeze its objects.
+    """Import MODULE:FUNCTION, from the current directory first.
 
     Raises:
         PreloadError: There is no such function, or the process cannot be forked safely.
@@ -75,9 +82,6 @@ def load_function(spec: str) -> Callable[[], object]:
     _refuse_threads()
     for stream in (sys.stdout, sys.stderr):
         stream.flush()  # otherwise every copy would write it again
-    gc.collect()
-    gc.disable()
-    gc.freeze()
     return function
 
 
@@ -103,6 +107,8 @@ def _refuse_threads() -> None:
 class ForkSpawner(Spawner):
     """Spawner that forks copies of a function which has been loaded.
 
+    Freezes all objects of this process, which then collects no garbage.
+
     Args:
         loop: event loop of this process.
         spec: MODULE:FUNCTION.
@@ -110,7 +116,7 @@ class ForkSpawner(Spawner):
         sweeper: ends strays. By default a StraySweeper of this process.
     """
 
-    __slots__ = ("_function", "_spec")
+    __slots__ = ("_environment", "_function", "_spec", "_streams")
 
     def __init__(
         self,
@@ -122,6 +128,11 @@ class ForkSpawner(Spawner):
         super().__init__(loop, sweeper)
         self._spec = spec
         self._function = function
+        self._environment = dict(os.environb)
+        self._streams = _make_streams()
+        gc.collect()
+        gc.disable()
+        gc.freeze()
 
     def _execute(
         self,
@@ -130,12 +141,13 @@ class ForkSpawner(Spawner):
         pipes: dict[int, int],
         cgroup: str,
     ) -> tuple[int, int]:
+        changes = self._changes_to(environment)
         # A signal that arrives early has to wait until the copy is ready.
         previous = signal.pthread_sigmask(signal.SIG_BLOCK, ALL_SIGNALS)
         try:
             pid = os.fork()
             if pid == 0:
-                self._run_child(program, environment, pipes, cgroup)
+                self._run_child(program, changes, pipes, cgroup)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, previous)
         if not program.pty:  # a group leader could not become a session leader
@@ -145,12 +157,21 @@ class ForkSpawner(Spawner):
                 pass  # it has ended already
         return pid, -1
 
+    def _changes_to(self, environment: Mapping[str, str]) -> Changes:
+        """Return how this environment differs from that of this process."""
+        encoded = {
+            os.fsencode(name): os.fsencode(value) for name, value in environment.items()
+        }
+        changes: Changes = {
+            name: value
+            for name, value in encoded.items()
+            if self._environment.get(name) != value
+        }
+        removed = self._environment.keys() - encoded.keys()
+        return changes | dict.fromkeys(removed)
+
     def _run_child(
-        self,
-        program: Program,
-        environment: Mapping[str, str],
-        pipes: dict[int, int],
-        cgroup: str,
+        self, program: Program, changes: Changes, pipes: dict[int, int], cgroup: str
     ) -> NoReturn:
         """Run the function in the copy, and never return.
 
@@ -168,10 +189,10 @@ class ForkSpawner(Spawner):
             os.closerange(CONTROL_FD + (CONTROL_FD in pipes), MAX_FD)
             if program.user_ids:
                 child_setup.switch_user(program.user_ids, pty=program.pty)
-            _set_environment(environment)
+            _change_environment(changes)
             sys.argv = [self._spec]
             atexit._clear()  # noqa: SLF001 (the parent's, as in multiprocessing)
-            _open_streams()
+            sys.stdin, sys.stdout, sys.stderr = self._streams
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
             gc.enable()
             status = _call(self._function)
@@ -181,11 +202,14 @@ class ForkSpawner(Spawner):
             os._exit(status & 0xFF)
 
 
-def _set_environment(environment: Mapping[str, str]) -> None:
-    os.environ.clear()
-    os.environ.update(environment)
-    session = environment.get(SESSION_VARIABLE, "")
-    children.set_name(session.encode(errors="replace")[:MAX_NAME])
+def _change_environment(changes: Changes) -> None:
+    for name, value in changes.items():
+        if value is None:
+            del os.environb[name]
+        else:
+            os.environb[name] = value
+    session = os.environb.get(SESSION_VARIABLE.encode(), b"")
+    children.set_name(session[:MAX_NAME])
 
 
 def _prefer_for_oom_kill() -> None:
@@ -197,14 +221,30 @@ def _prefer_for_oom_kill() -> None:
     if not children.prefer_for_oom_kill("self"):
         children.set_dumpable(True)
         children.prefer_for_oom_kill("self")
-    children.set_dumpable(False)
+        children.set_dumpable(False)
 
 
-def _open_streams() -> None:
-    """Open sys.stdin, sys.stdout and sys.stderr like an unbuffered Python."""
-    sys.stdin = _open(0, "r", sys.stdin, "<stdin>")
-    sys.stdout = _open(1, "w", sys.stdout, "<stdout>")
-    sys.stderr = _open(2, "w", sys.stderr, "<stderr>")
+def _make_streams() -> tuple[io.TextIOWrapper, io.TextIOWrapper, io.TextIOWrapper]:
+    """Make stdin, stdout and stderr of the copies, like those of an unbuffered Python.
+
+    To make them takes 110 kB of memory, so it is done once. A stream stores if its
+    descriptor is seekable: meanwhile 0, 1 and 2 are pipes, as in a copy.
+    """
+    ends = os.pipe()
+    previous = [os.dup(number) for number in range(3)]
+    for number in range(3):
+        os.dup2(ends[number > 0], number)
+    try:
+        return (
+            _open(0, "r", sys.stdin, "<stdin>"),
+            _open(1, "w", sys.stdout, "<stdout>"),
+            _open(2, "w", sys.stderr, "<stderr>"),
+        )
+    finally:
+        for number, fd in enumerate(previous):
+            os.dup2(fd, number)
+        for fd in (*ends, *previous):
+            os.close(fd)
 
 
 def _open(fd: int, mode: str, previous: object, name: str) -> io.TextIOWrapper:
