@@ -101,6 +101,15 @@ def next_ended(pid: int = -1) -> tuple[int, int] | None:
     return (pid, os.waitstatus_to_exitcode(status)) if pid else None
 
 
+def reap_killed(pid: int) -> bool:
+    """Reap a child if it was killed. Returns False if it runs or has exited."""
+    end = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    if end is None or (end.si_code, end.si_status) != (os.CLD_KILLED, signal.SIGKILL):
+        return False
+    os.waitpid(pid, 0)
+    return True
+
+
 def is_child(pid: int) -> bool:
     """Return True if a process is a child that has not been reaped."""
     if pid <= 0:

@@ -8,7 +8,10 @@ no session protocol.
 
 from __future__ import annotations
 
+from errno import ETIMEDOUT
+
 from chimirror.builtin_modules import environ_dict, os
+from chimirror.process import children
 from chimirror.process.reaper import SESSION_VARIABLE
 from chimirror.process.spawner import CONTROL_FD, Spawner
 from chimirror.process.user_program import DEFAULT_PATH
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
         def release(self, sessions: Iterable[str]) -> None: ...
 
 
+SLOW_START = 1.0  # seconds: the supervisor may have ended such a start
 _NO_FDS = (-1, -1, -1, -1)
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _NEW_PIPE = -2
@@ -88,6 +92,23 @@ def describe() -> str:
 def release() -> None:
     """Close the reserved descriptors."""
     _fast_spawn.release()
+
+
+def _check(pid: int, *ends: int) -> None:
+    """Check that the supervisor has not killed a program in its start.
+
+    Args:
+        pid: the program.
+        ends: descriptors to close if it was killed, or -1.
+
+    Raises:
+        OSError: ETIMEDOUT, because it was killed. It is reaped.
+    """
+    if children.reap_killed(pid):
+        for fd in ends:
+            if fd >= 0:
+                os.close(fd)
+        raise OSError(ETIMEDOUT, "the start has hung and was killed")
 
 
 class FastSpawner(Spawner):
@@ -171,13 +192,13 @@ class FastSpawner(Spawner):
         Returns:
             Its pid, and this process's ends of new pipes or -1.
         """
-        session = environment.get(SESSION_VARIABLE, "")
-        offset = self._processes.begin(session, self._loop.clock())
+        session, began_at = environment.get(SESSION_VARIABLE, ""), self._loop.clock()
+        offset = self._processes.begin(session, began_at)
         directory = -1
         try:
             if cgroup:
                 directory = os.open(cgroup, _DIRECTORY)
-            return _fast_spawn.spawn(
+            started = _fast_spawn.spawn(
                 self._files_of(program.argv[0]),
                 program.argv,
                 environment if type(environment) is dict else dict(environment),
@@ -189,6 +210,9 @@ class FastSpawner(Spawner):
                 self._processes.memory,
                 offset,
             )
+            if self._loop.clock() - began_at > SLOW_START:
+                _check(*started)
+            return started
         except (OSError, ValueError):
             self._processes.release((session,))
             raise

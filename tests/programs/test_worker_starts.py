@@ -25,7 +25,17 @@ from processes import (
     until,
 )
 from serve import Service, running, server
-from shell_sessions import SHELL, SOON, join, kill_zygote, pid_of, suspended, told
+from shell_sessions import (
+    SHELL,
+    SOON,
+    adopts,
+    daemon,
+    join,
+    kill_zygote,
+    pid_of,
+    suspended,
+    told,
+)
 from websocket_peer import Closed, Peer, stdin, upgrade
 
 TYPE_CHECKING = False
@@ -35,25 +45,6 @@ if TYPE_CHECKING:
 GRACES = ("--stop-grace=50ms", "--kill-grace=100ms", "--linger-timeout=100ms")
 OBSTINATE = "trap '' TERM HUP PIPE; echo ok"
 FILTER = Path(__file__).parents[1] / "support" / "syscall_filter.py"
-
-
-def daemon(service: Service, peer: Peer) -> int:
-    """Start a process that has left its session. The supervisor adopts it."""
-    before = set(sleepers(service))
-    assert told(peer, "setsid -f sleep 1000 >&- 2>&-; echo ok", 3) == b"ok\n"
-    new: list[int] = []
-
-    def ask() -> bool:
-        after = set(sleepers(service)) - before
-        new[:] = [pid for pid in after if parent_of(pid) == service.pid]
-        return bool(new)
-
-    until(ask, "it is adopted")
-    return new[0]
-
-
-def sleepers(service: Service) -> list[int]:
-    return [pid for pid in service.applications() if comm(pid) == "sleep"]
 
 
 def one_each(service: Service, stack: ExitStack, *, count: int = 2) -> dict[int, Peer]:
@@ -141,10 +132,10 @@ def test_nothing_of_its_sessions_is_left_and_others_go_on(tmp_path: Path) -> Non
         with ExitStack() as stack:
             (victim, lost), (_, other) = one_each(service, stack).items()
             assert told(lost, OBSTINATE, 3) == b"ok\n"
-            dying = [pid_of(lost), daemon(service, lost)]
+            dying = [pid_of(lost), daemon(service, lost, service.pid)]
             # the environment and the session are cleared
             assert told(lost, "env -i sleep 1000 >&- & echo ok", 3) == b"ok\n"
-            left = [pid_of(other), daemon(service, other)]
+            left = [pid_of(other), daemon(service, other, service.pid)]
             os.kill(victim, signal.SIGKILL)
             for pid in dying:
                 assert ended(pid, SOON)
@@ -160,7 +151,7 @@ def test_an_application_that_has_ended_before_leaves_nothing(tmp_path: Path) -> 
     with server(tmp_path, SHELL, "--workers=1", *GRACES) as service:
         (worker,) = service.workers()
         with join(service) as peer:
-            pid, stray = pid_of(peer), daemon(service, peer)
+            pid, stray = pid_of(peer), daemon(service, peer, service.pid)
             with suspended(worker):
                 os.kill(pid, signal.SIGKILL)
                 until(lambda: comm(pid) in ("", "bash"), "it has ended")
@@ -198,9 +189,9 @@ def test_the_death_of_the_zygote_affects_no_session(tmp_path: Path) -> None:
         with ExitStack() as stack:
             peers = [*one_each(service, stack).values()]
             pids = [pid_of(peer) for peer in peers]
-            strays = [daemon(service, peer) for peer in peers]
+            strays = [daemon(service, peer, service.pid) for peer in peers]
             assert told(peers[0], "export CHIMIRROR_SESSION=no; echo ok", 3) == b"ok\n"
-            purged = daemon(service, peers[0])
+            purged = daemon(service, peers[0], service.pid)
             kill_zygote(service)
             assert ended(purged, SOON)
             assert [pid_of(peer) for peer in peers] == pids
@@ -208,32 +199,12 @@ def test_the_death_of_the_zygote_affects_no_session(tmp_path: Path) -> None:
         until(lambda: not service.applications(), "nothing is left", SOON)
 
 
-def adopts(worker: int, pid: int) -> bool:
-    """Return True if the worker is the parent. Otherwise the process is killed.
-
-    The worker adopts once it has read that the supervisor is gone. Before that, init
-    adopts, and a process keeps its new parent.
-    """
-    if parent_of(pid) == worker:
-        return True
-    os.kill(pid, signal.SIGKILL)
-    return not ended(pid, SOON)
-
-
 def test_without_supervisor_the_worker_ends_strays(tmp_path: Path) -> None:
     options = ("--drain-timeout=1h", "--workers=1", *GRACES)
     with server(tmp_path, SHELL, *options) as service, join(service) as peer:
         worker = parent_of(pid_of(peer))
         service.kill_supervisor()
-
-        def is_adopted() -> bool:
-            before = set(sleepers(service))
-            assert told(peer, "setsid -f sleep 1000 >&- 2>&-; echo ok", 3) == b"ok\n"
-            until(lambda: set(sleepers(service)) - before, "it runs")
-            (new,) = set(sleepers(service)) - before
-            return adopts(worker, new)
-
-        until(is_adopted, "it adopts", SOON)
+        until(lambda: adopts(worker, daemon(service, peer)), "it adopts", SOON)
         peer.send(stdin(b"exit\n"))
         until(lambda: not service.applications(), "nothing is left", SOON)
 
@@ -293,7 +264,6 @@ def test_a_start_that_hangs_fails_and_sessions_live(tmp_path: Path) -> None:
             pid = pid_of(peer)
             other.send_raw(upgrade("/stuck", "stdio", ()))
             service.find("killed an application of worker 0 .*: its start has hung")
-            assert other.head().status == 101
-            assert other.transcript().closed == Closed(1011, "signal KILL")
+            assert other.refusal().status == 500
             assert pid_of(peer) == pid
         assert not [one for one in service.applications() if comm(one) != "bash"]

@@ -16,13 +16,15 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from json_log import messages
-from processes import comm, descriptor_limit, descriptors, ended, parent_of, until
+from processes import descriptor_limit, descriptors, ended, parent_of, until
 from serve import ROOT, Service
 from serve import pure_server as server
 from shell_sessions import (
     AWAIT_USR1,
     SHELL,
+    adopts,
     ask,
+    daemon,
     join,
     kill_zygote,
     pid_of,
@@ -253,36 +255,6 @@ def test_a_second_term_after_its_death_ends_at_once(tmp_path: Path) -> None:
 
 
 # Processes that sessions leave behind
-
-
-def daemon(service: Service, peer: Peer) -> int:
-    """A process that has left its session."""
-    before = set(sleepers(service))
-    assert told(peer, "setsid -f sleep 1000 >&- 2>&-; echo ok", 3) == b"ok\n"
-    new: list[int] = []
-
-    def ask() -> bool:
-        new[:] = set(sleepers(service)) - before
-        return bool(new)
-
-    until(ask, "it is what it is to be")
-    return new[0]
-
-
-def adopts(zygote: int, pid: int) -> bool:
-    """True if the zygote is the parent. Otherwise the process is killed.
-
-    The zygote adopts once it has read that the supervisor is gone. Before that, init
-    adopts, and a process keeps its new parent.
-    """
-    if parent_of(pid) == zygote:
-        return True
-    os.kill(pid, signal.SIGKILL)
-    return not ended(pid, SOON)
-
-
-def sleepers(service: Service) -> list[int]:
-    return [pid for pid in service.applications() if comm(pid) == "sleep"]
 
 
 def test_the_supervisor_adopts_and_ends_it(tmp_path: Path) -> None:

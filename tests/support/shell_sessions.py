@@ -10,7 +10,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from processes import read, until
+from processes import comm, ended, parent_of, read, until
 from serve import Service
 from websocket_peer import Peer, stdin, upgrade
 
@@ -63,3 +63,41 @@ def suspended(pid: int) -> Iterator[None]:
     finally:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)
+
+
+def sleepers(service: Service) -> list[int]:
+    """Return the processes that `daemon` has started."""
+    return [pid for pid in service.applications() if comm(pid) == "sleep"]
+
+
+def daemon(service: Service, peer: Peer, parent: int = 0) -> int:
+    """Start a process that leaves its session. Returns its pid.
+
+    Args:
+        service: the server.
+        peer: a session with the shell.
+        parent: waits until this process has adopted it.
+    """
+    before = set(sleepers(service))
+    assert told(peer, "setsid -f sleep 1000 >&- 2>&-; echo ok", 3) == b"ok\n"
+    new: list[int] = []
+
+    def is_adopted() -> bool:
+        after = set(sleepers(service)) - before
+        new[:] = [pid for pid in after if parent in (0, parent_of(pid))]
+        return bool(new)
+
+    until(is_adopted, "it is adopted")
+    return new[0]
+
+
+def adopts(adopter: int, pid: int) -> bool:
+    """Return True if this is the parent of a process, which is killed otherwise.
+
+    Without a supervisor, a worker or a zygote adopts once it has read that. Before, the
+    guardian adopts, and a process keeps its new parent.
+    """
+    if parent_of(pid) == adopter:
+        return True
+    os.kill(pid, signal.SIGKILL)
+    return not ended(pid, SOON)
