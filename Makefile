@@ -6,6 +6,7 @@
 # make check  run the linters and the tests that start no server, browser or machine:
 #             2 minutes (the first run is longer, because mypy reads every library)
 # make test   run all tests against the built wheel (some of them: ARGS="-k relay")
+# make coverage   the same with branch coverage, also that of the programs under test
 # make bench  run all benchmarks, write tests/bench/RESULTS.md and README.md, and run
 #             the tests with a full size at that size. Best as root on an idle machine
 # make attack run all attacks on a server on loopback, and print what others noticed:
@@ -60,7 +61,7 @@ CHECK := tests/unit tests/repo
 HOST_PYTHON ?= /usr/bin/python3
 HOST := /opt/chimirror
 
-.PHONY: demo editor chat unroll orders check test wheel bench attack fuzz pictures \
+.PHONY: demo editor chat unroll orders check test coverage wheel bench attack fuzz pictures \
 	dist install uninstall clean
 .DELETE_ON_ERROR:
 
@@ -119,7 +120,11 @@ check: wheel
 test: wheel
 	@.ci/kernel build/kernel
 	@echo 'running the tests'
-	@$(PYTEST) --cov --cov-report=term $(ARGS)
+	@$(PYTEST) $(COVERAGE) $(ARGS)
+
+# Not part of `make test`: every start of a Python takes several times as long.
+coverage: COVERAGE := --cov --cov-report=term
+coverage: test
 
 wheel: $(VENV)/.test $(VENV)/npm $(VENV)/mcp-2
 	@.ci/packages $(TOOLS) $(CROSS)
