@@ -117,8 +117,8 @@ OPTIONS = (
            "Time after SIGTERM for sessions to end by themselves."),
     Option("--session-cgroup", SERVER, "WHEN", "auto", "auto",
            "session_cgroup", "values.session_cgroup",
-           "Give each session a cgroup, which no process of it can leave: auto (where "
-           "that is possible), on or off."),
+           "Give each session a cgroup, which no process of it can leave: auto (in a "
+           "unit with Delegate=yes), on or off."),
     Option("--max-sessions", SERVER | FILE, "N", "off", None,
            "max_sessions", "quantities.limit",
            "Maximum number of sessions at once, as far as descriptors and processes "

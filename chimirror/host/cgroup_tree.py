@@ -16,6 +16,7 @@ from chimirror.host.cgroup import ROOT, SELF_CGROUP, memberships
 
 PREFIX = "chimirror-"  # of the group of a server, before its pid
 LEAF = "server"  # has the processes of the server
+EVENTS_SIZE = 256  # bytes: more than the content of cgroup.events
 WORKER_PREFIX = "worker-"  # of the group of a worker, before its pid
 _CURE = "run it as root or in a unit with Delegate=yes, or write --session-cgroup off"
 
@@ -39,6 +40,11 @@ def find_base(listing: str = SELF_CGROUP, root: str = ROOT) -> str:
     raise CgroupError(f"cgroup v2 is not mounted below {root}; {_CURE}")
 
 
+def is_unit(base: str) -> bool:
+    """Return True if a cgroup is that of a service of systemd."""
+    return base.endswith(".service")
+
+
 def find_obstacle(base: str) -> str:
     """Return why no groups can be made below a cgroup, with a cure. Changes nothing."""
     for path in (base, f"{base}/cgroup.procs"):
@@ -55,9 +61,14 @@ def is_populated(path: str) -> bool:
     """
     fd = os.open(f"{path}/cgroup.events", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        return b"populated 1" in os.read(fd, 256)
+        return has_process(os.read(fd, EVENTS_SIZE))
     finally:
         os.close(fd)
+
+
+def has_process(events: bytes) -> bool:
+    """Return whether the content of cgroup.events tells of a process."""
+    return b"populated 1" in events
 
 
 def kill(path: str) -> None:
@@ -67,6 +78,19 @@ def kill(path: str) -> None:
         OSError: There is no such group, or no descriptor is left.
     """
     _write(f"{path}/cgroup.kill", b"1")
+
+
+def make(path: str) -> None:
+    """Make a group, without pressure stall information, which costs at each switch.
+
+    Raises:
+        OSError: The group cannot be made.
+    """
+    os.mkdir(path)
+    try:
+        _write(f"{path}/cgroup.pressure", b"0")
+    except OSError:
+        pass  # a kernel without it
 
 
 def remove(path: str) -> bool:
@@ -144,8 +168,8 @@ class CgroupTree:
         remove(self.path)  # of a server that had the same pid
         leaf = f"{self.path}/{LEAF}"
         try:
-            os.mkdir(self.path)
-            os.mkdir(leaf)
+            make(self.path)
+            make(leaf)
             if not os.access(f"{leaf}/cgroup.kill", os.W_OK):
                 raise CgroupError(
                     "cgroup.kill is missing (Linux 5.14); write --session-cgroup off"

@@ -122,9 +122,12 @@ class FastSpawner(Spawner):
         processes: gets each application.
         limits: the descriptor limits of applications, soft and hard.
         sweeper: ends strays. By default a StraySweeper of this process.
+
+    Attributes:
+        cgroups: descriptors of directories of cgroups that need not be opened, by path.
     """
 
-    __slots__ = ("_files", "_limits", "_processes")
+    __slots__ = ("_files", "_limits", "_processes", "cgroups")
 
     def __init__(
         self,
@@ -135,6 +138,7 @@ class FastSpawner(Spawner):
     ) -> None:
         super().__init__(loop, sweeper)
         self._processes = processes
+        self.cgroups: dict[str, int] = {}
         self._limits = limits
         self._files: dict[str, tuple[str, ...]] = {}  # by the name of a program
 
@@ -194,10 +198,12 @@ class FastSpawner(Spawner):
         """
         session, began_at = environment.get(SESSION_VARIABLE, ""), self._loop.clock()
         offset = self._processes.begin(session, began_at)
-        directory = -1
+        directory = opened = -1
         try:
             if cgroup:
-                directory = os.open(cgroup, _DIRECTORY)
+                directory = self.cgroups.get(cgroup, -1)
+                if directory < 0:
+                    directory = opened = os.open(cgroup, _DIRECTORY)
             started = _fast_spawn.spawn(
                 self._files_of(program.argv[0]),
                 program.argv,
@@ -218,8 +224,8 @@ class FastSpawner(Spawner):
             raise
         finally:
             self._processes.end()
-            if directory >= 0:
-                os.close(directory)
+            if opened >= 0:
+                os.close(opened)
 
     def _files_of(self, name: str) -> tuple[str, ...]:
         """Return the files that a program can be, as execvp(3) searches PATH."""

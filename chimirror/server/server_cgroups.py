@@ -28,14 +28,15 @@ def describe(*, is_cheap: bool) -> str:
         is_cheap: as in `ServerCgroups.open`.
     """
     try:
-        obstacle = cgroup_tree.find_obstacle(cgroup_tree.find_base())
+        base = cgroup_tree.find_base()
     except CgroupError as error:
-        obstacle = str(error)
+        return f"sessions have no cgroup: {error}"
+    obstacle = cgroup_tree.find_obstacle(base)
     if obstacle:
         return f"sessions have no cgroup: {obstacle}"
-    if not is_cheap:
-        return "sessions have a cgroup with --session-cgroup on or --preload"
-    return "each session has a cgroup"
+    if is_cheap and cgroup_tree.is_unit(base):
+        return "each session has a cgroup"
+    return "sessions have a cgroup with --session-cgroup on"
 
 
 class ServerCgroups(FatalErrorHandler):
@@ -73,6 +74,10 @@ class ServerCgroups(FatalErrorHandler):
             obstacle = cgroup_tree.find_obstacle(base)
             if obstacle:
                 raise CgroupError(obstacle)
+            # Starts into cgroups reached 0.65 to 0.98 of the rate of others, paired, on
+            # a busy machine. So auto takes them only where a unit has delegated them.
+            if mode == "auto" and not cgroup_tree.is_unit(base):
+                return
             tree = CgroupTree(base, os.getpid())
             tree.create()
         except CgroupError as error:

@@ -3,12 +3,10 @@
 A process that clears its environment and starts a session of its own stays in the
 cgroup. Groups are numbered, and used again if they have emptied by themselves. To make
 and remove a group for each session would cost 70 µs of CPU time, a look at an empty one
-costs 15 µs. Knows no session object. Follows cgroups(7).
+costs 15 µs, and less if it is kept open. Knows no session object. Follows cgroups(7).
 """
 
 from __future__ import annotations
-
-from errno import ENOENT
 
 from chimirror.builtin_modules import os
 from chimirror.host import cgroup_tree
@@ -41,6 +39,9 @@ if TYPE_CHECKING:
         def end_session(self, pid: int, session: str, survivors: bool) -> None: ...
 
 
+OPEN_GROUPS = 16  # made at the start and kept open, with two descriptors each
+
+
 class SessionCgroups(FatalErrorHandler):
     """Spawner of a worker that puts each session into a cgroup of its own.
 
@@ -48,15 +49,25 @@ class SessionCgroups(FatalErrorHandler):
         loop: event loop of this worker.
         spawner: starts and signals the applications.
         path: the group of this worker, which is created. It contains the others.
+        directories: gets the descriptors of the groups that are kept open, by path.
 
     Raises:
         OSError: The group cannot be created.
     """
 
-    def __init__(self, loop: EventLoop, spawner: CgroupSpawner, path: str) -> None:
+    def __init__(
+        self,
+        loop: EventLoop,
+        spawner: CgroupSpawner,
+        path: str,
+        directories: dict[str, int],
+    ) -> None:
         self._loop = loop
         self._spawner = spawner
         self._path = path
+        self._directories = directories
+        # descriptors of cgroup.events, of the same groups
+        self._events: dict[int, int] = {}
         self._count = 0  # groups made
         self._free: list[int] = []  # empty groups
         self._used: dict[str, int] = {}  # by session
@@ -64,7 +75,9 @@ class SessionCgroups(FatalErrorHandler):
         self.signal = spawner.signal
         self.armed = 0
         self.deadline = NEVER
-        os.mkdir(path)
+        cgroup_tree.make(path)
+        for _ in range(OPEN_GROUPS):
+            self._free.insert(0, self._make())
 
     def start(
         self,
@@ -92,28 +105,57 @@ class SessionCgroups(FatalErrorHandler):
 
     def _take(self, session: str) -> str:
         """Return the path of an empty group, which belongs to the session now."""
-        if self._free:
-            number = self._free.pop()
-        else:
-            number = self._count
-            os.mkdir(f"{self._path}/{number}")
-            self._count += 1
+        number = self._free.pop() if self._free else self._make()
         self._used[session] = number
         return f"{self._path}/{number}"
+
+    def _make(self) -> int:
+        """Make a group. Returns its number."""
+        number = self._count
+        cgroup_tree.make(f"{self._path}/{number}")
+        self._count += 1
+        if len(self._events) < OPEN_GROUPS:
+            self._open(number)
+        return number
+
+    def _open(self, number: int) -> None:
+        """Keep a group open: that saves four system calls for each of its sessions."""
+        path = f"{self._path}/{number}"
+        try:
+            events = os.open(f"{path}/cgroup.events", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return  # no descriptor is left
+        try:
+            directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError:
+            os.close(events)
+            return
+        self._events[number] = events
+        self._directories[path] = directory
+
+    def _close(self, number: int) -> None:
+        if number in self._events:
+            os.close(self._events.pop(number))
+            os.close(self._directories.pop(f"{self._path}/{number}"))
+
+    def _is_populated(self, number: int) -> bool:
+        events = self._events.get(number, -1)
+        if events < 0:
+            return cgroup_tree.is_populated(f"{self._path}/{number}")
+        return cgroup_tree.has_process(os.pread(events, cgroup_tree.EVENTS_SIZE, 0))
 
     def _end(self, number: int) -> None:
         """Use an empty group again. Kill the processes of another, and remove it.
 
         Linux 6.18 kills each child that clone3(2) starts in a group which was killed.
         """
-        path = f"{self._path}/{number}"
         try:
-            if not cgroup_tree.is_populated(path):
+            if not self._is_populated(number):
                 self._free.append(number)
                 return
-        except OSError as error:
-            if error.errno == ENOENT:
-                return  # removed by someone else
+        except OSError:
+            pass  # no descriptor is left, or the group was removed by someone else
+        self._close(number)
         self._remove(number)
 
     def _remove(self, number: int) -> None:
@@ -140,4 +182,6 @@ class SessionCgroups(FatalErrorHandler):
 
         The supervisor removes what is left, or else the next server.
         """
+        for number in list(self._events):
+            self._close(number)
         cgroup_tree.remove(self._path)

@@ -466,7 +466,10 @@ def run(
     if processes is not None:
         limits = capacity.descriptor_limits(descriptors)
         spawner = WorkerSpawner(loop, client, processes, limits)
-    cgroups = SessionCgroups(loop, spawner, cgroup) if cgroup else None
+    cgroups = None
+    if cgroup:
+        kept = spawner.cgroups if isinstance(spawner, WorkerSpawner) else {}
+        cgroups = SessionCgroups(loop, spawner, cgroup, kept)
     worker = Worker(
         config,
         loop,

@@ -112,6 +112,11 @@ class WorkerSpawner:
         spawner = self._client if program.user_ids else self._fast
         spawner.start(client, program, environment, keep_stderr, size, cgroup)
 
+    @property
+    def cgroups(self) -> dict[str, int]:
+        """Descriptors of directories of cgroups that need not be opened, by path."""
+        return self._fast.cgroups
+
     def signal(self, pid: int, number: int) -> bool:
         """Signal the process group of a running application.
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from chimirror.host import cgroup_tree
-from processes import comm, ended, until
+from processes import comm, descriptors, ended, until
 from serve import Service, preloading, pure_server, server
 from shell_sessions import SHELL, SOON, join, kill_zygote, told
 from websocket_peer import Peer
@@ -47,8 +47,10 @@ def tree_of(service: Service) -> Path:
 
 def members(tree: Path) -> list[int]:
     """Return the processes of all sessions."""
-    files = tree.glob("worker-*/*/cgroup.procs")
-    return sorted(int(pid) for file in files for pid in read(file).split())
+    # os.walk() passes over groups that are being removed
+    groups = [Path(path) for path, _, _ in os.walk(tree)]
+    texts = [read(group / "cgroup.procs") for group in groups if group.name.isdigit()]
+    return sorted(int(pid) for text in texts for pid in text.split())
 
 
 def read(file: Path) -> str:
@@ -72,7 +74,7 @@ def escaped(tree: Path, peer: Peer) -> int:
 
 
 def test_a_storm_leaves_no_process(tmp_path: Path) -> None:
-    with server(tmp_path, SHELL, "--workers=2", *GRACES) as service:
+    with server(tmp_path, SHELL, "--workers=2", *ON) as service:
         tree = tree_of(service)
         with ExitStack() as stack:
             peers = [stack.enter_context(join(service)) for _ in range(STORM)]
@@ -98,20 +100,38 @@ def test_an_application_that_ends_by_itself_leaves_no_process(tmp_path: Path) ->
                 assert ended(pid, SOON)
 
 
+def groups(tree: Path) -> list[int]:
+    """Return the numbers of the groups of sessions."""
+    return sorted(int(path.name) for path in tree.glob("worker-*/[0-9]*"))
+
+
 def test_groups_are_used_again_unless_a_process_was_killed(tmp_path: Path) -> None:
     with server(tmp_path, SHELL, "--workers=1", *ON) as service:
         tree = tree_of(service)
+        service.await_workers(1)
+        before = groups(tree)
+        (worker,) = service.workers()
+        opened = descriptors(worker)
         for number in range(3):
             join(service).close()
             service.await_ends(number + 1)
-        assert [path.name for path in tree.glob("worker-*/[0-9]*")] == ["0"]
+        assert groups(tree) == before
         with join(service) as peer:
             escaped(tree, peer)
         service.await_ends(4)
-        until(lambda: not [*tree.glob("worker-*/[0-9]*")], "it is removed")
-        with join(service) as peer:
-            assert told(peer, "echo ok", 3) == b"ok\n"
-        assert [path.name for path in tree.glob("worker-*/[0-9]*")] == ["1"]
+        until(lambda: len(groups(tree)) == len(before) - 1, "it is removed")
+        with ExitStack() as stack:
+            for _ in before:
+                peer = stack.enter_context(join(service))
+                assert told(peer, "echo ok", 3) == b"ok\n"
+            assert len(groups(tree)) == len(before)
+            assert groups(tree)[-1] == len(before)  # a new one
+            for _ in before:
+                stack.enter_context(join(service))
+            assert len(groups(tree)) == 2 * len(before)
+        service.await_ends(4 + 2 * len(before))
+        assert len(groups(tree)) == 2 * len(before)
+        until(lambda: descriptors(worker) == opened, "none is left")
 
 
 def test_a_program_that_cannot_be_started_leaves_its_group(tmp_path: Path) -> None:
@@ -121,10 +141,12 @@ def test_a_program_that_cannot_be_started_leaves_its_group(tmp_path: Path) -> No
     with server(tmp_path, [str(program)], "--workers=1", *ON) as service:
         tree = tree_of(service)
         program.unlink()
-        for _ in range(3):
+        service.await_workers(1)
+        before = groups(tree)
+        for _ in range(2 * len(before)):
             with Peer(service.connect()) as peer:
                 assert peer.open(framing="stdio").status == 500
-        assert [path.name for path in tree.glob("worker-*/[0-9]*")] == ["0"]
+        assert groups(tree) == before
 
 
 def test_a_dead_worker_leaves_no_process(tmp_path: Path) -> None:
@@ -182,7 +204,7 @@ def test_the_zygote_starts_programs_of_users_in_a_group(tmp_path: Path) -> None:
 
 def test_the_zygote_starts_copies_in_a_group(tmp_path: Path) -> None:
     tmp_path.joinpath("warm.py").write_text(PRELOADED)
-    with preloading(tmp_path, "warm:main", "--workers=1", *GRACES) as service:
+    with preloading(tmp_path, "warm:main", "--workers=1", *ON) as service:
         tree = tree_of(service)
         with join(service):
             until(lambda: len(sleepers(tree)) == 1, "it sleeps")
@@ -190,11 +212,8 @@ def test_the_zygote_starts_copies_in_a_group(tmp_path: Path) -> None:
         assert ended(pid, SOON)
 
 
-def test_a_zygote_without_the_extension_has_no_groups_by_default(
-    tmp_path: Path,
-) -> None:
-    """It would have to fork instead of posix_spawn(3)."""
-    with pure_server(tmp_path, SHELL, *GRACES) as service:
+def test_a_server_that_is_no_unit_has_no_groups_by_default(tmp_path: Path) -> None:
+    with server(tmp_path, SHELL, *GRACES) as service:
         join(service).close()
         assert not Path(cgroup_tree.find_base(), f"chimirror-{service.pid}").exists()
 

@@ -41,6 +41,16 @@ LISTED = "share/chimirror/installed"
 SOCKETS = ("chimirror.socket", "chimirror-server.socket", "chimirror-zygote.socket")
 
 
+def members(file: Path) -> str:
+    """Return the content of cgroup.procs, empty if the group does not exist."""
+    try:
+        return file.read_text()
+    except OSError as error:  # ENODEV: removed between open(2) and read(2)
+        if error.errno not in {errno.ENOENT, errno.ENODEV}:
+            raise
+        return ""
+
+
 class Machine:
     """The machine, as seen from the tests outside.
 
@@ -160,14 +170,14 @@ class Machine:
         return sorted(path.name for path in self.slice().glob("chimirror@*"))
 
     def processes(self, unit: str) -> list[int]:
-        """Return the processes of a unit's cgroup, by their process ids outside."""
-        try:
-            text = (self.slice() / unit / "cgroup.procs").read_text()
-        except OSError as error:  # ENODEV: removed between open(2) and read(2)
-            if error.errno not in {errno.ENOENT, errno.ENODEV}:
-                raise
-            return []
-        return [int(word) for word in text.split()]
+        """Return the processes of a unit, by their process ids outside.
+
+        Those of its own cgroup come first, then those of the cgroups below.
+        """
+        # os.walk() passes over groups that are being removed
+        groups = [Path(path) for path, _, _ in os.walk(self.slice() / unit)]
+        texts = [members(group / "cgroup.procs") for group in groups]
+        return [int(word) for text in texts for word in text.split()]
 
     def state(self, unit: str) -> str:
         """Return the state of a unit, for example `active` or `failed`."""

@@ -20,7 +20,7 @@ from machine_sessions import (
     systemctl_show,
     zygote_application,
 )
-from processes import is_pending, name_of, parent_of, until
+from processes import PATIENCE, ended, is_pending, name_of, parent_of, until
 from systemd_machine import Machine
 from websocket_peer import Closed, Peer, upgrade
 
@@ -28,6 +28,18 @@ pytestmark = pytest.mark.timeout(240)
 
 SOCKET = "chimirror-server.socket"
 CLIENTS = 100
+# Tries setns(2) and unshare(2), and starts a process that shares nothing with it.
+HIDING = """
+import ctypes, subprocess
+libc = ctypes.CDLL(None)
+calls = libc.setns(0, 0x10000000), libc.unshare(0x10000000)
+print([status for status in calls if status == 0], flush=True)
+command = ["env", "-i", "setsid", "-f", "sleep", "1000"]
+null = subprocess.DEVNULL
+subprocess.run(command, stdin=null, stdout=null, stderr=null)
+print("-", flush=True)
+input()
+"""
 FILLED = "/run/chimirror/servers/full"
 # Fills all writable file systems, for every line that it reads.
 FILLER = f"""
@@ -64,6 +76,22 @@ def test_sessions_in_one_service(server: Machine) -> None:
         until(lambda: score.read_text() == "1000\n", "the application is preferred")
         supervisor = main_process(server, SERVER)
         assert Path(f"/proc/{supervisor}/oom_score_adj").read_text().strip() == "0"
+
+
+def test_a_process_that_hides_ends_with_its_session(machine: Machine) -> None:
+    machine.write("/opt/hiding.py", HIDING)
+    serve_many(machine)
+    machine.configure("/usr/bin/python3", "/opt/hiding.py")
+    with ExitStack() as stack:
+        peer = open_session(machine, stack, SERVER_PORT)
+        assert peer.output(4) == b"[]\n-"
+        until(lambda: named(machine, SERVER, "sleep"), "it hides")
+        (pid,) = named(machine, SERVER, "sleep")
+        group = Path(f"/proc/{pid}/cgroup").read_text().rpartition("0::")[2]
+        assert f"{SERVER}/chimirror-" in group
+        assert "/worker-" in group
+    assert ended(pid, PATIENCE)
+    assert machine.state(SERVER) == "active"
 
 
 def test_an_application_cannot_fill_run(server: Machine) -> None:
