@@ -45,6 +45,9 @@ if TYPE_CHECKING:
         def all(self) -> Iterable[Application]:
             """List the applications by name, also those that are unavailable."""
 
+        def get(self, name: str) -> Application:
+            """Find an application by name."""
+
 
 ALLOWED_VARIABLES = ("PATH", "LANG", "TZ", "HOME", "USER", "CREDENTIALS_DIRECTORY")
 
@@ -140,6 +143,10 @@ class SingleApplication:
     def all(self) -> Iterable[Application]:
         """List the one application."""
         return [self.default]
+
+    def get(self, name: str) -> Application:
+        """Find the application by its name, which is empty."""
+        return self.default
 
 
 def application_environment(

@@ -81,6 +81,8 @@ class Config:
     max_handshakes: int  # of each worker
     max_handshakes_per_source: int | None  # None: as many as of all sources
     preload: str | None  # MODULE:FUNCTION instead of a command
+    spares: int  # of each application, over all workers
+    spare_age: float | None
     # Options of the zygote alone.
     socket: str | None  # None: the socket passed by systemd
     allowed_uids: tuple[int, ...]

@@ -139,6 +139,11 @@ OPTIONS = (
            "preload", "values.preload",
            "Instead of a COMMAND: import this Python application once, and fork a copy "
            "for each connection."),
+    Option("--spares", SERVER | FILE, "N", "0", 0, "spares", "quantities.spares",
+           "Processes of each application that are started before their clients come."),
+    Option("--spare-age", SERVER | FILE, "TIME", "10min", 600.0,
+           "spare_age", "quantities.parse_timeout",
+           "Replace a spare that has waited for this long."),
     Option("--protocol", SESSION | FILE, "NAME", None, None,
            "protocol", "presets.protocol",
            "Preset of the options that a protocol needs: acp, mcp, lsp or dap."),

@@ -289,6 +289,8 @@ def check_combination(fields: Mapping[str, Any]) -> Mapping[str, Any]:
         )
     if fields["pty"]:
         _suit_terminal(fields, mute)
+    if fields["spares"]:
+        _suit_spares(fields["pass_env"])
     user = fields["user"]
     if user is not None:
         user = _find_user(user, fields)
@@ -311,6 +313,18 @@ def _find_user(user: str | UserAccount, fields: Mapping[str, Any]) -> UserAccoun
         return user_account.find(user)
     except ValueError as error:
         raise ValueError(f"--user: {error}") from None
+
+
+def _suit_spares(names: Sequence[str]) -> None:
+    """Check the variables to pass on for processes that start before a request."""
+    from chimirror.protocol.cgi import is_request_variable
+
+    for name in names:
+        if is_request_variable(name):
+            raise ValueError(
+                f'--pass-env: "{name}" belongs to a request, and spares start before '
+                "it; leave it out, or write --spares 0"
+            )
 
 
 def _suit_terminal(fields: Mapping[str, Any], mute: Sequence[str]) -> None:

@@ -153,6 +153,13 @@ def workers(text: str) -> int:
     return int(text)
 
 
+def spares(text: str) -> int:
+    """Read a number of processes that wait, from 0 to 1024."""
+    if not _is_integer(text) or int(text) > 1024:
+        raise ValueError(f'"{text}" is not from 0 to 1024; write 4')
+    return int(text)
+
+
 def rate(text: str) -> float | None:
     """Read a rate from ``N``, ``N/s``, ``N/min`` or ``N/h``, or ``off``.
 

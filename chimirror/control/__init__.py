@@ -20,7 +20,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from chimirror.control.controller import SessionController
     from chimirror.control.server import ControlServer
@@ -71,6 +71,12 @@ class ControlRegistry:
     def on_control_channel(self, session: SessionEntry) -> None:
         """Called when the application first writes to its control channel."""
         self.controller_for(session)
+
+    def send_environment(
+        self, session: SessionEntry, variables: Mapping[str, str]
+    ) -> None:
+        """Send the variables of the request over the control channel."""
+        self.controller_for(session).send_environment(variables)
 
     def controller_for(self, session: SessionEntry) -> SessionController:
         """Return the controller of a session. Creates the controller if needed."""

@@ -224,7 +224,7 @@ class ControlConnection(ControlPeer):
 
 
 def _sessions(connection: ControlConnection, params: Object) -> Object:
-    """Describe one page of the live sessions."""
+    """Describe one page of the live sessions. The first one has the spares too."""
     context = connection.context
     page = connection.page(more="more" in params)
     live = [
@@ -233,7 +233,10 @@ def _sessions(connection: ControlConnection, params: Object) -> Object:
         if session.session_id in context.sessions and session.opened_at
     ]
     fields = [summary.summarize(context, session) for session in live]
-    return {"sessions": fields, "more": len(page) == PAGE_SIZE}
+    result: Object = {"sessions": fields, "more": len(page) == PAGE_SIZE}
+    if "more" not in params and (spares := context.spares()):
+        result["spares"] = spares
+    return result
 
 
 def _close(connection: ControlConnection, params: Object) -> Object:

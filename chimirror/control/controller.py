@@ -25,13 +25,15 @@ from chimirror.session import summary
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from chimirror.control.output_watcher import OutputWatcher
     from chimirror.control.peer import ControlPeer
     from chimirror.protocol.jsonrpc import Object, RPCRequest
     from chimirror.session import SessionContext, SessionEntry
 
+# Method of the notification with the variables of a request.
+ENVIRONMENT = "session.environment"
 MAX_PEERS = 4  # with a secret, and as many trusted ones
 STREAMS = {"stdin": STDIN, "stdout": STDOUT, "stderr": STDERR}
 MIN_INTERVAL, MAX_INTERVAL = 0.1, 3600.0  # seconds between two notifications
@@ -77,6 +79,12 @@ class SessionController:
         if fd >= 0:
             loop = self._context.loop
             self._application_channel = ApplicationChannel(self, loop, fd)
+
+    def send_environment(self, variables: Mapping[str, str]) -> None:
+        """Send the variables of the request to the application, before all else."""
+        if self._application_channel is not None:
+            line = notification(ENVIRONMENT, dict(variables))
+            self._application_channel.write([line])
 
     def add_peer(self, peer: ControlPeer) -> None:
         """Add a control peer.
@@ -155,6 +163,8 @@ class SessionController:
         method, channel = METHODS.get(call.method), self._application_channel
         if method is not None:
             call.respond(method(self, call.params_by_name, peer))
+        elif call.method == ENVIRONMENT:  # no peer can forge it
+            raise UnknownMethod(call.method)
         elif channel is not None and channel is not peer:
             channel.forward(call, peer)
         else:

@@ -233,12 +233,17 @@ class ControlClient:
             data += part
 
     def sessions(self) -> Iterator[Object]:
-        """Request the status of each session of this worker, page by page."""
+        """Request the status of each session of this worker, page by page.
+
+        The spares of the worker are among them, with a state of their own.
+        """
         more: dict[str, object] = {}
         while True:
             page = self.request("sessions", **more)
             with self.reading():
                 sessions = json_fields.objects(page, "sessions")
+                if "spares" in page:
+                    yield from json_fields.objects(page, "spares")
                 if not json_fields.flag(page, "more"):
                     break
             if not sessions:

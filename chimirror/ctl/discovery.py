@@ -42,11 +42,13 @@ class Discovered(NamedTuple):
         sessions: The sessions that were found.
         denied: Directories that this user may not read.
         unanswered: A message for each worker that did not answer.
+        spares: Processes of servers that wait for a session.
     """
 
     sessions: list[SessionInfo]
     denied: list[str]
     unanswered: list[str]
+    spares: list[SessionInfo]
 
     def live_ids(self) -> set[str] | None:
         """Return the ids of all live sessions, or None if some may be missing."""
@@ -105,7 +107,7 @@ def now() -> int:
 
 def discover(host: HostPaths) -> Discovered:
     """Find all live sessions and measure their usage."""
-    found = Discovered([], [], [])
+    found = Discovered([], [], [], [])
     hierarchy = CgroupHierarchy(host)
     empty_files: list[str] = []
     status_files = [
@@ -125,7 +127,7 @@ def discover(host: HostPaths) -> Discovered:
     found.sessions.extend(_from_unit(host, hierarchy, *unit) for unit in units.items())
     for directory in host.runtime_dirs:
         _add_servers(f"{directory}/{SERVERS}", found)
-    _measure_usage(host, hierarchy, found.sessions)
+    _measure_usage(host, hierarchy, [*found.sessions, *found.spares])
     return found
 
 
@@ -265,7 +267,9 @@ def _add_worker(supervisor: int, path: str, found: Discovered) -> None:
     """Add the sessions of a worker. Asks again once if the connection closes."""
     for again in (True, False):
         try:
-            found.sessions.extend(_query_worker(supervisor, path))
+            for info in _query_worker(supervisor, path):
+                is_spare = info.state == session_info.SPARE
+                (found.spares if is_spare else found.sessions).append(info)
         except control_client.ConnectionClosed as error:
             if again:
                 continue
@@ -278,6 +282,7 @@ def _add_worker(supervisor: int, path: str, found: Discovered) -> None:
 
 
 def _query_worker(supervisor: int, path: str) -> list[SessionInfo]:
+    """Return the sessions and the spares of a worker."""
     about = control_client.worker_name(supervisor, path)
     with control_client.ControlClient(path, about) as worker, worker.reading():
         sessions = [session_info.read(report) for report in worker.sessions()]

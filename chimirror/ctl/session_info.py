@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 # The unit exists, but has no status: the session is just starting or ending.
 UNKNOWN = "unknown"
+SPARE = "spare"  # a process that waits for a session
 NO_USAGE = ResourceUsage()
 
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from chimirror.protocol.handshake import AcceptedHandshake
 
 _NAME = b"-0123456789abcdefghijklmnopqrstuvwxyz"
+_PREFIXES = ("HTTP_", "REMOTE_", "SERVER_", "REQUEST_")
+_OTHERS = {"GATEWAY_INTERFACE", "SCRIPT_NAME", "PATH_INFO", "QUERY_STRING"}
 # A handshake has no body, and RFC 3875 has names of its own for the last two.
 _NEVER = {b"proxy", b"content-length", b"content-type"}
 CREDENTIAL_FIELDS = {b"authorization", b"proxy-authorization", b"cookie"}
@@ -54,6 +56,11 @@ def _fields(
             continue
         named[name] = named[name] + b", " + value if name in named else value
     return named
+
+
+def is_request_variable(name: str) -> bool:
+    """Return True if `variables` may set a variable of this name."""
+    return name.startswith(_PREFIXES) or name in _OTHERS
 
 
 def variables(

@@ -112,9 +112,9 @@ class WorkerAdmission:
         return self._table.set_draining(draining)
 
     @property
-    def is_empty(self) -> bool:
-        """True if no worker has a session."""
-        return not self._table.total()
+    def sessions(self) -> int:
+        """Number of sessions of all workers."""
+        return self._table.total()
 
 
 class DrainingAdmission:

@@ -92,7 +92,7 @@ class LimitTable:
         self._entries = max_sessions + workers + 1 if per_source else 1
         self._mask = (1 << self._entries.bit_length()) - 1
         self._is_unlocked = not (per_source or rate)  # only sessions are counted
-        self._lock = _anonymous_file()
+        self._lock = anonymous_file()
         self._map()
 
     def _map(self) -> None:
@@ -360,7 +360,7 @@ class LimitTable:
                 self._words[_FREE] = entry
 
 
-def _anonymous_file() -> int:
+def anonymous_file() -> int:
     """Return a descriptor to lock, which execve(2) closes."""
     if hasattr(os, "memfd_create"):
         return os.memfd_create("chimirror-admission", os.MFD_CLOEXEC)

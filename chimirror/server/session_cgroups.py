@@ -34,6 +34,8 @@ if TYPE_CHECKING:
             cgroup: str = "",
         ) -> None: ...
 
+        def transfer(self, pid: int, client: SpawnClient) -> None: ...
+
         def signal(self, pid: int, number: int) -> bool: ...
 
         def end_session(self, pid: int, session: str, survivors: bool) -> None: ...
@@ -73,6 +75,7 @@ class SessionCgroups(FatalErrorHandler):
         self._used: dict[str, int] = {}  # by session
         self._dying: list[int] = []  # groups whose processes were killed
         self.signal = spawner.signal
+        self.transfer = spawner.transfer
         self.armed = 0
         self.deadline = NEVER
         cgroup_tree.make(path)

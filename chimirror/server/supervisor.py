@@ -22,6 +22,7 @@ from chimirror.server.limit_table import LimitTable
 from chimirror.server.notifier import ServiceNotifier
 from chimirror.server.orphans import OrphanWatcher
 from chimirror.server.server_cgroups import ServerCgroups
+from chimirror.server.spare_table import SpareTable
 from chimirror.server.stop_guard import StopDeadlines, StopGuard
 from chimirror.server.worker_process import WorkerProcess
 from chimirror.server.worker_starts import WorkerStarts
@@ -73,6 +74,7 @@ class Supervisor(FatalErrorHandler):
         self._by_name = None
         if config.apps is not None:
             self._by_name = LimitTable(total, total, None, count)
+        self._spare_table = SpareTable(count, capacity.processes())
         self._loop = EventLoop()
         event_log.attach(self._loop)
         self._notifier = ServiceNotifier(
@@ -255,6 +257,7 @@ class Supervisor(FatalErrorHandler):
                 self._worker_starts.part(number),
                 self._descriptors,
                 self._cgroups.worker_path(os.getpid()),
+                self._spare_table,
             )
             return os.EX_OK
 
@@ -268,6 +271,7 @@ class Supervisor(FatalErrorHandler):
         for table in (self._table, self._by_name):
             if table is not None:
                 table.release_worker(process.number)
+        self._spare_table.set_count(process.number, 0)
         self._notifier.clear_heartbeat(process.number)
         if self._stopping and status == 0:
             return
@@ -301,7 +305,7 @@ class Supervisor(FatalErrorHandler):
         def run() -> int:
             self._loop.release_after_fork()
             tables = self._table, self._by_name, self._stop_deadlines
-            for shared in (*tables, self._worker_starts):
+            for shared in (*tables, self._spare_table, self._worker_starts):
                 if shared is not None:
                     shared.close()
             descriptors, workers = self._descriptors, self._worker_count

@@ -17,10 +17,11 @@ from chimirror.io.loop import NEVER, EventLoop, FatalErrorHandler
 from chimirror.io.pending_connections import PendingConnections
 from chimirror.protocol import DRAIN
 from chimirror.protocol.addresses import plain_address
-from chimirror.server import capacity
+from chimirror.server import capacity, free_memory
 from chimirror.server.admission import DrainingAdmission, source_key
 from chimirror.server.control_socket import WorkerControlSocket
 from chimirror.server.session_cgroups import SessionCgroups
+from chimirror.server.spares import Spares
 from chimirror.server.worker_spawner import WorkerSpawner
 from chimirror.session import Peer, SessionContext, new_session_id, session_secret
 from chimirror.session.connection import CLOSED
@@ -36,11 +37,12 @@ if TYPE_CHECKING:
     from chimirror.config import Config
     from chimirror.io.listener import Listener
     from chimirror.log.records import EventLog
-    from chimirror.process.application_process import SpawnBackend
     from chimirror.process.process_table import WorkerProcesses
     from chimirror.server.admission import WorkerAdmission
     from chimirror.server.capacity import Room
     from chimirror.server.heartbeat import HeartbeatTable
+    from chimirror.server.spare_table import SpareTable
+    from chimirror.server.spares import SpareSpawner
     from chimirror.server.stop_guard import StopDeadlines
     from chimirror.session import ServedConnection, SessionEntry
     from chimirror.spawn.start_marks import StartMarks
@@ -79,9 +81,13 @@ class Worker(SessionContext, FatalErrorHandler):
         worker_admission: the limits of the whole server.
         number: number of this worker.
         room: numbers of connections that the descriptors of this process allow.
+        spare_table: the numbers of spares of all workers.
         control_directory: directory of the control sockets of all workers. None if
             there is no control.
         set_stop_deadline: called with the time by which this worker will have ended.
+
+    Attributes:
+        accepted_at: time of the last turn in which a client was accepted.
     """
 
     __slots__ = (
@@ -99,6 +105,9 @@ class Worker(SessionContext, FatalErrorHandler):
         "_trusted",
         "_eviction_warnings",
         "_set_stop_deadline",
+        "_spare_table",
+        "_spares",
+        "accepted_at",
         "armed",
         "deadline",
     )
@@ -109,20 +118,24 @@ class Worker(SessionContext, FatalErrorHandler):
         self,
         config: Config,
         loop: EventLoop,
-        spawner: SpawnBackend,
+        spawner: SpareSpawner,
         event_log: EventLog,
         worker_admission: WorkerAdmission,
         number: int,
         room: Room,
+        spare_table: SpareTable,
         control_directory: str | None = None,
         set_stop_deadline: Callable[[float], None] = lambda _: None,
     ) -> None:
         catalog = program.open_catalog(config, environ_dict())
+        self._spares = Spares(self, loop, spawner, spare_table, number)
+        self._spare_table = spare_table
+        self.accepted_at = NEVER
         super().__init__(
             config,
             catalog,
             loop,
-            spawner,
+            self._spares,
             lambda: event_log,
             ControlRegistry,
             worker_admission,
@@ -159,6 +172,7 @@ class Worker(SessionContext, FatalErrorHandler):
         self._acceptor = Acceptor(self.loop, listen_fds, self, batch=ACCEPT_BATCH)
         self.supports_control()  # opens the socket, for chimirror-ctl
         self._update_accepting()
+        self._spares.begin()
         self.loop.run()
         while self._rejecting and self._accept_last():
             self.loop.running = True
@@ -175,7 +189,7 @@ class Worker(SessionContext, FatalErrorHandler):
         Returns:
             True if any connection was accepted.
         """
-        if self._worker_admission.is_empty:
+        if not self._worker_admission.sessions:
             self._acceptor.shrink_backlog()
         self._acceptor.accept_queued()
         return not self.is_idle
@@ -204,6 +218,7 @@ class Worker(SessionContext, FatalErrorHandler):
 
     def on_connection(self, fd: int, address: object) -> None:
         """Called when a client has connected. Starts a session."""
+        self.accepted_at = self.loop.now
         try:
             os.set_blocking(fd, False)
             peer = self._peer_of(fd, address)
@@ -305,9 +320,47 @@ class Worker(SessionContext, FatalErrorHandler):
         return super().admit(peer, app)
 
     def on_session_admitted(self, session: SessionEntry) -> None:
-        """Called when a handshake has become a session."""
+        """Called when a handshake has become a session. It may get a spare."""
+        self._spares.reserve(session)
         super().on_session_admitted(session)
         self._update_accepting()
+        if self._spares.count and not self._has_spare_room(self._spares.count - 1):
+            self._spares.evict()
+
+    def on_session_ended(self, session_id: str) -> None:
+        """Called when both sides of a session have ended. Removes the session."""
+        self._spares.on_session_ended(session_id)
+        super().on_session_ended(session_id)
+
+    # Spares
+
+    def has_spare_room(self, spares: int) -> bool:
+        """Return True if one more spare is within the limits of this worker.
+
+        Args:
+            spares: number of spares of this worker.
+        """
+        return self._has_spare_room(spares) and self.has_free_memory()
+
+    def _has_spare_room(self, spares: int) -> bool:
+        """Return True if descriptors and processes allow one more spare."""
+        table, sessions = self._spare_table, self._worker_admission.sessions
+        return (
+            sessions + table.total() < table.max_processes
+            and self._room.has_session(len(self.sessions) + spares, len(self.gateways))
+        )
+
+    def has_free_memory(self) -> bool:
+        """Return True if there is memory for one more spare."""
+        return free_memory.is_available()
+
+    def on_spare_ended(self) -> None:
+        """Called when a retired spare has ended."""
+        self._stop_if_idle()
+
+    def spares(self) -> list[dict[str, str | int]]:
+        """Return the fields of the spares that wait for a client."""
+        return self._spares.summarize()
 
     def has_gateway_room(self) -> bool:
         """Return True if the descriptors allow one more control connection."""
@@ -338,6 +391,7 @@ class Worker(SessionContext, FatalErrorHandler):
         if self._worker_admission.set_draining(draining):
             text = "no new sessions until chimirror-ctl undrain"
             self.event_log.message(5, text if draining else "new sessions again")
+        self._spares.check_soon()
         return draining or self._draining
 
     def drain_and_reject(self) -> None:
@@ -364,6 +418,7 @@ class Worker(SessionContext, FatalErrorHandler):
         else:
             self._close_acceptors()
         self.loop.set_timer(self, self.loop.now + self.config.drain_timeout)
+        self._spares.drain()
         self._stop_if_idle()
 
     def _close_acceptors(self) -> None:
@@ -381,6 +436,7 @@ class Worker(SessionContext, FatalErrorHandler):
         self._aborting = True
         for entry in self.all_connections():
             entry.abort(DRAIN)
+        self._spares.kill()
         self.loop.set_timer(self, self.loop.now + CLOSE_TIMEOUT)
 
     def on_timer(self, now: float) -> None:
@@ -402,6 +458,7 @@ class Worker(SessionContext, FatalErrorHandler):
             entry.close(DRAIN)
         configs = [
             self.config,
+            *self._spares.ending_configs,
             *(session.application.config for session in self.sessions.values()),
         ]
         timeout = max(config.stop_grace + config.kill_grace for config in configs)
@@ -416,7 +473,7 @@ class Worker(SessionContext, FatalErrorHandler):
         self._stop_if_idle()
 
     def _stop_if_idle(self) -> None:
-        if self._draining and self.is_idle:
+        if self._draining and self.is_idle and self._spares.is_empty:
             self.loop.running = False
 
 
@@ -435,6 +492,7 @@ def run(
     processes: WorkerProcesses | None,
     descriptors: int,
     cgroup: str,
+    spare_table: SpareTable,
 ) -> None:
     """Be worker `number` until drained.
 
@@ -458,6 +516,7 @@ def run(
             zygote starts all.
         descriptors: the soft descriptor limit that applications get.
         cgroup: the group to create for the sessions of this worker. Empty: none.
+        spare_table: the numbers of spares of all workers.
     """
     loop = EventLoop()
     event_log.attach(loop)
@@ -478,6 +537,7 @@ def run(
         worker_admission,
         number,
         room,
+        spare_table,
         control_directory,
         lambda deadline: stop_deadlines.set(number, deadline),
     )

@@ -117,6 +117,13 @@ class WorkerSpawner:
         """Descriptors of directories of cgroups that need not be opened, by path."""
         return self._fast.cgroups
 
+    def transfer(self, pid: int, client: SpawnClient) -> None:
+        """Report the end of a running application to another client."""
+        if self._fast.client(pid) is not None:
+            self._fast.add_child(pid, client)
+        else:
+            self._client.transfer(pid, client)
+
     def signal(self, pid: int, number: int) -> bool:
         """Signal the process group of a running application.
 

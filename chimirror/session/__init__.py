@@ -27,7 +27,7 @@ from chimirror.protocol.http import HTTPError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterator, Sequence
+    from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
     from typing import Protocol
 
     from chimirror.apps import Application, Catalog
@@ -136,6 +136,11 @@ if TYPE_CHECKING:
 
         def on_control_channel(self, session: SessionEntry) -> None:
             """Called when the application first writes to its control channel."""
+
+        def send_environment(
+            self, session: SessionEntry, variables: Mapping[str, str]
+        ) -> None:
+            """Send the variables of the request over the control channel."""
 
         def on_session_ended(self, session_id: str) -> None:
             """Called when a session has ended. Disconnects its control peers."""
@@ -406,6 +411,10 @@ class SessionContext:
     def supports_control(self) -> bool:
         """Return True if clients can reach a control socket. For subclasses."""
         return False
+
+    def spares(self) -> list[dict[str, str | int]]:
+        """Return the fields of processes that wait for a session. For subclasses."""
+        return []
 
     @property
     def rejects_sessions(self) -> bool:

@@ -199,6 +199,8 @@ class Session(Relay):
         self._request_handler = None
         self.opened_at = self._last_activity = self._context.loop.now
         config = self.application.config
+        if config.spares and config.control:  # a spare does not know the request
+            self._context.control.send_environment(self, request.variables)
         message = self.framing.session_message(
             self.session_id,
             self._make_secret(),

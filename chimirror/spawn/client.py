@@ -118,6 +118,12 @@ class ZygoteClient(FatalErrorHandler):
             PendingStart(client, program, environment, keep_stderr, size, cgroup)
         )
 
+    def transfer(self, pid: int, client: SpawnClient) -> None:
+        """Report the end of a running application to another client."""
+        for running in self._running.values():
+            if pid in running:
+                running[pid] = client
+
     def signal(self, pid: int, number: int) -> bool:
         """Signal the process group of a running application.
 

@@ -263,7 +263,7 @@ def test_a_worker_that_does_not_answer_keeps_no_other_from_ending(
         def end_sessions(self, ids: list[str], *, force: bool) -> list[str]:
             return ids
 
-    found = discovery.Discovered([], [], [])
+    found = discovery.Discovered([], [], [], [])
     for number in (1, 2):
         path = f"/x/servers/77/{number - 1}"
         one = SessionInfo(identity(number), 1, 0, server=77, socket=path)

@@ -99,7 +99,8 @@ def _print_sessions(
     found = discovery.discover(host)
     status = found.warn_incomplete()
     now = discovery.now()
-    rows = [row for session in found.sessions if is_wanted(row := session.row(now))]
+    listed = [*found.sessions, *found.spares]
+    rows = [row for session in listed if is_wanted(row := session.row(now))]
     name = KEYS.get(key, key)
     sort_rows(rows, name)
     if "--json" in given:
@@ -107,7 +108,7 @@ def _print_sessions(
         return status
     full, watch = "--no-trunc" in given, "--watch" in given
     if output.width and not full:
-        session_info.shorten_ids(rows, [session.id for session in found.sessions])
+        session_info.shorten_ids(rows, [session.id for session in listed])
     if output.width and watch:
         output.write(CLEAR_SCREEN)
     columns = [

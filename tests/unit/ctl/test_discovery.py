@@ -205,7 +205,7 @@ def test_irregular_files_are_ignored(tmp_path: Path) -> None:
 def test_no_runtime_directory(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
     host = machine.host._replace(runtime_dirs=(str(tmp_path / "nowhere"),))
-    assert discovery.discover(host) == discovery.Discovered([], [], [])
+    assert discovery.discover(host) == discovery.Discovered([], [], [], [])
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can change its user")

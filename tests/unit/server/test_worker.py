@@ -30,6 +30,7 @@ from chimirror.server import worker
 from chimirror.server.admission import WorkerAdmission
 from chimirror.server.capacity import Room
 from chimirror.server.limit_table import LimitTable
+from chimirror.server.spare_table import SpareTable
 from chimirror.server.stop_guard import StopDeadlines
 from chimirror.server.worker import Worker
 from chimirror.session.connection import Connection
@@ -122,6 +123,7 @@ class RunningWorker:
         self.applications = FakeApplications()
         config = parser.parse_server([*arguments, "--", "program"])
         self.table = LimitTable(most, None, None, 2)
+        self.spare_table = SpareTable(2, MANY)
         self.worker = CountingWorker(
             config,
             self.loop,
@@ -130,6 +132,7 @@ class RunningWorker:
             WorkerAdmission(self.table, None, 0),
             0,
             room,
+            self.spare_table,
         )
         self.listeners = listeners
         self.peers: list[Peer] = []
@@ -192,6 +195,7 @@ class RunningWorker:
             opened.remove()
         self.loop.close_all()
         self.table.close()
+        self.spare_table.close()
 
 
 @contextmanager
@@ -872,7 +876,7 @@ def test_a_worker_that_fails_has_written_its_records(
     told = EventLog(environ={})
     told._sink = cast("Any", Sink())
     config = parser.parse_server(["--", "program"])
-    table = LimitTable(1, None, None, 1)
+    table, spare_table = LimitTable(1, None, None, 1), SpareTable(1, 1)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with event_loop() as loop, theirs:
         monkeypatch.setattr(worker, "EventLoop", lambda: loop)
@@ -886,7 +890,9 @@ def test_a_worker_that_fails_has_written_its_records(
                 None,
                 1024,
                 "",
+                spare_table,
             )
         loop.close(ours.detach())
     table.close()
+    spare_table.close()
     assert len(written) == 1
