@@ -83,6 +83,8 @@ KEYS: dict[str, st.SearchStrategy[Both]] = {
         "--max-output-message", st.sampled_from(["32K", 1024, "1M"])
     ),
     "max-sessions": once("--max-sessions", st.integers(1, 99)),
+    "spares": once("--spares", st.integers(0, 9)),
+    "spare-age": once("--spare-age", TIMES),
     "pass-env": listed("--pass-env", NAMES),
     "env": tabled("--env", NAMES, WORDS),
     "pty": st.booleans().map(lambda found: (found, ["--pty"] * found)),

@@ -171,6 +171,8 @@ def test_defaults() -> None:
         "max_handshakes": 512,
         "max_handshakes_per_source": 256,
         "preload": None,
+        "spares": 0,
+        "spare_age": 600.0,
         "socket": None,
         "allowed_uids": (),
     }
@@ -252,6 +254,8 @@ def test_all_options_given() -> None:
         "max_handshakes_per_source": None,
         "user_range": None,
         "preload": None,
+        "spares": 0,
+        "spare_age": 600.0,
         "socket": None,
         "allowed_uids": (),
     }
@@ -475,3 +479,20 @@ def test_a_default_equals_its_text(option: options.Option) -> None:
         assert option.value == option.parse(option.default)
     else:
         assert not option.value
+
+
+@pytest.mark.parametrize("name", ["HTTP_COOKIE", "REMOTE_ADDR", "PATH_INFO"])
+def test_spares_know_no_request(name: str) -> None:
+    text = f'--pass-env: "{name}" belongs to a request, and spares start before it; '
+    text += "leave it out, or write --spares 0"
+    assert refusal(["--spares=1", f"--pass-env={name}", "cat"]) == text
+    config = parser.parse_server(["--spares=0", f"--pass-env={name}", "cat"])
+    assert config.pass_env == (name,)
+    config = parser.parse_server(["--spares=1", "--pass-env=LEVEL,HTTP", "cat"])
+    assert (config.spares, config.pass_env) == (1, ("LEVEL", "HTTP"))
+
+
+@pytest.mark.parametrize("text", ["-1", "1025", "x", "1.5", ""])
+def test_the_number_of_spares_is_bounded(text: str) -> None:
+    reason = f'--spares: "{text}" is not from 0 to 1024; write 4'
+    assert refusal([f"--spares={text}", "cat"]) == reason
