@@ -104,6 +104,7 @@ class OutputWriter:
         *,
         full: bool = False,
         screenful: bool = False,
+        spares: int = 0,
     ) -> None:
         """Print rows below their headings.
 
@@ -113,12 +114,15 @@ class OutputWriter:
             noun: What a row is. On a terminal, a last line counts the rows.
             full: On a terminal, omit no column and cut no text.
             screenful: On a terminal, print no more rows than fit.
+            spares: Number of rows that are counted apart.
         """
         if not self.width:
             self.write(tabbed(columns, rows))
             return
         lines = self._aligned(columns, rows, full=full)
-        total = [counted(len(rows), noun, "no")] if noun else []
+        total = [counted(len(rows) - spares, noun, "no")] if noun else []
+        if spares:
+            total[-1] += f" and {counted(spares, 'spare')}"
         if rows and total:
             shown = self._count_fitting(lines, 3) if screenful else len(lines)
             if shown < len(lines):

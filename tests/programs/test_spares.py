@@ -294,6 +294,9 @@ def test_ctl_shows_spares_as_such(
             for row in json.loads(ctl(host, "sessions", "--json").text)
         }
         assert states == {one.pid: "open", spare: "spare"}
+        assert ctl(host, width=200).text.endswith("\n\n1 session and 1 spare\n")
+        assert len(ctl(host, "sessions").rows()) == 1
+        assert ctl(host, "drain").text == "sessions left: 1\n"
         with Peer(service.connect()) as second:
             assert second.open().status == 503
         one.close()

@@ -99,7 +99,9 @@ def _print_sessions(
     found = discovery.discover(host)
     status = found.warn_incomplete()
     now = discovery.now()
-    listed = [*found.sessions, *found.spares]
+    # Scripts read one session in each line.
+    spares = found.spares if output.width or "--json" in given else []
+    listed = [*found.sessions, *spares]
     rows = [row for session in listed if is_wanted(row := session.row(now))]
     name = KEYS.get(key, key)
     sort_rows(rows, name)
@@ -114,7 +116,8 @@ def _print_sessions(
     columns = [
         column._replace(rank=0) if column.name == name else column for column in COLUMNS
     ]
-    output.table(columns, rows, "session", full=full, screenful=watch)
+    count = sum(row["state"] == session_info.SPARE for row in rows)
+    output.table(columns, rows, "session", full=full, screenful=watch, spares=count)
     return status
 
 
