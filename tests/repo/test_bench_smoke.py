@@ -31,6 +31,7 @@ SMALL_RUNS = {
     "memory": "--sessions=50,100 --only=lines,socat",
     "oneway": "--rounds=1 --seconds=0.01 --only=lines,json",
     "services": "--rounds=1 --seconds=0.001 --sizes=64,70000",
+    "spares": "--rounds=1 --programs=python3",
     "units": "--rounds=1 --seconds=0.05 --clients=2",
     "warm": "--rounds=1",
 }
@@ -45,6 +46,7 @@ FIGURES = {
     "memory": "together, 100 sessions",
     "oneway": "out, 4 KiB",
     "services": "round trip, 70000 B",
+    "spares": "first echo, python3",
     "units": "sessions, 2 clients",
     "warm": "first byte",
 }
@@ -53,6 +55,7 @@ PROGRAMS = {
     "coldstart": "chimirror-bridge",
     "ctl": "chimirror-ctl sessions",
     "services": "shared memory, eventfd",
+    "spares": "chimirror-server --spares=8",
     "units": "chimirror@.service",
     "warm": "chimirror-server --preload",
 }
