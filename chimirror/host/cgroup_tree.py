@@ -152,7 +152,7 @@ class CgroupTree:
         number = path.rpartition("-")[2]
         if not number.isdigit():
             return False
-        if int(number) != self._pid and _exists(int(number)):
+        if int(number) != self._pid and _is_running(int(number)):
             return False
         try:
             return not is_populated(f"{path}/{LEAF}")
@@ -210,11 +210,19 @@ class CgroupTree:
         remove(self.path)
 
 
-def _exists(pid: int) -> bool:
+def _is_running(pid: int) -> bool:
+    """Return True for a process that has not ended, which a zombie has (proc(5)).
+
+    The first process of a machine or container may take a second to reap it.
+    """
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
         pass
-    return True
+    try:
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+            return not file.read().rpartition(b")")[2].startswith(b" Z")
+    except (FileNotFoundError, ProcessLookupError):
+        return True  # hidden by an option of proc(5), or it ends just now

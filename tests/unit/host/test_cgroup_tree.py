@@ -78,6 +78,15 @@ def test_leftovers_are_groups_of_servers_that_have_ended(base: str) -> None:
     assert tree.leftovers() == [dead]
 
 
+def test_a_zombie_is_a_server_that_has_ended(base: str) -> None:
+    zombie = subprocess.Popen([sys.executable, "-c", ""])
+    os.waitid(os.P_PID, zombie.pid, os.WEXITED | os.WNOWAIT)
+    os.mkdir(f"{base}/chimirror-{zombie.pid}")
+    tree = CgroupTree(base, os.getpid())
+    assert tree.leftovers() == [f"{base}/chimirror-{zombie.pid}"]
+    zombie.wait()
+
+
 def test_the_groups_of_workers(base: str) -> None:
     tree = CgroupTree(base, 7)
     os.mkdir(tree.path)
