@@ -198,13 +198,16 @@ class Service:
 
         The processes are stopped first, so that none notices the death of another. A
         worker that outlived the zygote for a moment would tell its clients that their
-        applications were killed, and a supervisor would start other workers.
+        applications were killed, and a supervisor would start other workers. The
+        process that was started is the last: at the death of a guardian, the kernel
+        continues the process group of the supervisor (_exit(2), orphaned).
         """
         dying = set(self.own())
         for pid in dying:
             os.kill(pid, signal.SIGSTOP)
         until(lambda: dying <= stopped(), "the server holds still")
-        kill_processes(dying)
+        kill_processes(dying - {self.process.pid})
+        self.process.kill()
         for pid in dying:
             assert ended(pid, PATIENCE)
         self.process.wait(PATIENCE)
