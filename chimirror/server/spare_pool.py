@@ -45,7 +45,6 @@ class SparePool:
         "_failures",
         "_files",
         "_identity",
-        "_table",
         "app",
         "is_off",
         "key",
@@ -59,14 +58,8 @@ class SparePool:
         self.size = -(-app.config.spares // table.workers)
         self.ready: deque[Spare] = deque()
         self._identity = _identity(app)
-        self._table = table
-        self.read_files()
-
-    def read_files(self) -> None:
-        """Begin with the files of the program as they are now."""
-        path = environ_dict().get("PATH")
-        self._files = ProgramFiles(self.app.program, path)
-        words = (self.app.name, self._files.signature, self._identity)
+        self._files = ProgramFiles(app.program, environ_dict().get("PATH"))
+        words = (app.name, self._files.signature, self._identity)
         self.key = hash(repr(words)) & 0x7FFF_FFFF_FFFF_FFFF or 1
         self._failures = 0
         self.next_start = 0.0
@@ -77,7 +70,7 @@ class SparePool:
         return app is self.app or _identity(app) == self._identity
 
     def have_files_changed(self) -> bool:
-        """Return True if the files of the program have changed since `read_files`."""
+        """Return True if the files of the program are not those of this pool."""
         return self._files.have_changed()
 
     @property

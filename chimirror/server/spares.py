@@ -53,14 +53,14 @@ if TYPE_CHECKING:
         @property
         def rejects_sessions(self) -> bool: ...
 
-        def has_spare_room(self, spares: int) -> bool:
+        def has_spare_room(self) -> bool:
             """Return True if one more spare is within the limits of this worker."""
 
         def has_free_memory(self) -> bool:
             """Return True if there is memory for one more spare."""
 
         def on_spare_ended(self) -> None:
-            """Called when a retired spare has ended."""
+            """Called when a retired spare has ended, or a start has failed."""
 
         def log_internal_error(
             self, error: Exception, session: str = "", *, part: str = ""
@@ -148,8 +148,7 @@ class Spares(FatalErrorHandler):
         if not pool.ready or self._host.rejects_sessions:
             return None
         if pool.have_files_changed():
-            self._retire_all(pool)
-            pool.read_files()
+            self._replace(pool)
             return None
         while pool.ready:
             is_expired = pool.expires_at() <= self._loop.now
@@ -207,6 +206,15 @@ class Spares(FatalErrorHandler):
         pool = self._pools[name] = SparePool(app, self._table)
         return pool
 
+    def _replace(self, pool: SparePool) -> SparePool:
+        """Begin a new pool, because the files of the program have changed.
+
+        A spare that is starting has the former files, and will not be in the new pool.
+        """
+        self._retire_all(pool)
+        new = self._pools[pool.app.name] = SparePool(pool.app, self._table)
+        return new
+
     def on_timer(self, now: float) -> None:
         """Called at ticks at which there is something to do."""
         if self._is_reading:
@@ -243,12 +251,10 @@ class Spares(FatalErrorHandler):
             app = self._host.catalog.get(name)
             if app is not pool.app and self._renew(name, app) is not pool:
                 continue
-            if pool.have_files_changed():
-                self._retire_all(pool)
-                pool.read_files()
-            if not pool.is_off and self._table.is_off(pool.key):
-                pool.is_off = True
-                self._retire_all(pool)
+            current = self._replace(pool) if pool.have_files_changed() else pool
+            if not current.is_off and self._table.is_off(current.key):
+                current.is_off = True
+                self._retire_all(current)
         if self.count and not self._host.has_free_memory():
             self.evict()
 
@@ -274,7 +280,7 @@ class Spares(FatalErrorHandler):
             return due
         if self._silent or self._host.accepted_at == now:
             return now
-        if not self._host.has_spare_room(self.count):
+        if not self._host.has_spare_room():
             return NEVER  # until the next check
         ready = [pool for pool in lacking if pool.next_start <= now]
         self._start(min(ready, key=lambda pool: len(pool.ready) / pool.size))
@@ -319,6 +325,7 @@ class Spares(FatalErrorHandler):
         elif pool is not None:
             self._on_failure(pool, reason)
         self._loop.set_timer(self, self._loop.now)
+        self._host.on_spare_ended()
 
     def on_spare_exit(self, spare: Spare, status: int, survivors: bool) -> None:
         """Called when a spare has ended before its client came."""
@@ -408,10 +415,12 @@ class Spares(FatalErrorHandler):
 
     @property
     def count(self) -> int:
-        """Number of spares: those that wait, start or end."""
+        """Number of spares: those that wait, start or end.
+
+        One that is reserved counts as its session, which is admitted already.
+        """
         waiting = sum([len(pool.ready) for pool in self._pools.values()])
-        starting = self._starting is not None
-        return waiting + len(self._retired) + len(self._reserved) + starting
+        return waiting + len(self._retired) + (self._starting is not None)
 
     def _count(self) -> None:
         """Tell the other workers how many spares this one has."""

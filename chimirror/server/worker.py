@@ -324,7 +324,7 @@ class Worker(SessionContext, FatalErrorHandler):
         self._spares.reserve(session)
         super().on_session_admitted(session)
         self._update_accepting()
-        if self._spares.count and not self._has_spare_room(self._spares.count - 1):
+        if self._spares.count and not self._have_room(0):
             self._spares.evict()
 
     def on_session_ended(self, session_id: str) -> None:
@@ -334,20 +334,16 @@ class Worker(SessionContext, FatalErrorHandler):
 
     # Spares
 
-    def has_spare_room(self, spares: int) -> bool:
-        """Return True if one more spare is within the limits of this worker.
+    def has_spare_room(self) -> bool:
+        """Return True if one more spare is within the limits of this worker."""
+        return self._have_room(1) and self.has_free_memory()
 
-        Args:
-            spares: number of spares of this worker.
-        """
-        return self._has_spare_room(spares) and self.has_free_memory()
-
-    def _has_spare_room(self, spares: int) -> bool:
-        """Return True if descriptors and processes allow one more spare."""
-        table, sessions = self._spare_table, self._worker_admission.sessions
-        return (
-            sessions + table.total() < table.max_processes
-            and self._room.has_session(len(self.sessions) + spares, len(self.gateways))
+    def _have_room(self, more: int) -> bool:
+        """Return True if descriptors and processes allow these further spares."""
+        table, own = self._spare_table, len(self.sessions) + self._spares.count
+        processes = self._worker_admission.sessions + table.total() + more
+        return processes <= table.max_processes and self._room.has_session(
+            own + more - 1, len(self.gateways)
         )
 
     def has_free_memory(self) -> bool:
@@ -355,7 +351,7 @@ class Worker(SessionContext, FatalErrorHandler):
         return free_memory.is_available()
 
     def on_spare_ended(self) -> None:
-        """Called when a retired spare has ended."""
+        """Called when a retired spare has ended, or a start has failed."""
         self._stop_if_idle()
 
     def spares(self) -> list[dict[str, str | int]]:

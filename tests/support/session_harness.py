@@ -129,6 +129,9 @@ class FakeSpawner:
         self.ended += 1
         self._client.on_exit(status, survivors=False)
 
+    def transfer(self, pid: int, client: SpawnClient) -> None:
+        self._client = client
+
     def signal(self, pid: int, number: int) -> bool:
         assert pid == PID
         self.signals.append(number)

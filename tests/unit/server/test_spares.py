@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
@@ -49,13 +50,22 @@ class RealEnds(FakeTimeWithPoller):
 
 
 class TransferringSpawner(Spawner):
-    """A spawner of this process, which counts its starts."""
+    """A spawner of this process, which counts its starts and can delay them."""
 
     starts = 0
+    is_slow = False
+
+    def __init__(self, loop: EventLoop) -> None:
+        super().__init__(loop)
+        self.delayed: list[tuple[SpawnClient, Callable[[], None]]] = []
 
     def start(self, client: SpawnClient, *rest: Any, **options: Any) -> None:
         self.starts += 1
-        super().start(client, *rest, **options)
+        start = partial(super().start, client, *rest, **options)
+        if self.is_slow:
+            self.delayed.append((client, start))
+        else:
+            start()
 
     def transfer(self, pid: int, client: SpawnClient) -> None:
         self.add_child(pid, client)
@@ -127,8 +137,8 @@ class FakeWorker:
         self.spares = Spares(cast("Any", self), loop, self.spawner, table, 0)
         self.spares.begin()
 
-    def has_spare_room(self, spares: int) -> bool:
-        return spares < self.room and self.has_memory
+    def has_spare_room(self) -> bool:
+        return self.spares.count < self.room and self.has_memory
 
     def has_free_memory(self) -> bool:
         return self.has_memory
@@ -315,6 +325,16 @@ def test_a_shortage_pauses_and_is_no_failure(
 # Sessions
 
 
+def test_a_taken_spare_is_counted_as_a_session_only(workers: Workers) -> None:
+    worker = workers("--spares=2")
+    worker.await_spares(1)
+    worker.room = 0
+    session = FakeSession(worker)
+    assert workers.table.total() == worker.spares.count == 0
+    session.start()
+    assert workers.table.total() == worker.spares.count == 0
+
+
 def test_a_session_takes_the_oldest(workers: Workers) -> None:
     worker = workers("--spares=4")
     first, second = worker.await_spares(2)
@@ -396,6 +416,25 @@ def test_a_changed_program_is_not_taken(workers: Workers, tmp_path: Path) -> Non
     turn_until(worker.loop, lambda: session.messages_out > 1 and worker.ended)
 
 
+def test_a_program_that_changes_during_the_start(
+    workers: Workers, tmp_path: Path
+) -> None:
+    """The spare has the former program."""
+    program = tmp_path / "program"
+    program.write_text("cat\n")
+    worker = workers("--spares=2", command=("sh", str(program)))
+    worker.spawner.is_slow = True
+    turn_until(worker.loop, lambda: worker.spawner.delayed)
+    ((_, start),) = worker.spawner.delayed
+    program.write_text("exec cat\n")
+    worker.pass_time(2 * CHECK_INTERVAL)
+    start()
+    assert worker.waiting() == []
+    worker.spawner.is_slow = False
+    turn_until(worker.loop, lambda: worker.ended)
+    worker.await_spares(1)
+
+
 def test_other_options_renew_and_the_same_do_not(workers: Workers) -> None:
     worker = workers("--spares=2")
     first = worker.await_spares(1)
@@ -429,6 +468,18 @@ def test_a_drain_is_final(workers: Workers) -> None:
     assert worker.spares.is_empty
     assert workers.table.total() == 0
     assert FakeSession(worker).start()
+
+
+def test_a_drain_ends_with_a_start_that_fails(workers: Workers) -> None:
+    worker = workers("--spares=2")
+    worker.spawner.is_slow = True
+    turn_until(worker.loop, lambda: worker.spawner.delayed)
+    worker.spares.drain()
+    assert worker.spares.count == 1
+    ((client, _),) = worker.spawner.delayed
+    client.on_start_failed("no process is left", True)
+    assert worker.spares.count == 0
+    assert worker.ended, "the worker is told"
 
 
 def test_an_evicted_one_is_killed(workers: Workers) -> None:

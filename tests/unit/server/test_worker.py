@@ -26,10 +26,11 @@ from chimirror.log.records import EventLog
 from chimirror.process.application_process import ApplicationProcess
 from chimirror.protocol.request_cache import SessionRequest
 from chimirror.resources import responder
-from chimirror.server import worker
+from chimirror.server import free_memory, worker
 from chimirror.server.admission import WorkerAdmission
 from chimirror.server.capacity import Room
 from chimirror.server.limit_table import LimitTable
+from chimirror.server.spare import Spare
 from chimirror.server.spare_table import SpareTable
 from chimirror.server.stop_guard import StopDeadlines
 from chimirror.server.worker import Worker
@@ -77,6 +78,9 @@ class FakeApplications(FakeSpawner):
                 member.exit(-number)
         return True
 
+    def transfer(self, pid: int, client: Any) -> None:
+        self._cast[pid - 1].transfer(pid, client)
+
     def end_session(self, pid: int, session: str, survivors: bool) -> None:
         """No process is left to sweep."""
 
@@ -116,6 +120,7 @@ class RunningWorker:
         *arguments: str,
         most: int = MANY,
         room: Room = ROOM,
+        processes: int = MANY,
     ) -> None:
         self.clock = FakeClock()
         self.loop = EventLoop(self.clock, self.clock)
@@ -123,7 +128,7 @@ class RunningWorker:
         self.applications = FakeApplications()
         config = parser.parse_server([*arguments, "--", "program"])
         self.table = LimitTable(most, None, None, 2)
-        self.spare_table = SpareTable(2, MANY)
+        self.spare_table = SpareTable(2, processes)
         self.worker = CountingWorker(
             config,
             self.loop,
@@ -252,6 +257,25 @@ def test_many_connections_in_one_turn() -> None:
             peer.send_raw(upgrade("/", "json", ()))
         one.wait()
         assert {peer.head().status for peer in peers} == {101}
+
+
+@pytest.mark.parametrize("limits", [{"processes": 2}, {"room": Room(2, 1, 9, 9)}])
+def test_a_spare_gives_way_only_to_a_session_beyond_the_limit(
+    limits: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A session that takes a spare needs no further process or descriptor."""
+    monkeypatch.setattr(Spare, "has_ended", lambda _: False)
+    monkeypatch.setattr(free_memory, "is_available", lambda: True)
+    with running_worker("--spares=6", **limits) as one:
+        one.wait(3)
+        assert len(one.worker.spares()) == 2
+        one.open()
+        one.wait(3)
+        assert len(one.worker.spares()) == 1
+        one.applications.fails = True  # no spare follows
+        one.open()
+        assert one.worker.spares() == []
+        assert [len(one.worker.sessions), one.spare_table.total()] == [2, 0]
 
 
 def test_all_sessions_taken() -> None:
