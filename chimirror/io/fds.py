@@ -53,6 +53,19 @@ def set_cloexec_all() -> None:
                 pass
 
 
+def close_all(keep: int) -> None:
+    """Close all descriptors from 3 but one.
+
+    They are listed: without close_range(2), os.closerange() would try each number.
+    """
+    for fd in _open_fds():
+        if fd > 2 and fd != keep:
+            try:
+                os.close(fd)
+            except OSError:
+                pass  # not open, or the descriptor of the listing
+
+
 def _open_fds() -> list[int]:
     for directory in ("/proc/self/fd", "/dev/fd"):
         try:

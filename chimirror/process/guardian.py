@@ -14,6 +14,7 @@ from __future__ import annotations
 from time import monotonic
 
 from chimirror.builtin_modules import os, signal
+from chimirror.io import fds
 from chimirror.process import children
 
 TYPE_CHECKING = False
@@ -29,7 +30,6 @@ PASSED_ON = (
 )
 AWAITED = (*PASSED_ON, signal.SIGCHLD)
 NAMING_DELAY = 1.0  # seconds: naming takes 0.3 ms from the start of the session
-MAX_FD = 1 << 30  # above all descriptors
 
 
 def guard(program: str, kill_grace: float, *, keeps_workers: bool = False) -> int:
@@ -52,6 +52,7 @@ def guard(program: str, kill_grace: float, *, keeps_workers: bool = False) -> in
         return 0
     guardian = os.getpid()
     reader, writer = os.pipe()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored ones leave no status
     before = signal.pthread_sigmask(signal.SIG_BLOCK, AWAITED)
     try:
         pid = os.fork()
@@ -96,16 +97,13 @@ class _Guardian:
 
     def run(self) -> NoReturn:
         """Wait for the end of the program, end the rest, and exit as it did."""
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored ones leave no status
-        os.dup2(self._reader, 3)
-        os.closerange(4, MAX_FD)  # the connection above all
-        self._reader = 3
+        fds.close_all(keep=self._reader)  # the connection above all
         os.set_blocking(self._reader, False)
         status = self._await_status()
         if status < 0:
             self._report(status)
-        if self._await_workers():
-            _stop_children(self._kill_grace)
+        self._await_workers()
+        _stop_children(self._kill_grace)
         children.end_all()
         if status >= 0:
             os._exit(status)  # noqa: SLF001 (nothing to clean up)
@@ -124,21 +122,19 @@ class _Guardian:
             process_title.show_as(f"{self._program}: guardian")
         number = info.si_signo if info else signal.sigwait(AWAITED)
         while True:
-            end = children.next_ended(self._pid)
-            if end is not None:
-                return end[1]
+            # process 1 of a container adopts others, too
+            while (end := children.next_ended()) is not None:
+                if end[0] == self._pid:
+                    return end[1]
             if number != signal.SIGCHLD:
                 os.kill(self._pid, number)
             number = signal.sigwait(AWAITED)
 
-    def _await_workers(self) -> bool:
-        """Wait for the processes that go on. Returns False on a stop signal."""
-        while self._is_in_use():
-            if signal.sigwait(AWAITED) != signal.SIGCHLD:
-                return False
+    def _await_workers(self) -> None:
+        """Wait for the processes that go on. A stop signal ends the wait."""
+        while self._is_in_use() and signal.sigwait(AWAITED) == signal.SIGCHLD:
             while children.next_ended():
                 pass
-        return True
 
     def _is_in_use(self) -> bool:
         """Return True while a process holds the other end of the pipe."""

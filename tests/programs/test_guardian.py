@@ -143,6 +143,45 @@ def test_a_unit_has_no_guardian() -> None:
         peer.close()
 
 
+# Any program
+
+ORPHAN = """
+import os
+from chimirror.process.guardian import guard
+guard("program", 1.0)
+ask, _ = os.pipe()
+if os.fork() == 0:
+    if os.fork() == 0:
+        print(os.getpid(), flush=True)
+        os.read(ask, 1)
+    os._exit(0)
+os.wait()
+input()
+"""
+
+
+def test_an_orphan_is_reaped_at_once() -> None:
+    """The first process of a container adopts those that others leave there."""
+    argv, pipe = [sys.executable, "-c", ORPHAN], subprocess.PIPE
+    with subprocess.Popen(argv, stdin=pipe, stdout=pipe, cwd=ROOT) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        orphan = int(process.stdout.readline())
+        until(lambda: parent_of(orphan) == process.pid, "it is adopted")
+        os.kill(orphan, signal.SIGKILL)
+        until(lambda: not read(f"/proc/{orphan}/stat"), "it is reaped")
+        process.stdin.write(b"\n")
+        process.stdin.close()
+        assert process.wait(SOON) == 0
+
+
+def test_the_status_is_known_if_sigchld_was_ignored() -> None:
+    program = "import os; from chimirror.process.guardian import guard; guard('p', 1.0)"
+    shell = "trap '' CHLD; exec \"$@\""
+    argv = ["sh", "-c", shell, "sh", sys.executable, "-c", f"{program}; os._exit(7)"]
+    assert subprocess.run(argv, cwd=ROOT, timeout=SOON).returncode == 7
+
+
 # A server
 
 

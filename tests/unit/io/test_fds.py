@@ -56,6 +56,18 @@ def test_only_missing_stdio_is_opened(closed: tuple[int, ...]) -> None:
     assert in_child(check)
 
 
+def test_all_are_closed_but_one() -> None:
+    def check() -> bool:
+        keep = max(os.pipe())
+        os.dup2(keep, 200)
+        fds.close_all(keep=keep)
+        os.listdir("/")  # the listing itself has the lowest number
+        left = [fd for fd in range(300) if os.path.exists(f"/proc/self/fd/{fd}")]
+        return left == [0, 1, 2, keep]
+
+    assert in_child(check)
+
+
 def test_redirect_to_null_replaces_a_descriptor() -> None:
     def check() -> bool:
         reader, writer = os.pipe()
