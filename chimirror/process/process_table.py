@@ -27,7 +27,7 @@ class ProcessTable:
 
     Args:
         workers: number of workers, which are numbered from 0.
-        capacity: number of sessions of one worker.
+        capacity: number of sessions and spares of one worker.
     """
 
     def __init__(self, workers: int, capacity: int) -> None:

@@ -16,10 +16,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from chimirror.config import Config
 
-PER_SESSION = 4  # descriptors: socket, stdin, stdout, stderr
+PER_SESSION = 4  # descriptors: socket, stdin, stdout, stderr. A spare has no socket.
+CONTROL_CHANNEL = 1  # one more, for an application with a control channel
 PER_CONTROL = 3  # descriptors: client, gateway and controller of a control connection
-# descriptors of a worker for everything else, including applications being started
-RESERVED = 96
+# descriptors of a worker for everything else. 32 of them keep cgroups open. 60 are for
+# applications that are being started, and for spares that make room for sessions.
+RESERVED = 128
 # Half of a small limit is reserved. Of the rest, one in 16 each goes to handshakes and
 # responses, and then one in 64 to control at least.
 _RESERVED_PART, _PENDING_PART, _CONTROL_PART = 2, 16, 64
@@ -54,12 +56,14 @@ class Room(NamedTuple):
             connections may also use the room of sessions that are not there.
         pending: handshakes, and as many responses, with one descriptor each.
         pending_per_source: handshakes, or responses, of one source.
+        per_session: descriptors of one session.
     """
 
     sessions: int
     control: int
     pending: int
     pending_per_source: int
+    per_session: int = PER_SESSION
 
     def has_session(self, sessions: int, control: int) -> bool:
         """Return True if there is room for one more session.
@@ -75,18 +79,21 @@ class Room(NamedTuple):
         return self._fits(sessions, control + 1)
 
     def _fits(self, sessions: int, control: int) -> bool:
-        whole = PER_SESSION * self.sessions + PER_CONTROL * self.control
-        return PER_SESSION * sessions + PER_CONTROL * control <= whole
+        whole = self.per_session * self.sessions + PER_CONTROL * self.control
+        return self.per_session * sessions + PER_CONTROL * control <= whole
 
 
-def room_per_worker(max_handshakes: int, per_source: int | None) -> Room:
+def room_per_worker(config: Config) -> Room:
     """Divide the descriptors of one worker, so that it never meets EMFILE.
 
     Args:
-        max_handshakes: the value of --max-handshakes. A low limit on descriptors
-            allows fewer.
-        per_source: the value of --max-handshakes-per-source.
+        config: the command line. A low limit on descriptors allows fewer handshakes
+            than --max-handshakes. Application files may have control channels.
     """
+    max_handshakes = config.max_handshakes
+    per_source = config.max_handshakes_per_source
+    has_channels = config.control or config.apps is not None
+    per_session = PER_SESSION + (CONTROL_CHANNEL if has_channels else 0)
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if soft == resource.RLIM_INFINITY:
         soft = 1 << 20
@@ -97,8 +104,8 @@ def room_per_worker(max_handshakes: int, per_source: int | None) -> Room:
     left -= 2 * pending
     control = max(1, left // PER_CONTROL // _CONTROL_PART)
     # One session more than a single worker admits: plan_workers.
-    sessions = max(2, (left - PER_CONTROL * control) // PER_SESSION)
-    return Room(sessions, control, pending, share)
+    sessions = max(2, (left - PER_CONTROL * control) // per_session)
+    return Room(sessions, control, pending, share, per_session)
 
 
 def processes() -> int:
@@ -133,8 +140,7 @@ def plan_workers(config: Config) -> tuple[int, int, Room]:
         The number of workers, of sessions of the server, and the room of one worker.
     """
     workers, max_sessions = config.workers, config.max_sessions
-    per_source = config.max_handshakes_per_source
-    room = room_per_worker(config.max_handshakes, per_source)
+    room = room_per_worker(config)
     if workers is None:
         workers = cores()
         if max_sessions is not None:

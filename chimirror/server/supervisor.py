@@ -94,7 +94,7 @@ class Supervisor(FatalErrorHandler):
             self._orphan_watcher,
             config,
             count,
-            min(self._room_per_worker.sessions, total),
+            self._room_per_worker.sessions,  # spares take the room of sessions
             self._workers,
             lambda text: event_log.message(3, text),
         )

@@ -34,7 +34,7 @@ class WorkerStarts:
         orphans: watches the children of the supervisor.
         config: the command line.
         count: number of workers.
-        capacity: number of sessions of one worker.
+        capacity: number of sessions and spares of one worker.
         workers: the workers that have not ended.
         log: called when a process had to be killed.
     """

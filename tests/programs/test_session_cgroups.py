@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from chimirror.host import cgroup_tree
+from chimirror.server import capacity
 from processes import comm, descriptors, ended, until
 from serve import Service, preloading, pure_server, server
 from shell_sessions import SHELL, SOON, join, kill_zygote, told
@@ -112,6 +113,7 @@ def test_groups_are_used_again_unless_a_process_was_killed(tmp_path: Path) -> No
         before = groups(tree)
         (worker,) = service.workers()
         opened = descriptors(worker)
+        assert opened <= capacity.RESERVED - 60, "the others are for starts and spares"
         for number in range(3):
             join(service).close()
             service.await_ends(number + 1)

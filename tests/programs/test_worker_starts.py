@@ -15,6 +15,10 @@ import uuid
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import pytest
+
+from chimirror.config import parser
+from chimirror.server import capacity
 from processes import (
     MARK,
     comm,
@@ -65,8 +69,13 @@ def test_workers_are_the_parents_of_applications(tmp_path: Path) -> None:
         until(lambda: not service.applications(), "nothing is left", SOON)
 
 
-def test_workers_keep_none_of_the_pipes(tmp_path: Path) -> None:
-    with server(tmp_path, SHELL, "--workers=1", *GRACES) as service:
+@pytest.mark.parametrize(("options", "count"), [((), 4), (("--control",), 5)])
+def test_workers_keep_none_of_the_pipes(
+    options: tuple[str, ...], count: int, tmp_path: Path
+) -> None:
+    config = parser.parse_server([*options, "--", "sh"])
+    assert count <= capacity.room_per_worker(config).per_session
+    with server(tmp_path, SHELL, "--workers=1", *options, *GRACES) as service:
         service.await_workers(1)
         (worker,) = service.workers()
         with join(service) as first:
@@ -74,7 +83,7 @@ def test_workers_keep_none_of_the_pipes(tmp_path: Path) -> None:
             before = descriptors(worker)
             with join(service) as peer:
                 pid_of(peer)
-                until(lambda: descriptors(worker) == before + 4, "four for a session")
+                until(lambda: descriptors(worker) == before + count, "those of one")
             until(lambda: descriptors(worker) == before, "none is left")
 
 

@@ -71,21 +71,25 @@ def test_the_soft_limit_is_set_as_far_as_may_be() -> None:
         (32, Room(2, 1, 2, 1)),
         (64, Room(6, 1, 2, 1)),
         (100, Room(10, 1, 3, 1)),
-        (1024, Room(200, 4, 58, 29)),
-        (4096, Room(861, 18, 250, 125)),
-        (20000, Room(4646, 98, 512, 256)),
-        (524288, Room(128749, 2724, 512, 256)),
+        (1024, Room(193, 4, 56, 28)),
+        (4096, Room(854, 18, 248, 124)),
+        (20000, Room(4638, 98, 512, 256)),
+        (524288, Room(128741, 2724, 512, 256)),
     ],
 )
 def test_room_by_descriptors(descriptors: int, room: Room) -> None:
     assert room_of(descriptors, 512, 256) == room
 
 
-def room_of(descriptors: int, pending: int, share: int | None) -> Room:
+def room_of(descriptors: int, pending: int, share: int | None, *options: str) -> Room:
+    options = (f"--max-handshakes={pending}", *options)
+    if share is not None:
+        options = (f"--max-handshakes-per-source={share}", *options)
+    config = parser.parse_server([*options, "--", "program"])
     with pytest.MonkeyPatch.context() as patch:
         limits = (descriptors, descriptors)
         patch.setattr(resource, "getrlimit", lambda _: limits)
-        return capacity.room_per_worker(pending, share)
+        return capacity.room_per_worker(config)
 
 
 @pytest.mark.parametrize("descriptors", [64, 100, 256, 1024, 4096, 65536, 524288])
@@ -95,9 +99,15 @@ def test_room_leaves_descriptors(descriptors: int) -> None:
     assert descriptors - used >= min(RESERVED, descriptors // 2)
 
 
+def test_a_control_channel_is_one_more_descriptor() -> None:
+    few, many = (room_of(4096, 512, 256, *one) for one in [("--control",), ()])
+    assert (few.per_session, many.per_session) == (5, 4)
+    assert few.sessions == 4 * many.sessions // 5
+
+
 @pytest.mark.parametrize(
     ("pending", "share", "expected"),
-    [(8, 2, (8, 2)), (8, None, (8, 8)), (8, 100, (8, 8)), (4000, 1000, (1244, 311))],
+    [(8, 2, (8, 2)), (8, None, (8, 8)), (8, 100, (8, 8)), (4000, 1000, (1242, 310))],
 )
 def test_room_by_options(
     pending: int, share: int | None, expected: tuple[int, int]
