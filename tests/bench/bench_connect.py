@@ -2,9 +2,10 @@
 
 The application writes one word at once and waits for the end of its input. The client
 opens a session, reads its first byte and closes it. The stated number of clients do
-nothing else, each starting again at once. The same is measured with sessions that are
-kept until the end of the turn, and beside processes that only use processor time. The
-system calls of a session are those of all processes, the application included.
+nothing else, each starting again at once. The same is measured with sessions that stay
+open until there are as many as stated, and beside processes that only use processor
+time. The system calls of a session are those of all processes, the application
+included.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ def main() -> int:
     bench = Bench("connect", __doc__ or "", rounds=9)
     bench.parser.add_argument("--clients", default="1,8,32")
     bench.parser.add_argument("--seconds", type=float, default=0.3, help="per turn")
+    bench.parser.add_argument("--kept", type=int, default=2000, help="sessions to keep")
     bench.parser.add_argument("--loops", type=int, default=4, help="busy processes")
     args = bench.parser.parse_args()
 
@@ -68,8 +70,8 @@ def main() -> int:
 
     def special(turn: Turn, request: bytes, clients: int, many: str) -> None:
         for keep, kind, rates, firsts in (
-            (True, "kept", KEPT, KEPT_FIRST),
-            (False, "busy machine", BUSY, {}),
+            (args.kept, "kept", KEPT, KEPT_FIRST),
+            (0, "busy machine", BUSY, {}),
         ):
             with nullcontext() if keep else busy_loops(args.loops):
                 took, rate = run_sessions(

@@ -150,7 +150,7 @@ def run_sessions(
     clients: int,
     seconds: float,
     *,
-    keep: bool = False,
+    keep: int = 0,
 ) -> tuple[list[float], float]:
     """Run as many short sessions as possible, `clients` at a time.
 
@@ -159,7 +159,7 @@ def run_sessions(
         request: the head of the request.
         clients: number of sessions that wait for their first byte at a time.
         seconds: after which no session begins.
-        keep: keep the sessions open until the end.
+        keep: number of sessions to keep open, in place of that time.
 
     Returns:
         Seconds to the first byte of each, and sessions per second.
@@ -174,10 +174,10 @@ def run_sessions(
         live[session.socket.fileno()] = session
         poller.register(session.socket, select.EPOLLIN)
 
-    began = perf_counter()
+    began = now = perf_counter()
     for _ in range(clients):
         begin()
-    while (now := perf_counter()) < began + seconds or not took:
+    while len(took) < max(keep, 1) or (not keep and now < began + seconds):
         events = poller.poll(TIMEOUT)
         if not events:
             raise TimeoutError("no session has come to its first byte")
@@ -192,6 +192,7 @@ def run_sessions(
                 else:
                     session.socket.close()
                 begin()
+        now = perf_counter()
     for session in (*live.values(), *kept):
         session.socket.close()
     poller.close()

@@ -24,7 +24,7 @@ SMALL_RUNS = {
     "acp": "--rounds=1",
     "beside_bulk": "--rounds=1 --count=5 --only=lines",
     "coldstart": "--rounds=2",
-    "connect": "--rounds=1 --seconds=0.05 --clients=2 --only=lines,bare",
+    "connect": "--rounds=1 --seconds=0.05 --kept=20 --clients=2 --only=lines,bare",
     "ctl": "--rounds=1 --sessions=5",
     "echo": "--rounds=1 --count=5 --seconds=0.01 --only=lines,json",
     "idle_cpu": "--rounds=1 --sessions=2 --seconds=0.1 --only=lines,socat",
