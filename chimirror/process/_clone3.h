@@ -1,4 +1,4 @@
-/* clone3(2), whose child runs a function on a stack of its own, in a cgroup.
+/* clone3(2), whose child runs a function on a stack of its own, perhaps in a cgroup.
  *
  * glibc offers no function for it. A child that shares the memory of its parent cannot
  * return on the parent's stack, so these few instructions call the function at once.
@@ -13,6 +13,9 @@
 
 #ifndef CLONE_INTO_CGROUP
 #define CLONE_INTO_CGROUP 0x200000000ULL
+#endif
+#ifndef CLONE_CLEAR_SIGHAND
+#define CLONE_CLEAR_SIGHAND 0x100000000ULL
 #endif
 #define CLONE3_NUMBER 435 /* on all architectures */
 

@@ -53,6 +53,7 @@ static char *stack;        /* of the child, with a guard page below */
 static int first_slot = -1;
 static int null_fd = -1;   /* keeps unused slots from getting another file */
 static int has_clone3 = 1; /* until it has failed */
+static uint64_t ignored;   /* signals that this process ignores, 1 << number - 1 */
 
 /* What the child is to do. It writes the error before it ends. */
 struct job {
@@ -66,6 +67,7 @@ struct job {
     struct rlimit limit; /* of descriptors */
     int cgroup;          /* descriptor of its directory, or -1 */
     int joins_cgroup;    /* the child has to move itself */
+    int has_no_handlers; /* of signals: the kernel has removed them */
     pid_t parent;        /* this process */
     int error;           /* errno, or 0 */
     int in_directory;    /* the directory is the reason */
@@ -78,12 +80,31 @@ static int fail(struct job *job)
     _exit(EX_FAILED);
 }
 
+/* Notes which signals this process ignores. struct sigaction of the kernel begins with
+ * the handler where clone3_call() is possible. */
+static void find_ignored(void)
+{
+    ignored = 0;
+    for (int number = 1; number <= KERNEL_SIGNALS; number++) {
+        char action[64];
+        uintptr_t handler = 0;
+        int failed = syscall(SYS_rt_sigaction, number, NULL, action, MASK_SIZE) != 0;
+        if (!failed)
+            memcpy(&handler, action, sizeof handler);
+        if (failed || handler == (uintptr_t)SIG_IGN)
+            ignored |= (uint64_t)1 << (number - 1);
+    }
+}
+
 /* Gives each signal its default action. sigaction(3) refuses those of the C library. */
-static int reset_signals(void)
+static int reset_signals(const struct job *job)
 {
     char none[64] = {0}; /* struct sigaction of the kernel: SIG_DFL, no flags */
     for (int number = 1; number <= KERNEL_SIGNALS; number++) {
+        int is_ignored = ignored >> (number - 1) & 1;
         if (number == SIGKILL || number == SIGSTOP)
+            continue;
+        if (job->has_no_handlers && !is_ignored)
             continue;
         if (syscall(SYS_rt_sigaction, number, none, NULL, MASK_SIZE) != 0)
             return -1;
@@ -165,7 +186,7 @@ static int run_child(void *argument)
         return fail(job);
     set_death_signal(job);
     uint64_t none = 0;
-    if (reset_signals() < 0
+    if (reset_signals(job) < 0
         || syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, NULL, MASK_SIZE) != 0)
         return fail(job);
     errno = ENOENT; /* no file to try */
@@ -177,15 +198,19 @@ static int run_child(void *argument)
 static pid_t clone_child(struct job *job, pid_t *record)
 {
     int flags = CLONE_VM | CLONE_VFORK | CLONE_FILES | CLONE_PARENT_SETTID;
-    if (job->cgroup >= 0 && has_clone3) {
+    if (has_clone3) {
         struct clone3_arguments arguments = {
-            .flags = (uint64_t)flags | CLONE_INTO_CGROUP,
+            .flags = (uint64_t)flags | CLONE_CLEAR_SIGHAND,
             .parent_tid = (uint64_t)(uintptr_t)record,
             .exit_signal = SIGCHLD,
             .stack = (uint64_t)(uintptr_t)(stack + GUARD_SIZE),
             .stack_size = STACK_SIZE,
-            .cgroup = (uint64_t)job->cgroup,
         };
+        if (job->cgroup >= 0) {
+            arguments.flags |= CLONE_INTO_CGROUP;
+            arguments.cgroup = (uint64_t)job->cgroup;
+        }
+        job->has_no_handlers = 1;
         long result = clone3_call(&arguments, run_child, job);
         if (result >= 0)
             return (pid_t)result;
@@ -194,6 +219,7 @@ static pid_t clone_child(struct job *job, pid_t *record)
         if (errno != ENOSYS && errno != EPERM && errno != E2BIG && errno != EINVAL)
             return -1;
         has_clone3 = 0;
+        job->has_no_handlers = 0;
     }
     job->joins_cgroup = job->cgroup >= 0;
     char *top = stack + GUARD_SIZE + STACK_SIZE;
@@ -465,6 +491,7 @@ static PyObject *reserve(PyObject *module, PyObject *unused)
 {
     if (first_slot < 0 && open_slots() < 0)
         return PyErr_SetFromErrno(PyExc_OSError);
+    find_ignored();
     return PyLong_FromLong(first_slot);
 }
 
@@ -480,7 +507,8 @@ static PyObject *release(PyObject *module, PyObject *unused)
 }
 
 static PyMethodDef methods[] = {
-    {"reserve", reserve, METH_NOARGS, "Reserve the slots. Returns the first of them."},
+    {"reserve", reserve, METH_NOARGS,
+     "Reserve the slots, and note the ignored signals. Returns the first slot."},
     {"release", release, METH_NOARGS, "Close the slots."},
     {"spawn", spawn, METH_VARARGS, "Start a program. Returns its pid, and this process's ends of the pipes."},
     {NULL, NULL, 0, NULL},

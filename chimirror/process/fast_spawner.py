@@ -115,7 +115,8 @@ class FastSpawner(Spawner):
     """Spawner that uses the C extension. `find_obstacle` has found none.
 
     Programs of other users are not started: such a child could be stopped by its user
-    before execve(2), and this process would wait.
+    before execve(2), and this process would wait. Signals that this process ignores
+    must be ignored before, or programs ignore them too.
 
     Args:
         loop: event loop of this process.
@@ -137,6 +138,7 @@ class FastSpawner(Spawner):
         sweeper: Sweeper | None = None,
     ) -> None:
         super().__init__(loop, sweeper)
+        _fast_spawn.reserve()
         self._processes = processes
         self.cgroups: dict[str, int] = {}
         self._limits = limits

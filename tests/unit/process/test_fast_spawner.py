@@ -197,7 +197,7 @@ CALLS = {
     "prlimit64": 302,
     "rt_sigaction": 13,
     "execve": 59,
-    "clone": 56,
+    "clone3": 435,
     "dup3": 292,
     "pipe2": 293,
     "fcntl": 72,
@@ -223,7 +223,8 @@ def test_a_failure_of_each_step(call: str, harness: SpawnerHarness) -> None:
     [
         ("close_range", ENOSYS, False),
         ("close_range", EINVAL, False),
-        ("clone", EACCES, False),
+        ("clone3", EACCES, False),
+        ("clone3", ENOSYS, True),
         ("setpgid", ENOSYS, False),
         ("setuid", ENOSYS, True),
     ],
@@ -237,6 +238,26 @@ def test_it_is_tried_before(call: str, error: int, *, available: bool) -> None:
 
     obstacle = "" if available else f"a start is refused: {os.strerror(error)}"
     assert in_child(ask) == str((obstacle, 5 if available else 0, []))
+
+
+def test_clone_in_place_of_clone3() -> None:
+    """A kernel or a filter may not allow clone3(2), and signals are reset all the same.
+
+    Refusals of clone(2) are then final.
+    """
+
+    def start() -> object:
+        syscall_filter.fail(CALLS["clone3"], ENOSYS)
+        signal.signal(signal.SIGUSR1, lambda *_: None)
+        with spawner_harness(fast=True) as harness:
+            client = harness.start(program("cat", "/proc/self/status"))
+            lines = harness.output_of(client).split(b"\n")
+            output = [line for line in lines if line[:6] in {b"SigIgn", b"SigCgt"}]
+            syscall_filter.fail(56, EACCES)
+            return output, harness.start(program("true")).failed
+
+    none, failure = b":\t" + b"0" * 16, "true: Permission denied (EACCES)"
+    assert in_child(start) == str(([b"SigIgn" + none, b"SigCgt" + none], failure))
 
 
 def test_without_the_extension(monkeypatch: pytest.MonkeyPatch) -> None:

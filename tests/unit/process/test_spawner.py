@@ -36,14 +36,19 @@ def harness(request: pytest.FixtureRequest) -> Iterator[SpawnerHarness]:
 # State at the start
 
 
-def test_signals_are_as_a_program_expects_them(harness: SpawnerHarness) -> None:
-    """This holds whatever signals this process or its parent ignores or blocks."""
+@pytest.mark.parametrize("fast", [False, True], ids=["posix_spawn", "clone"])
+def test_signals_are_as_a_program_expects_them(fast: bool) -> None:
+    """This holds whatever signals this process ignores, handles or blocks."""
     ignored = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    handled = signal.signal(signal.SIGUSR1, lambda *_: None)
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
     try:
-        status = harness.output_of(harness.start(program("cat", "/proc/self/status")))
+        with spawner_harness(fast=fast) as harness:
+            client = harness.start(program("cat", "/proc/self/status"))
+            status = harness.output_of(client)
     finally:
         signal.signal(signal.SIGHUP, ignored)
+        signal.signal(signal.SIGUSR1, handled)
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     fields = dict(
         line.split(b":\t", 1) for line in status.splitlines() if b":\t" in line
