@@ -69,10 +69,16 @@ def wait_until_served(machine: Machine, former: int, timeout: float = PATIENCE) 
 
 def closed_abruptly(peer: Peer) -> bool:
     """Return True if the connection ends without a close frame."""
+    return how_closed(peer) is None
+
+
+def how_closed(peer: Peer) -> object:
+    """Return what is received next, and None for an end without a close frame."""
     try:
-        return peer.receive() == Closed(NO_CLOSE, "")
+        received = peer.receive()
     except ConnectionResetError:
-        return True
+        return None
+    return None if received == Closed(NO_CLOSE, "") else received
 
 
 def started(machine: Machine, session: str) -> dict[str, str]:
