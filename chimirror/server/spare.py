@@ -1,25 +1,22 @@
 """A spare: an application that has been started, and waits for its client.
 
 Until then its pipes are neither read nor polled. Output waits in the pipe, and reaches
-the client first. A spare that gets no client is retired: its input ends, and the stop
-sequence of a session follows. Knows no connection.
+the client first. A spare that gets no client is retired (retired_spares). Knows no
+connection.
 """
 
 from __future__ import annotations
 
 import os
 import select
-
-from chimirror.process.application_process import ApplicationProcess
+from time import time_ns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Protocol
 
     from chimirror.apps import Application
-    from chimirror.config import Config
     from chimirror.io.loop import EventLoop
-    from chimirror.process.application_process import SpawnBackend
     from chimirror.process.spawner import Pipes
 
     class SpareOwner(Protocol):
@@ -32,9 +29,6 @@ if TYPE_CHECKING:
 
         def on_spare_exit(self, spare: Spare, status: int, survivors: bool) -> None:
             """Called when the process has ended before its client came."""
-
-        def on_retired(self, retired: RetiredSpare) -> None:
-            """Called when a retired spare has ended."""
 
         def on_spare_error(self, error: Exception) -> None:
             """Called on an internal error."""
@@ -108,75 +102,33 @@ class Spare:
         lines = data.decode(errors="replace").split("\n")
         return next((line for line in reversed(lines) if line.strip()), "")
 
+    def summarize(self, now: float) -> dict[str, str | int]:
+        """Return its fields, as `session.summary` does for sessions.
+
+        Args:
+            now: time by the clock of the event loop.
+        """
+        wall_clock = time_ns() // 1000
+        return {
+            "id": self.session,
+            "pid": os.getpid(),
+            "application_pid": self.pid,
+            "started": wall_clock - int((now - self.born_at) * 1_000_000),
+            "updated": wall_clock,
+            "peer": "",
+            "application": self.app.name,
+            "command": self.app.command,
+            "framing": "",
+            "state": "spare",
+            "bytes_in": 0,
+            "bytes_out": 0,
+            "messages_in": 0,
+            "messages_out": 0,
+        }
+
     def close(self, loop: EventLoop) -> None:
         """Close the pipes of a process that has ended."""
         for fd in self.pipes:
             if fd >= 0:
                 loop.close(fd)
         self.pipes = NO_PIPES
-
-
-class RetiredSpare:
-    """Process handler of a spare that gets no client. Discards its output.
-
-    Args:
-        owner: called at the end.
-        spare: the spare. Its process belongs to this object from now on.
-        loop: event loop of this process.
-        spawner: has started the process.
-
-    Attributes:
-        config: options of its application.
-        process: the process, in its stop sequence.
-    """
-
-    __slots__ = ("_loop", "_owner", "config", "process")
-
-    def __init__(
-        self, owner: SpareOwner, spare: Spare, loop: EventLoop, spawner: SpawnBackend
-    ) -> None:
-        self._owner = owner
-        self._loop = loop
-        self.config: Config = spare.app.config
-        kind = ApplicationProcess
-        if self.config.pty:
-            from chimirror.process.pty_process import PtyProcess
-
-            kind = PtyProcess
-        self.process = kind(self, loop, spawner, self.config, spare.session)
-
-    def begin(self, pid: int, pipes: Pipes) -> None:
-        """Begin the stop sequence."""
-        self.process.on_started(pid, pipes)
-        self.process.stop()
-        self.process.end_input()
-
-    # Callbacks of the process
-
-    def on_application_started(self) -> None:
-        """Do nothing: it has been running for some time."""
-
-    def on_application_failed(self, reason: str, shortage: bool) -> None:
-        """Never called: it has been started."""
-
-    def on_output(self, stream: str, chunk: bytes) -> None:
-        """Discard output."""
-
-    def on_late_output(self, stream: str, chunk: bytes) -> None:
-        """Discard output of the stop sequence."""
-
-    def on_stdin_buffer_low(self) -> None:
-        """Do nothing: no input follows."""
-
-    def on_control_channel(self) -> None:
-        """Called when the process writes to its control channel. Closes it."""
-        self._loop.close(self.process.detach_control_fd())
-
-    def on_application_end(self, status: int) -> None:
-        """Called when the process has ended."""
-        self.process.clear_handler()
-        self._owner.on_retired(self)
-
-    def on_error(self, error: Exception) -> None:
-        """Called on an internal error."""
-        self._owner.on_spare_error(error)

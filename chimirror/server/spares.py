@@ -8,13 +8,12 @@ sessions have had their first output. Knows sessions by their ids and counters o
 
 from __future__ import annotations
 
-import os
-from time import time_ns
-
 from chimirror.io.loop import NEVER, FatalErrorHandler
 from chimirror.process.children import describe
 from chimirror.process.reaper import SESSION_VARIABLE
-from chimirror.server.spare import RetiredSpare, Spare
+from chimirror.server.first_outputs import FirstOutputs
+from chimirror.server.retired_spares import RetiredSpares
+from chimirror.server.spare import Spare
 from chimirror.server.spare_pool import MAX_FAILURES, SparePool
 from chimirror.session import new_session_id
 from chimirror.text import escape_line
@@ -28,16 +27,10 @@ if TYPE_CHECKING:
     from chimirror.config import Config
     from chimirror.io.loop import EventLoop
     from chimirror.log.records import EventLog
-    from chimirror.process.application_process import SpawnBackend
     from chimirror.process.spawner import Program, SpawnClient
+    from chimirror.server.retired_spares import RetiredSpare, TransferringSpawner
     from chimirror.server.spare_table import SpareTable
     from chimirror.session import SessionEntry
-
-    class SpareSpawner(SpawnBackend, Protocol):
-        """Spawner whose applications can get another client."""
-
-        def transfer(self, pid: int, client: SpawnClient) -> None:
-            """Report the end of a running application to another client."""
 
     class SpareHost(Protocol):
         """The worker."""
@@ -68,8 +61,6 @@ if TYPE_CHECKING:
 
 
 CHECK_INTERVAL = 1.0  # seconds between two looks at files and limits
-# Seconds: an application that waits for input has no output until its client writes.
-FIRST_OUTPUT_TIMEOUT = 1.0
 
 
 class Spares(FatalErrorHandler):
@@ -87,7 +78,7 @@ class Spares(FatalErrorHandler):
         self,
         host: SpareHost,
         loop: EventLoop,
-        spawner: SpareSpawner,
+        spawner: TransferringSpawner,
         table: SpareTable,
         number: int,
     ) -> None:
@@ -101,9 +92,8 @@ class Spares(FatalErrorHandler):
         self._is_reading = False
         self._starting: SparePool | None = None
         self._reserved: dict[str, Spare] = {}  # by session, until its start
-        self._retired: set[RetiredSpare] = set()
-        # Recent sessions without output, and how long they are waited for.
-        self._silent: list[tuple[SessionEntry, float]] = []
+        self._retired = RetiredSpares(self, loop, spawner)
+        self._first_outputs = FirstOutputs(host, loop)
         self._is_draining = False
         self._next_check = 0.0
         self.signal = spawner.signal
@@ -140,7 +130,7 @@ class Spares(FatalErrorHandler):
             self._reserved[spare.session] = spare
             session.session_id = session.process.session = spare.session
             self._count()
-        self._silent.append((session, now + FIRST_OUTPUT_TIMEOUT))
+        self._first_outputs.add(session)
         self._loop.set_timer(self, now)
 
     def _take(self, pool: SparePool) -> Spare | None:
@@ -269,7 +259,7 @@ class Spares(FatalErrorHandler):
 
     def _refill(self, now: float) -> float:
         """Start one spare if that is possible now. Returns the time of the next try."""
-        self._silent = [each for each in self._silent if self._is_silent(*each)]
+        is_awaited = self._first_outputs.are_awaited()
         lacking = [pool for pool in self._pools.values() if pool.lacks_spares]
         if not lacking or self._starting is not None:
             return NEVER  # on_spare_started sets the timer
@@ -278,22 +268,13 @@ class Spares(FatalErrorHandler):
         due = min(pool.next_start for pool in lacking)
         if due > now:
             return due
-        if self._silent or self._host.accepted_at == now:
+        if is_awaited or self._host.accepted_at == now:
             return now
         if not self._host.has_spare_room():
             return NEVER  # until the next check
         ready = [pool for pool in lacking if pool.next_start <= now]
         self._start(min(ready, key=lambda pool: len(pool.ready) / pool.size))
         return now
-
-    def _is_silent(self, session: SessionEntry, until: float) -> bool:
-        """Return True if a session is waited for, as it has had no output yet."""
-        first_messages = 1 if session.framing.sends_secret else 0
-        return (
-            until > self._loop.now
-            and session.session_id in self._host.sessions
-            and session.messages_out <= first_messages
-        )
 
     def _start(self, pool: SparePool) -> None:
         app = pool.app
@@ -354,7 +335,6 @@ class Spares(FatalErrorHandler):
 
     def on_retired(self, retired: RetiredSpare) -> None:
         """Called when a retired spare has ended."""
-        self._retired.discard(retired)
         self._count()
         self._host.on_spare_ended()
 
@@ -366,11 +346,8 @@ class Spares(FatalErrorHandler):
 
     def _retire(self, spare: Spare) -> RetiredSpare:
         """Begin the stop sequence of a spare that gets no client."""
-        retired = RetiredSpare(self, spare, self._loop, self._spawner)
-        self._retired.add(retired)
+        retired = self._retired.add(spare)
         self._count()
-        self._spawner.transfer(spare.pid, retired.process)
-        retired.begin(spare.pid, spare.pipes)
         return retired
 
     def _retire_all(self, pool: SparePool) -> None:
@@ -403,8 +380,7 @@ class Spares(FatalErrorHandler):
 
     def kill(self) -> None:
         """Kill the retired spares at once."""
-        for retired in list(self._retired):
-            retired.process.kill()
+        self._retired.kill()
 
     # Numbers
 
@@ -429,28 +405,10 @@ class Spares(FatalErrorHandler):
     @property
     def ending_configs(self) -> list[Config]:
         """The options of the spares that end."""
-        return [retired.config for retired in self._retired]
+        return self._retired.configs
 
     def summarize(self) -> list[dict[str, str | int]]:
         """Return the fields of the spares that wait, as `session.summary` does."""
-        now, loop_now = time_ns() // 1000, self._loop.now
-        return [
-            {
-                "id": spare.session,
-                "pid": os.getpid(),
-                "application_pid": spare.pid,
-                "started": now - int((loop_now - spare.born_at) * 1_000_000),
-                "updated": now,
-                "peer": "",
-                "application": pool.app.name,
-                "command": pool.app.command,
-                "framing": "",
-                "state": "spare",
-                "bytes_in": 0,
-                "bytes_out": 0,
-                "messages_in": 0,
-                "messages_out": 0,
-            }
-            for pool in self._pools.values()
-            for spare in pool.ready
-        ]
+        now = self._loop.now
+        pools = self._pools.values()
+        return [spare.summarize(now) for pool in pools for spare in pool.ready]

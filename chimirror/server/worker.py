@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from chimirror.server.admission import WorkerAdmission
     from chimirror.server.capacity import Room
     from chimirror.server.heartbeat import HeartbeatTable
+    from chimirror.server.retired_spares import TransferringSpawner
     from chimirror.server.spare_table import SpareTable
-    from chimirror.server.spares import SpareSpawner
     from chimirror.server.stop_guard import StopDeadlines
     from chimirror.session import ServedConnection, SessionEntry
     from chimirror.spawn.start_marks import StartMarks
@@ -118,7 +118,7 @@ class Worker(SessionContext, FatalErrorHandler):
         self,
         config: Config,
         loop: EventLoop,
-        spawner: SpareSpawner,
+        spawner: TransferringSpawner,
         event_log: EventLog,
         worker_admission: WorkerAdmission,
         number: int,

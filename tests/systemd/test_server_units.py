@@ -84,7 +84,7 @@ def test_a_process_that_hides_ends_with_its_session(machine: Machine) -> None:
     machine.configure("/usr/bin/python3", "/opt/hiding.py")
     with ExitStack() as stack:
         peer = open_session(machine, stack, SERVER_PORT)
-        assert peer.output(4) == b"[]\n-"
+        assert peer.output(5) == b"[]\n-\n"
         until(lambda: named(machine, SERVER, "sleep"), "it hides")
         (pid,) = named(machine, SERVER, "sleep")
         group = Path(f"/proc/{pid}/cgroup").read_text().rpartition("0::")[2]
@@ -92,6 +92,29 @@ def test_a_process_that_hides_ends_with_its_session(machine: Machine) -> None:
         assert "/worker-" in group
     assert ended(pid, PATIENCE)
     assert machine.state(SERVER) == "active"
+
+
+def test_spares_have_cgroups_and_end_with_the_service(machine: Machine) -> None:
+    """The first client starts the service, and the second one takes a spare."""
+    serve_many(machine, "--workers 1 --spares 2 --drain-timeout 0")
+
+    def applications() -> set[int]:
+        return set(named(machine, SERVER, "cat"))
+
+    with ExitStack() as stack:
+        echo(open_session(machine, stack, SERVER_PORT))
+        until(lambda: len(applications()) == 3, "two spares")
+        waiting = applications()
+        groups = {Path(f"/proc/{pid}/cgroup").read_text() for pid in waiting}
+        assert len(groups) == 3
+        with ExitStack() as second:
+            echo(open_session(machine, second, SERVER_PORT))
+            until(lambda: len(applications()) == 4, "another spare")
+            assert waiting < applications()
+        until(lambda: len(waiting & applications()) == 2, "the second session ends")
+    machine.do("systemctl", "stop", SOCKET, SERVER)
+    assert applications() == set()
+    assert systemctl_show(machine, SERVER, "Result") == "success"
 
 
 def test_an_application_cannot_fill_run(server: Machine) -> None:

@@ -22,8 +22,9 @@ from chimirror.io.loop import EventLoop
 from chimirror.process import children
 from chimirror.process.application_process import ApplicationProcess
 from chimirror.process.spawner import Spawner
+from chimirror.server.first_outputs import FIRST_OUTPUT_TIMEOUT
 from chimirror.server.spare_table import SpareTable
-from chimirror.server.spares import CHECK_INTERVAL, FIRST_OUTPUT_TIMEOUT, Spares
+from chimirror.server.spares import CHECK_INTERVAL, Spares
 from loops import FakeTimeWithPoller, event_loop, subreaper, turn_until
 from session_harness import RecordingEventLog
 
@@ -49,7 +50,7 @@ class RealEnds(FakeTimeWithPoller):
         return self.poller.poll(wait, maxevents) or super().poll(timeout, maxevents)
 
 
-class TransferringSpawner(Spawner):
+class CountingSpawner(Spawner):
     """A spawner of this process, which counts its starts and can delay them."""
 
     starts = 0
@@ -133,7 +134,7 @@ class FakeWorker:
         self.has_memory = True
         self.ended = 0
         self.errors: list[Exception] = []
-        self.spawner = TransferringSpawner(loop)
+        self.spawner = CountingSpawner(loop)
         self.spares = Spares(cast("Any", self), loop, self.spawner, table, 0)
         self.spares.begin()
 
