@@ -193,6 +193,7 @@ class ForkSpawner(Spawner):
             sys.argv = [self._spec]
             atexit._clear()  # noqa: SLF001 (the parent's, as in multiprocessing)
             sys.stdin, sys.stdout, sys.stderr = self._streams
+            signal.signal(signal.SIGTTOU, signal.SIG_DFL)  # ignored below a guardian
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
             gc.enable()
             status = _call(self._function)

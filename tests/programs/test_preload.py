@@ -394,6 +394,20 @@ def test_in_the_server(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="the memory of a copy is readable to root")
+def test_a_copy_in_the_server_stops_when_it_writes_in_the_background(
+    tmp_path: Path,
+) -> None:
+    """The server itself ignores SIGTTOU, as it is in the background of its guardian."""
+    (tmp_path / "toy.py").write_text(
+        "import signal\n"
+        "def main():\n"
+        "    print(signal.getsignal(signal.SIGTTOU) == signal.SIG_DFL)\n"
+    )
+    with preloading(tmp_path, "toy:main") as service, Peer(service.connect()) as peer:
+        assert peer.open().status == 101
+        assert peer.output(5) == b"True\n"
+
+
 def test_a_copy_has_no_memory_of_the_server(tmp_path: Path) -> None:
     """It could change the limits, the heartbeats and the starts of others."""
     (tmp_path / "toy.py").write_text(HEAVY)
