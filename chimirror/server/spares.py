@@ -360,10 +360,15 @@ class Spares(FatalErrorHandler):
             self._retire_all(pool)
 
     def evict(self) -> None:
-        """Kill one spare, of the application that has the most: a limit is reached."""
+        """Kill one spare, of the application that has the most: a limit is reached.
+
+        If none waits, those that end already are killed.
+        """
         pool = max(self._pools.values(), key=lambda pool: len(pool.ready), default=None)
         if pool is not None and pool.ready:
             self._retire(pool.ready.pop()).process.kill()
+        else:
+            self._retired.kill()
 
     def check_soon(self) -> None:
         """Called when sessions are rejected, or admitted again."""

@@ -360,7 +360,8 @@ class Worker(SessionContext, FatalErrorHandler):
 
     def has_gateway_room(self) -> bool:
         """Return True if the descriptors allow one more control connection."""
-        return self._room.has_control(len(self.sessions), len(self.gateways))
+        own = len(self.sessions) + self._spares.count
+        return self._room.has_control(own, len(self.gateways))
 
     def on_accept_failed(self, error: Exception, shortage: bool) -> None:
         """Called when accepting pauses. Writes a warning.

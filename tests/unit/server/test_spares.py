@@ -490,6 +490,16 @@ def test_an_evicted_one_is_killed(workers: Workers) -> None:
     turn_until(worker.loop, lambda: worker.ended)
 
 
+def test_one_that_ends_slowly_makes_room(workers: Workers) -> None:
+    worker = workers("--spares=2", command=("sh", "-c", "trap '' TERM; sleep 1000"))
+    (pid,) = worker.await_spares(1)
+    worker.spares.retire_all()
+    worker.spares.evict()
+    end = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    assert end is not None
+    assert end.si_status == signal.SIGKILL
+
+
 # Spares that end by themselves
 
 

@@ -194,6 +194,8 @@ class RunningWorker:
             entry.connection.abort()
         for session in sessions:
             session.process.kill()
+        self.worker._spares.drain()
+        self.worker._spares.kill()
         self.applications.close()
         self.worker._acceptor.close()
         for opened in self.listeners:
@@ -276,6 +278,20 @@ def test_a_spare_gives_way_only_to_a_session_beyond_the_limit(
         one.open()
         assert one.worker.spares() == []
         assert [len(one.worker.sessions), one.spare_table.total()] == [2, 0]
+
+
+def test_spares_leave_the_room_of_control_connections(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(free_memory, "is_available", lambda: True)
+    with running_worker("--spares=6", room=Room(2, 1, 9, 9)) as one:
+        one.wait(3)
+        assert len(one.worker.spares()) == 2
+        assert one.worker.has_gateway_room()
+        one.worker.gateways.add(cast("Any", None))
+        is_full = not one.worker.has_gateway_room()
+        one.worker.gateways.clear()
+        assert is_full
 
 
 def test_all_sessions_taken() -> None:
