@@ -12,7 +12,7 @@ from chimirror.config.parser import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import NoReturn
 
     from chimirror.apps import Catalog
@@ -36,13 +36,24 @@ def change_directory(config: Config) -> None:
         os.chdir(config.directory)
 
 
-def open_catalog(config: Config, inherited: Mapping[str, str]) -> Catalog:
-    """Open the applications that the command line names."""
+def open_catalog(
+    config: Config,
+    inherited: Mapping[str, str],
+    check: Callable[[Config], None] = lambda _: None,
+) -> Catalog:
+    """Open the applications that the command line names.
+
+    Args:
+        config: the command line.
+        inherited: the environment of this process.
+        check: raises ValueError for options that cannot be met. Called with those of
+            each application file.
+    """
     if config.apps is None:
         return SingleApplication(config, inherited)
     from chimirror.apps.directory import ApplicationDirectory
 
-    return ApplicationDirectory(config.apps, config, inherited)
+    return ApplicationDirectory(config.apps, config, inherited, check)
 
 
 def check_programs(config: Config, inherited: Mapping[str, str]) -> None:

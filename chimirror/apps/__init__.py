@@ -49,6 +49,12 @@ if TYPE_CHECKING:
             """Find an application by name."""
 
 
+# The options that need a controller of cgroups(7).
+LIMIT_OPTIONS = {
+    "memory": "--session-memory-max",
+    "pids": "--session-tasks-max",
+    "cpu": "--session-cpu-weight",
+}
 ALLOWED_VARIABLES = ("PATH", "LANG", "TZ", "HOME", "USER", "CREDENTIALS_DIRECTORY")
 
 
@@ -108,7 +114,12 @@ class Application:
         features = {"pty": config.pty, "control": config.control}
         ids = config.user.ids if config.user else ()
         self.program = Program(
-            argv, directory, **features, from_file=found, user_ids=ids
+            argv,
+            directory,
+            **features,
+            from_file=found,
+            user_ids=ids,
+            limits=cgroup_limits(config),
         )
         self.environment = application_environment(inherited, config)
         self.policy = make_policy(config, f"/{name}" if name else "", unavailable)
@@ -147,6 +158,40 @@ class SingleApplication:
     def get(self, name: str) -> Application:
         """Find the application by its name, which is empty."""
         return self.default
+
+
+def limit_option(file: str) -> str:
+    """Return the option that sets a file of `cgroup_limits`, or uses a controller."""
+    return LIMIT_OPTIONS[file.partition(".")[0]]
+
+
+def refuse_limits(config: Config) -> None:
+    """Refuse limits in an application file of a bridge, which enforces none.
+
+    Raises:
+        ValueError: It has one. The text begins with its option.
+    """
+    for file in cgroup_limits(config):
+        raise ValueError(
+            f"{limit_option(file)}: chimirror-server enforces it, a bridge does not; "
+            "leave it out, and write chimirror-ctl limit"
+        )
+
+
+def cgroup_limits(config: Config) -> dict[str, str]:
+    """Return the limits of a session's cgroup: the text of each file (cgroups(7)).
+
+    The name of a file begins with that of its controller.
+    """
+    limits = {}
+    if config.session_memory_max is not None:
+        limits["memory.max"] = str(config.session_memory_max)
+        limits["memory.oom.group"] = "1"  # the whole session ends
+    if config.session_tasks_max is not None:
+        limits["pids.max"] = str(config.session_tasks_max)
+    if config.session_cpu_weight is not None:
+        limits["cpu.weight"] = str(config.session_cpu_weight)
+    return limits
 
 
 def application_environment(

@@ -23,7 +23,7 @@ from chimirror.protocol.policy import remove_base
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from typing import Any
 
     from chimirror.apps.application_file import ApplicationFile
@@ -103,6 +103,8 @@ class ApplicationDirectory:
         path: The directory.
         config: The options of the command line, the defaults of every application.
         inherited: The environment of this process.
+        check: Raises ValueError for options of a file that this process cannot meet.
+            The text begins with the name of an option.
     """
 
     __slots__ = (
@@ -110,16 +112,24 @@ class ApplicationDirectory:
         "_cache",
         "_catalog",
         "_changing",
+        "_check",
         "_config",
         "_inherited",
         "_path",
         "default",
     )
 
-    def __init__(self, path: str, config: Config, inherited: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        path: str,
+        config: Config,
+        inherited: Mapping[str, str],
+        check: Callable[[Config], None] = lambda _: None,
+    ) -> None:
         self._path = path if path.startswith("/") else f"{os.getcwd()}/{path}"
         self._config = config
         self._inherited = inherited
+        self._check = check
         self._cache: dict[str, CachedApplication] = {}
         self._changing: Application | None = None  # for files that changed again
         self._base = config.base_path
@@ -242,6 +252,7 @@ class ApplicationDirectory:
             fields["directory"] = f"{self._path}/{path}"
         try:
             config = merge(self._config, fields)
+            self._check(config)
         except ValueError as error:
             from chimirror.apps import file_fields
 

@@ -23,6 +23,7 @@ from chimirror.io import activation
 gc.disable()  # until the session is open: collecting takes 0.5 ms of the start
 STDERR_WAS_CONNECTION = activation.detach_stderr()  # before anything is printed
 
+from chimirror.apps import refuse_limits  # noqa: E402
 from chimirror.config import parser  # noqa: E402
 from chimirror.io.loop import NEVER, EventLoop, FatalErrorHandler  # noqa: E402
 from chimirror.process import children  # noqa: E402
@@ -106,8 +107,8 @@ class BridgeContext(SessionContext):
             return None
         return f"{directory}/{runtime_dir.control(session_id)}"
 
-    def reason_for(self, status: int) -> str:
-        """Return the close reason for an exit status.
+    def reason_for(self, status: int, session_id: str) -> str:
+        """Return the close reason for the end of the application.
 
         The cgroup of the unit is that of the session, so the kernel's OOM kills there
         concern this session.
@@ -117,7 +118,7 @@ class BridgeContext(SessionContext):
 
             if cgroup.oom_kills():
                 return OUT_OF_MEMORY.text
-        return super().reason_for(status)
+        return super().reason_for(status, session_id)
 
 
 class BridgeStop(FatalErrorHandler):
@@ -208,7 +209,7 @@ def serve(
 ) -> None:
     """Serve the one session to its end, and leave no process behind."""
     loop = EventLoop()
-    catalog = open_catalog(config, environ_dict())
+    catalog = open_catalog(config, environ_dict(), refuse_limits)
     context = BridgeContext(
         config,
         catalog,

@@ -76,6 +76,9 @@ class Config:
     workers: int | None
     drain_timeout: float
     session_cgroup: str  # auto, on or off
+    session_memory_max: int | None  # bytes
+    session_tasks_max: int | None
+    session_cpu_weight: int | None
     max_sessions_per_source: int | None
     max_rate: float | None
     max_handshakes: int  # of each worker

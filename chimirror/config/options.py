@@ -119,6 +119,16 @@ OPTIONS = (
            "session_cgroup", "values.session_cgroup",
            "Give each session a cgroup, which no process of it can leave: auto (in a "
            "unit with Delegate=yes), on or off."),
+    Option("--session-memory-max", SERVER | FILE, "SIZE", "off", None,
+           "session_memory_max", "quantities.memory",
+           "Maximum memory of each session, whose cgroup enforces it."),
+    Option("--session-tasks-max", SERVER | FILE, "N", "off", None,
+           "session_tasks_max", "quantities.limit",
+           "Maximum number of processes and threads of each session, likewise."),
+    Option("--session-cpu-weight", SERVER | FILE, "N", "off", None,
+           "session_cpu_weight", "quantities.weight",
+           "Share of CPU time of each session, compared with others of its worker: "
+           "1 to 10000, where others have 100."),
     Option("--max-sessions", SERVER | FILE, "N", "off", None,
            "max_sessions", "quantities.limit",
            "Maximum number of sessions at once, as far as descriptors and processes "

@@ -291,6 +291,8 @@ def check_combination(fields: Mapping[str, Any]) -> Mapping[str, Any]:
         _suit_terminal(fields, mute)
     if fields["spares"]:
         _suit_spares(fields["pass_env"])
+    if fields["session_cgroup"] == "off":
+        _refuse_limits(fields)
     user = fields["user"]
     if user is not None:
         user = _find_user(user, fields)
@@ -313,6 +315,16 @@ def _find_user(user: str | UserAccount, fields: Mapping[str, Any]) -> UserAccoun
         return user_account.find(user)
     except ValueError as error:
         raise ValueError(f"--user: {error}") from None
+
+
+def _refuse_limits(fields: Mapping[str, Any]) -> None:
+    """Refuse limits of sessions that have no cgroup."""
+    for name in ("session_memory_max", "session_tasks_max", "session_cpu_weight"):
+        if fields[name] is not None:
+            option = f"--{name.replace('_', '-')}"
+            raise ValueError(
+                f"{option}: a cgroup enforces it; leave --session-cgroup off out"
+            )
 
 
 def _suit_spares(names: Sequence[str]) -> None:

@@ -27,6 +27,8 @@ _PER = {"": 1.0, "s": 1.0, "min": 60.0, "h": 3600.0}
 _NO_UID = (1 << 32) - 1  # (uid_t) -1
 _MAX_MESSAGE = 1 << 30
 _MIN_OUTPUT_MESSAGE = 1 << 10  # holds every message other than stdout and stderr
+_MIN_MEMORY = 1 << 20  # the arguments and the environment need a quarter of it
+_MAX_MEMORY = 1 << 46
 _MAX_COUNT = 10**9
 _OFF = ("off", "infinity")
 _DIGITS = "0123456789"
@@ -137,6 +139,28 @@ def limit(text: str) -> int | None:
         return count(text)
     except ValueError as error:
         raise ValueError(f"{error}, or off") from None
+
+
+def memory(text: str) -> int | None:
+    """Read a size of memory in bytes. Returns None for ``off`` and ``infinity``."""
+    if text in _OFF:
+        return None
+    number, unit = (text[:-1], text[-1:]) if text[-1:] in "KMG" else (text, "")
+    if not _is_integer(number):
+        raise ValueError(f'"{text}" is not a size; write 512M, 2G or off')
+    size = int(number) * _BYTES[unit]
+    if not _MIN_MEMORY <= size <= _MAX_MEMORY:
+        raise ValueError(f'"{text}" is out of range; write a size from 1M to 65536G')
+    return size
+
+
+def weight(text: str) -> int | None:
+    """Read a weight, from 1 to 10000. Returns None for ``off`` and ``infinity``."""
+    if text in _OFF:
+        return None
+    if not _is_integer(text) or not 1 <= int(text) <= 10_000:
+        raise ValueError(f'"{text}" is not from 1 to 10000; write 50, 200 or off')
+    return int(text)
 
 
 def pending(text: str) -> int:

@@ -38,7 +38,9 @@ MAX_PEERS = 4  # with a secret, and as many trusted ones
 STREAMS = {"stdin": STDIN, "stdout": STDOUT, "stderr": STDERR}
 MIN_INTERVAL, MAX_INTERVAL = 0.1, 3600.0  # seconds between two notifications
 # Fields of summary.summarize that a client must not see, and times of day.
-PRIVATE_FIELDS = ("pid", "application_pid", "peer", "command", "started", "updated")
+PRIVATE_FIELDS = (
+    *("pid", "application_pid", "peer", "command", "started", "updated", "cgroup"),
+)
 
 
 class SessionController:

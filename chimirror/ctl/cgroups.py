@@ -61,7 +61,7 @@ class CgroupHierarchy:
     """
 
     def __init__(self, host: HostPaths) -> None:
-        root = host.cgroups
+        root = self._root = host.cgroups
         self.unified = os.path.exists(f"{root}/cgroup.controllers")
         base = _systemd_group(f"{host.proc}/1/cgroup")
         names = ("unified", "systemd")
@@ -101,23 +101,28 @@ class CgroupHierarchy:
     def usage(self, group: str) -> ResourceUsage:
         """Return the resources that a group uses."""
         if self.unified:
-            directory = f"{self._units[0]}/{group}"
-            memory = _read_number(f"{directory}/memory.current")
-            return ResourceUsage(
-                self._cpu(group), memory, _read_number(f"{directory}/pids.current")
-            )
+            return _read_usage(f"{self._units[0]}/{group}")
         memory = _read_number(
             f"{self._controllers['memory']}/{group}/memory.usage_in_bytes"
         )
         tasks = _read_number(f"{self._controllers['pids']}/{group}/pids.current")
         return ResourceUsage(self._cpu(group), memory, tasks)
 
+    def usage_of_directory(self, directory: str) -> ResourceUsage:
+        """Return the resources that a group of v2 uses.
+
+        Args:
+            directory: Its path, as a server has reported it. Other files are not read.
+        """
+        below, *parts = directory.removeprefix(self._root).split("/")
+        if not directory.startswith(self._root) or below or ".." in parts:
+            return ResourceUsage()
+        return _read_usage(directory)
+
     def _cpu(self, group: str) -> float | None:
-        # In v2 every group has cpu.stat, even without the cpu controller.
-        for line in _read(f"{self._units[0]}/{group}/cpu.stat").splitlines():
-            name, _, value = line.partition(" ")
-            if name == "usage_usec":
-                return int(value) / 1e6
+        used = _read_cpu(f"{self._units[0]}/{group}")
+        if used is not None:
+            return used
         spent = _read_number(f"{self._controllers['cpuacct']}/{group}/cpuacct.usage")
         return None if spent is None else spent / 1e9
 
@@ -162,6 +167,23 @@ def _systemd_group(path: str) -> str:
         if group.endswith("/init.scope"):
             return group.removesuffix("/init.scope")
     return ""
+
+
+def _read_usage(directory: str) -> ResourceUsage:
+    return ResourceUsage(
+        _read_cpu(directory),
+        _read_number(f"{directory}/memory.current"),
+        _read_number(f"{directory}/pids.current"),
+    )
+
+
+def _read_cpu(directory: str) -> float | None:
+    """Return seconds. In v2 every group counts them, without the controller too."""
+    for line in _read(f"{directory}/cpu.stat").splitlines():
+        name, _, value = line.partition(" ")
+        if name == "usage_usec":
+            return int(value) / 1e6
+    return None
 
 
 def _ratio(quota: str, period: str) -> float | None:

@@ -297,12 +297,15 @@ def _query_worker(supervisor: int, path: str) -> list[SessionInfo]:
 def _measure_usage(
     host: HostPaths, hierarchy: CgroupHierarchy, sessions: list[SessionInfo]
 ) -> None:
-    """Measure each session: its whole unit, or the process group of its application."""
+    """Measure each session: its unit or cgroup, or the group of its application."""
     wanted = {session.application_pid for session in sessions if not session.unit} - {0}
     members = procfs.groups(host.proc, wanted) if wanted else {}
     for session in sessions:
         if session.unit:
             session.usage = hierarchy.usage(session.group)
+            continue
+        if session.server and session.cgroup:
+            session.usage = hierarchy.usage_of_directory(session.cgroup)
             continue
         used = members.get(session.application_pid, [])
         if not session.server and (bridge := procfs.stat(host.proc, session.pid)):

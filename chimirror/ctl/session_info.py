@@ -36,6 +36,7 @@ class SessionInfo:
         started: Microseconds since 1970.
         pid: The bridge or worker.
         unit: The unit of the session. Its control group is `group`.
+        cgroup: The directory of the control group of a session with limits.
         server: The pid of the supervisor, 0 for a bridge.
         socket: The control socket of the bridge or worker.
         name: What messages call it: a prefix of its id that no other live session has.
@@ -57,6 +58,7 @@ class SessionInfo:
     usage: ResourceUsage = NO_USAGE
     unit: str = ""
     group: str = ""
+    cgroup: str = ""
     server: int = 0
     socket: str = ""
     name: str = ""
@@ -113,6 +115,7 @@ def read(report: Object) -> SessionInfo:
         bytes_out=json_fields.count(report, "bytes_out"),
         messages_in=json_fields.count(report, "messages_in"),
         messages_out=json_fields.count(report, "messages_out"),
+        cgroup=json_fields.text(report, "cgroup", ""),
     )
 
 

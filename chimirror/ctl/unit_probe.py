@@ -54,7 +54,7 @@ def probe(program: str, words: Sequence[str]) -> Iterator[dict[str, object]]:
         config = PARSERS[program](words)
         if config.apps is None and config.directory is not None:
             os.chdir(config.directory)
-        for app in _catalog(config).all():
+        for app in _catalog(program, config).all():
             yield _describe(app, config)
     except parser.UsageError as error:
         cure = f"{program}(1) lists the options"
@@ -66,11 +66,14 @@ def probe(program: str, words: Sequence[str]) -> Iterator[dict[str, object]]:
         yield {"name": "", "text": text, "cure": cure, "absent": [path]}
 
 
-def _catalog(config: Config) -> apps.Catalog:
+def _catalog(program: str, config: Config) -> apps.Catalog:
     if config.apps is None:
         return apps.SingleApplication(config, os.environ)
     from chimirror.apps.directory import ApplicationDirectory
 
+    if program == "chimirror-bridge":
+        checked = apps.refuse_limits
+        return ApplicationDirectory(config.apps, config, os.environ, checked)
     return ApplicationDirectory(config.apps, config, os.environ)
 
 

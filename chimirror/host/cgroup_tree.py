@@ -9,7 +9,7 @@ session and no loop.
 
 from __future__ import annotations
 
-from errno import ENOENT
+from errno import EBUSY, ENOENT
 
 from chimirror.builtin_modules import os
 from chimirror.host.cgroup import ROOT, SELF_CGROUP, memberships
@@ -17,8 +17,16 @@ from chimirror.host.cgroup import ROOT, SELF_CGROUP, memberships
 PREFIX = "chimirror-"  # of the group of a server, before its pid
 LEAF = "server"  # has the processes of the server
 EVENTS_SIZE = 256  # bytes: more than the content of cgroup.events
+FILE_SIZE = 4096  # bytes: more than that of the files that are read otherwise
 WORKER_PREFIX = "worker-"  # of the group of a worker, before its pid
-_CURE = "run it as root or in a unit with Delegate=yes, or write --session-cgroup off"
+_CURE = "run it as root or in a unit with Delegate=yes"
+_CURE_OF_CONTROLLERS = (
+    "run it in a unit with Delegate=yes, where cgroup v2 has the controllers"
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 
 class CgroupError(Exception):
@@ -93,6 +101,52 @@ def make(path: str) -> None:
         pass  # a kernel without it
 
 
+def enable(path: str, controllers: Iterable[str]) -> None:
+    """Enable controllers for the groups below a group.
+
+    Raises:
+        CgroupError: One of them is missing, or cannot be enabled.
+    """
+    try:
+        available = _read(f"{path}/cgroup.controllers").split()
+        enabled = _read(f"{path}/cgroup.subtree_control").split()
+    except OSError as error:
+        raise CgroupError(f"{path}: {error.strerror}") from None
+    for name in controllers:
+        if name not in available:
+            text = f"{path} has no controller {name} of cgroup v2"
+            raise CgroupError(f"{text}; {_CURE_OF_CONTROLLERS}")
+        if name not in enabled:
+            try:
+                _write(f"{path}/cgroup.subtree_control", f"+{name}".encode())
+            except OSError as error:
+                text = f"{path}/cgroup.subtree_control: {error.strerror}"
+                raise CgroupError(f"{text}; {_CURE_OF_CONTROLLERS}") from None
+
+
+def set_limits(path: str, limits: Mapping[str, str]) -> None:
+    """Set limits of a group: the text of each file.
+
+    Raises:
+        OSError: A file does not exist, because its controller is not enabled.
+    """
+    for name, text in limits.items():
+        _write(f"{path}/{name}", text.encode())
+
+
+def oom_kills(path: str) -> int:
+    """Return how many processes of a group were killed because memory ran out.
+
+    Raises:
+        OSError: There is no such group, or no descriptor is left.
+    """
+    for line in _read(f"{path}/memory.events").splitlines():
+        name, _, count = line.partition(" ")
+        if name == "oom_kill":
+            return int(count)
+    return 0
+
+
 def remove(path: str) -> bool:
     """Kill all processes of a group, and remove it with the groups below.
 
@@ -113,6 +167,14 @@ def _remove_groups(path: str) -> None:
     for group in below:
         _remove_groups(group)
     os.rmdir(path)
+
+
+def _read(path: str) -> str:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(fd, FILE_SIZE).decode()
+    finally:
+        os.close(fd)
 
 
 def _write(path: str, text: bytes) -> None:
@@ -182,6 +244,15 @@ class CgroupTree:
             text = f"{self.path}: {error.strerror}"
             raise CgroupError(f"{text}; {_CURE}") from None
 
+    def enable(self, controllers: Iterable[str]) -> None:
+        """Enable controllers for the groups of the workers. Called after `create`.
+
+        Raises:
+            CgroupError: One of them is missing, or cannot be enabled.
+        """
+        for path in (self._base, self.path):
+            enable(path, controllers)
+
     def worker_path(self, pid: int) -> str:
         """Return the group of a worker, which has the groups of its sessions."""
         return f"{self.path}/{WORKER_PREFIX}{pid}"
@@ -204,10 +275,27 @@ class CgroupTree:
         for path in self.worker_paths():
             remove(path)
         try:
-            _write(f"{self._base}/cgroup.procs", b"0")
+            self._leave()
         except OSError:
             return
         remove(self.path)
+
+    def _leave(self) -> None:
+        """Move this process back. A group with processes enables no controllers."""
+        try:
+            _write(f"{self._base}/cgroup.procs", b"0")
+        except OSError as error:
+            if error.errno != EBUSY:
+                raise
+            for path in (self.path, self._base):
+                _disable_all(path)
+            _write(f"{self._base}/cgroup.procs", b"0")
+
+
+def _disable_all(path: str) -> None:
+    names = _read(f"{path}/cgroup.subtree_control").split()
+    text = " ".join(f"-{name}" for name in names)
+    _write(f"{path}/cgroup.subtree_control", text.encode())
 
 
 def _is_running(pid: int) -> bool:

@@ -43,6 +43,7 @@ CONTROL_VARIABLE = "CHIMIRROR_CONTROL_FD"
 OOM_RETRY_TICKS = 60 * 32
 MAX_PROGRAM = 1 << 18  # bytes of a command and its environment, as execve(2) counts
 STRING_COST = 9  # bytes of a string's end and of its pointer
+NO_LIMITS: dict[str, str] = {}
 _DEFAULT_SIGNALS = signal.valid_signals()
 
 
@@ -58,9 +59,18 @@ class Program:
             program of the command line, which the zygote has too.
         user_ids: the user that it runs as, and the groups of that user. Empty: the user
             of this process.
+        limits: the texts of files of a cgroup (cgroups(7)) that each session gets.
     """
 
-    __slots__ = ("argv", "control", "directory", "from_file", "pty", "user_ids")
+    __slots__ = (
+        "argv",
+        "control",
+        "directory",
+        "from_file",
+        "limits",
+        "pty",
+        "user_ids",
+    )
 
     def __init__(
         self,
@@ -71,6 +81,7 @@ class Program:
         control: bool = False,
         from_file: bool = False,
         user_ids: tuple[int, ...] = (),
+        limits: Mapping[str, str] = NO_LIMITS,
     ) -> None:
         self.argv = argv
         self.directory = directory
@@ -78,6 +89,7 @@ class Program:
         self.control = control
         self.from_file = from_file
         self.user_ids = user_ids
+        self.limits = limits
 
     @property
     def user(self) -> int:
@@ -89,7 +101,10 @@ class Program:
         if (pty, control) == (self.pty, self.control):
             return self
         options = {"pty": pty, "control": control}
-        return Program(self.argv, self.directory, **options, user_ids=self.user_ids)
+        ids, limits = self.user_ids, self.limits
+        return Program(
+            self.argv, self.directory, **options, user_ids=ids, limits=limits
+        )
 
 
 def size_error(argv: Sequence[str], environment: Mapping[str, str]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from chimirror.apps import cgroup_limits, limit_option
 from chimirror.host import cgroup_tree
 from chimirror.host.cgroup_tree import CgroupError, CgroupTree
 from chimirror.io.loop import NEVER, FatalErrorHandler
@@ -64,10 +65,14 @@ class ServerCgroups(FatalErrorHandler):
                 a cgroup it would have to fork, so --session-cgroup auto takes none.
 
         Raises:
-            CgroupError: --session-cgroup is on, and that is not possible.
+            CgroupError: That is not possible, and --session-cgroup is on, or sessions
+                have limits.
         """
-        mode = self._config.session_cgroup
-        if mode == "off" or (mode == "auto" and not is_cheap):
+        mode, limits = self._config.session_cgroup, cgroup_limits(self._config)
+        controllers = sorted({name.partition(".")[0] for name in limits})
+        reason = limit_option(controllers[0]) if limits else "--session-cgroup on"
+        is_required = mode == "on" or bool(limits)
+        if mode == "off" or not (is_required or is_cheap):
             return
         try:
             base = cgroup_tree.find_base()
@@ -76,14 +81,20 @@ class ServerCgroups(FatalErrorHandler):
                 raise CgroupError(obstacle)
             # Starts into cgroups reached 0.65 to 0.98 of the rate of others, paired, on
             # a busy machine. So auto takes them only where a unit has delegated them.
-            if mode == "auto" and not cgroup_tree.is_unit(base):
+            if not is_required and not cgroup_tree.is_unit(base):
                 return
             tree = CgroupTree(base, os.getpid())
             tree.create()
         except CgroupError as error:
-            if mode == "on":
-                raise CgroupError(f"--session-cgroup on: {error}") from None
+            if is_required:
+                raise CgroupError(f"{reason}: {error}") from None
             return
+        for controller in controllers:
+            try:
+                tree.enable((controller,))
+            except CgroupError as error:
+                tree.close()
+                raise CgroupError(f"{limit_option(controller)}: {error}") from None
         self._tree = tree
         for path in tree.leftovers():
             self._end(path, self._loop.now)

@@ -3,19 +3,22 @@
 A process that clears its environment and starts a session of its own stays in the
 cgroup. Groups are numbered, and used again if they have emptied by themselves. A look
 at an empty one costs 15 µs, and less if it is kept open. To make and remove a group for
-each session would cost 70 µs of CPU time. Knows no session object. cgroups(7).
+each session would cost 70 µs of CPU time. A session with limits gets a new one, so that
+no memory and no count is that of another. Knows no session object. cgroups(7).
 """
 
 from __future__ import annotations
 
+from chimirror.apps import limit_option
 from chimirror.builtin_modules import os
 from chimirror.host import cgroup_tree
+from chimirror.host.cgroup_tree import CgroupError
 from chimirror.io.loop import NEVER, FatalErrorHandler
 from chimirror.process import children
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import Protocol
 
     from chimirror.io.loop import EventLoop
@@ -53,6 +56,9 @@ class SessionCgroups(FatalErrorHandler):
         path: the group of this worker, which is created. It contains the others.
         directories: gets the descriptors of the groups that are kept open, by path.
 
+    Attributes:
+        out_of_memory: the session that has ended last, if its memory ran out.
+
     Raises:
         OSError: The group cannot be created.
     """
@@ -74,13 +80,37 @@ class SessionCgroups(FatalErrorHandler):
         self._free: list[int] = []  # empty groups
         self._used: dict[str, int] = {}  # by session
         self._dying: list[int] = []  # groups whose processes were killed
+        self._limited: set[int] = set()  # groups with limits, not used again
+        self._enabled: set[str] = set()  # controllers
+        self.out_of_memory = ""
         self.signal = spawner.signal
         self.transfer = spawner.transfer
         self.armed = 0
         self.deadline = NEVER
         cgroup_tree.make(path)
         for _ in range(OPEN_GROUPS):
-            self._free.insert(0, self._make())
+            self._free.insert(0, self._make_open())
+
+    def enable(self, limits: Iterable[str]) -> None:
+        """Enable the controllers of limits, in this worker and in the server.
+
+        Args:
+            limits: names of files of a group.
+
+        Raises:
+            ValueError: One of them is missing. The text begins with its option.
+        """
+        server = self._path.rpartition("/")[0]
+        base = server.rpartition("/")[0]
+        for controller in sorted({name.partition(".")[0] for name in limits}):
+            if controller in self._enabled:
+                continue
+            try:
+                for group in (base, server, self._path):
+                    cgroup_tree.enable(group, (controller,))
+            except CgroupError as error:
+                raise ValueError(f"{limit_option(controller)}: {error}") from None
+            self._enabled.add(controller)
 
     def start(
         self,
@@ -92,23 +122,33 @@ class SessionCgroups(FatalErrorHandler):
     ) -> None:
         """Start a program in a cgroup. The result comes as from the spawner."""
         try:
-            path = self._take(client.session)
+            path = self._take(client.session, program.limits)
         except OSError as error:
             text = children.explain(error, "the cgroup of the session")
             client.on_start_failed(text, children.is_shortage(error))
             return
         self._spawner.start(client, program, environment, keep_stderr, size, path)
 
+    def limited_path(self, session: str) -> str:
+        """Return the group of a session with limits, or nothing."""
+        number = self._used.get(session)
+        return f"{self._path}/{number}" if number in self._limited else ""
+
     def end_session(self, pid: int, session: str, survivors: bool) -> None:
         """Kill what a session has left, also one that has not started."""
         number = self._used.pop(session, None)
-        if number is not None:
+        if number in self._limited:
+            self._end_limited(number, session)
+        elif number is not None:
             self._end(number)
         self._spawner.end_session(pid, session, survivors)
 
-    def _take(self, session: str) -> str:
+    def _take(self, session: str, limits: Mapping[str, str]) -> str:
         """Return the path of an empty group, which belongs to the session now."""
-        number = self._free.pop() if self._free else self._make()
+        if limits:
+            number = self._make_limited(limits)
+        else:
+            number = self._free.pop() if self._free else self._make_open()
         self._used[session] = number
         return f"{self._path}/{number}"
 
@@ -117,9 +157,32 @@ class SessionCgroups(FatalErrorHandler):
         number = self._count
         cgroup_tree.make(f"{self._path}/{number}")
         self._count += 1
+        return number
+
+    def _make_open(self) -> int:
+        number = self._make()
         if len(self._events) < OPEN_GROUPS:
             self._open(number)
         return number
+
+    def _make_limited(self, limits: Mapping[str, str]) -> int:
+        number = self._make()
+        try:
+            cgroup_tree.set_limits(f"{self._path}/{number}", limits)
+        except OSError:
+            self._remove(number)
+            raise
+        self._limited.add(number)
+        return number
+
+    def _end_limited(self, number: int, session: str) -> None:
+        self._limited.discard(number)
+        try:
+            if cgroup_tree.oom_kills(f"{self._path}/{number}"):
+                self.out_of_memory = session
+        except OSError:
+            pass  # it has no limit of memory, or no descriptor is left
+        self._remove(number)
 
     def _open(self, number: int) -> None:
         """Keep a group open: that saves four system calls for each of its sessions."""

@@ -9,13 +9,14 @@ from __future__ import annotations
 from sys import intern
 
 from chimirror import program
+from chimirror.apps import cgroup_limits, limit_option
 from chimirror.builtin_modules import environ_dict, os, signal, socket
 from chimirror.control import ControlRegistry
 from chimirror.io.acceptor import Acceptor
 from chimirror.io.activation import peer_uid
 from chimirror.io.loop import NEVER, EventLoop, FatalErrorHandler
 from chimirror.io.pending_connections import PendingConnections
-from chimirror.protocol import DRAIN
+from chimirror.protocol import DRAIN, OUT_OF_MEMORY
 from chimirror.protocol.addresses import plain_address
 from chimirror.server import capacity, free_memory
 from chimirror.server.admission import DrainingAdmission, source_key
@@ -85,6 +86,7 @@ class Worker(SessionContext, FatalErrorHandler):
         control_directory: directory of the control sockets of all workers. None if
             there is no control.
         set_stop_deadline: called with the time by which this worker will have ended.
+        cgroups: the cgroups of sessions, or None.
 
     Attributes:
         accepted_at: time of the last turn in which a client was accepted.
@@ -93,6 +95,7 @@ class Worker(SessionContext, FatalErrorHandler):
     __slots__ = (
         "_aborting",
         "_acceptor",
+        "_cgroups",
         "_draining",
         "_expired",
         "_listeners",
@@ -126,8 +129,10 @@ class Worker(SessionContext, FatalErrorHandler):
         spare_table: SpareTable,
         control_directory: str | None = None,
         set_stop_deadline: Callable[[float], None] = lambda _: None,
+        cgroups: SessionCgroups | None = None,
     ) -> None:
-        catalog = program.open_catalog(config, environ_dict())
+        self._cgroups = cgroups
+        catalog = program.open_catalog(config, environ_dict(), self._check_limits)
         self._spares = Spares(self, loop, spawner, spare_table, number)
         self._spare_table = spare_table
         self.accepted_at = NEVER
@@ -370,6 +375,39 @@ class Worker(SessionContext, FatalErrorHandler):
         """
         self.event_log.message(4, f"cannot accept connections just now: {error}")
 
+    # Limits of each session
+
+    def _check_limits(self, config: Config) -> None:
+        """Check that the limits of an application file can be enforced.
+
+        Raises:
+            ValueError: They cannot. The text begins with an option.
+        """
+        limits = cgroup_limits(config)
+        if limits and self._cgroups is None:
+            raise ValueError(
+                f"{limit_option(next(iter(limits)))}: sessions of this server have no "
+                "cgroup; start it in a unit with Delegate=yes, or with "
+                "--session-cgroup on"
+            )
+        if self._cgroups is not None:
+            self._cgroups.enable(limits)
+
+    def reason_for(self, status: int, session_id: str) -> str:
+        """Return the close reason for the end of an application.
+
+        `session_cgroups` has looked at its group just before.
+        """
+        cgroups = self._cgroups
+        ended = cgroups.out_of_memory if cgroups is not None else ""
+        if status == -signal.SIGKILL and ended == session_id:
+            return OUT_OF_MEMORY.text
+        return super().reason_for(status, session_id)
+
+    def cgroup_of(self, session_id: str) -> str:
+        """Return the cgroup that counts only this session, if it has limits."""
+        return "" if self._cgroups is None else self._cgroups.limited_path(session_id)
+
     # Draining
 
     @property
@@ -526,6 +564,7 @@ def run(
     if cgroup:
         kept = spawner.cgroups if isinstance(spawner, WorkerSpawner) else {}
         cgroups = SessionCgroups(loop, spawner, cgroup, kept)
+        cgroups.enable(cgroup_limits(config))
     worker = Worker(
         config,
         loop,
@@ -537,6 +576,7 @@ def run(
         spare_table,
         control_directory,
         lambda deadline: stop_deadlines.set(number, deadline),
+        cgroups,
     )
     spawner.on_supervisor_lost = worker.drain
     client.on_faulty_packet = lambda reason: event_log.message(

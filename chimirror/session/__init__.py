@@ -311,9 +311,16 @@ class SessionContext:
             return HTTPError(500, "an internal error", cause="internal")
         return HTTPError(503, f"the session was ended: {reason.text}", cause="ended")
 
-    def reason_for(self, status: int) -> str:
-        """Return the close reason for an exit status. Subclasses may know more."""
+    def reason_for(self, status: int, session_id: str) -> str:
+        """Return the close reason for the end of an application.
+
+        Subclasses may know more than its exit status.
+        """
         return describe(status)
+
+    def cgroup_of(self, session_id: str) -> str:
+        """Return the cgroup that counts only this session, if any. For subclasses."""
+        return ""
 
     # From the connection to its end
 

@@ -302,7 +302,8 @@ class Session(Relay):
 
     def _send_exit(self, status: int) -> None:
         kind = EXIT_SIGNAL if status < 0 else EXIT_STATUS if status else EXIT_ZERO
-        close_reason = kind.with_text(self._context.reason_for(status))
+        reason = self._context.reason_for(status, self.session_id)
+        close_reason = kind.with_text(reason)
         try:
             for stream in ("stdout", "stderr"):
                 self._send(*self.framing.flush(stream))

@@ -23,10 +23,12 @@ def summarize(context: SessionContext, session: SessionEntry) -> dict[str, str |
     Returns:
         Texts as in the records and counts since the start. `started` and `updated` are
         in microseconds since 1970. `pid` is this process, `application_pid` the
-        application.
+        application. `cgroup` is the directory of a cgroup that has counted only this
+        session, where there is one.
     """
     now = time_ns() // 1000
     age = int((context.loop.now - session.opened_at) * 1_000_000)
+    cgroup = context.cgroup_of(session.session_id)
     return {
         "id": session.session_id,
         "pid": os.getpid(),
@@ -42,6 +44,7 @@ def summarize(context: SessionContext, session: SessionEntry) -> dict[str, str |
         "bytes_out": session.bytes_out,
         "messages_in": session.messages_in,
         "messages_out": session.messages_out,
+        **({"cgroup": cgroup} if cgroup else {}),
     }
 
 

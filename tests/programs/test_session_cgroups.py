@@ -228,8 +228,17 @@ def test_a_zygote_without_the_extension_has_groups_on_request(tmp_path: Path) ->
         assert ended(pid, SOON)
 
 
-def test_a_user_without_a_tree_is_told_why() -> None:
-    program = [sys.executable, "-P", "-m", "chimirror.server", "--session-cgroup=on"]
+@pytest.mark.parametrize(
+    ("option", "name"),
+    [
+        ("--session-cgroup=on", "--session-cgroup on"),
+        ("--session-memory-max=64M", "--session-memory-max"),
+        ("--session-tasks-max=9", "--session-tasks-max"),
+        ("--session-cpu-weight=50", "--session-cpu-weight"),
+    ],
+)
+def test_a_user_without_a_tree_is_told_why(option: str, name: str) -> None:
+    program = [sys.executable, "-P", "-m", "chimirror.server", option]
     command = ["setpriv", "--reuid=65534", "--clear-groups", *program]
     done = subprocess.run(
         [*command, "--log-format=text", "--listen=127.0.0.1:0", "cat"],
@@ -237,5 +246,24 @@ def test_a_user_without_a_tree_is_told_why() -> None:
         text=True,
     )
     assert done.returncode == os.EX_UNAVAILABLE, done.stderr
-    assert "chimirror-server: --session-cgroup on: " in done.stderr
+    assert f"chimirror-server: {name}: " in done.stderr
     assert "not writable; run it as root or in a unit with Delegate=yes" in done.stderr
+
+
+def test_a_file_whose_limits_cannot_be_enforced(tmp_path: Path) -> None:
+    """The other applications are served."""
+    directory = tmp_path / "apps"
+    directory.mkdir()
+    directory.joinpath("plain.toml").write_text('command = ["cat"]\n')
+    text = 'command = ["cat"]\nsession-tasks-max = 9\n'
+    directory.joinpath("limited.toml").write_text(text)
+    options = (f"--apps={directory}", "--workers=1", *GRACES)
+    with server(tmp_path, [], *options) as service:
+        with Peer(service.connect()) as peer:
+            assert peer.open("/limited").status == 500
+        with Peer(service.connect()) as peer:
+            assert peer.open("/plain").status == 101
+        service.find(
+            "limited.toml:2: (--session-tasks-max: sessions of this server have no "
+            "cgroup)"
+        )

@@ -8,7 +8,9 @@ which set lasting limits.
 
 from __future__ import annotations
 
+import errno
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -16,7 +18,14 @@ import processes
 import websocket_peer
 from cpu_quota import SPINNER, TOLERANCE, enforced
 from ctl_on_machine import ctl, ctl_json
-from machine_sessions import echo, only_session, open_session
+from machine_sessions import (
+    SERVER,
+    SERVER_PORT,
+    echo,
+    only_session,
+    open_session,
+    serve_many,
+)
 from processes import until
 from systemd_machine import Machine
 from websocket_peer import Closed
@@ -24,6 +33,7 @@ from websocket_peer import Closed
 pytestmark = pytest.mark.timeout(600)
 websocket_peer.PATIENCE = processes.PATIENCE = 300.0  # seconds
 
+SERVER_SOCKET = "chimirror-server.socket"
 OUT_OF_MEMORY = "fe6faa94e7774663a0da52717891d8ef"  # systemd's sd-messages.h
 # While a test waits for a command, its client answers no ping.
 OPTIONS = "--ping-interval 0"
@@ -38,6 +48,24 @@ for line in sys.stdin:
     held.append(bytearray(b"x") * (1 << 20))
     print("more", flush=True)
 """
+# Each line that it reads is a task: forks a process, or eats memory in one.
+TRIAL = """\
+import os, sys, time
+for line in sys.stdin:
+    try:
+        pid = os.fork()
+    except OSError as error:
+        print(error.errno, flush=True)
+        continue
+    if not pid:
+        eaten = bytearray(b"x") * int(line)
+        time.sleep(1000)
+    print("forked", flush=True)
+"""
+LIMITS = (
+    "--session-memory-max 48M --session-tasks-max 3 --session-cpu-weight 50"
+    f" --workers 1 {OPTIONS}"
+)
 
 
 @pytest.fixture
@@ -118,6 +146,62 @@ def test_the_kernel_tells_of_memory(machine: Machine) -> None:
         lambda: machine.journal(MESSAGE_ID=OUT_OF_MEMORY, INVOCATION_ID=session),
         "what systemd says",
     )
+
+
+def test_each_session_of_a_server_has_limits(machine: Machine) -> None:
+    """The memory of a descendant counts, and the end of one is the end of all."""
+    serve_many(machine)
+    machine.write("/opt/trial.py", TRIAL)
+    machine.configure("/usr/bin/python3", "/opt/trial.py", options=LIMITS)
+    with ExitStack() as stack:
+        peer = open_session(machine, stack, SERVER_PORT)
+        other = open_session(machine, stack, SERVER_PORT)
+        groups = session_groups(machine, "memory.max", str(48 << 20))
+        assert len(groups) == 2
+        for group in groups:
+            assert (group / "pids.max").read_text() == "3\n"
+            assert (group / "cpu.weight").read_text() == "50\n"
+            assert (group / "memory.oom.group").read_text() == "1\n"
+        for _ in range(2):
+            other.send(0)
+            assert other.output(7) == b"forked\n"
+        other.send(0)
+        assert other.output(3) == f"{errno.EAGAIN}\n".encode()
+        used = {one["id"]: one for one in ctl_json(machine, "sessions")}
+        assert sorted(one["tasks"] for one in used.values()) == [1, 3]
+        assert all(0 < one["memory"] < 48 << 20 for one in used.values())
+        assert all(one["cpu"] > 0 for one in used.values())
+        peer.send(100 << 20)
+        assert peer.output(7) == b"forked\n"
+        assert peer.receive() == Closed(1011, "out of memory")
+        other.send(0)  # the other session goes on
+        assert other.output(3) == f"{errno.EAGAIN}\n".encode()
+        assert len(session_groups(machine, "memory.max", str(48 << 20))) == 1
+        with ExitStack() as again:
+            fresh = open_session(machine, again, SERVER_PORT)
+            fresh.send(0)
+            assert fresh.output(7) == b"forked\n"
+            (group,) = {*session_groups(machine, "pids.max", "3")} - {*groups}
+            assert "oom_kill 0\n" in (group / "memory.events").read_text()
+
+
+def session_groups(machine: Machine, file: str, text: str) -> list[Path]:
+    """Return the groups of sessions of a server with this text in a file."""
+    found = (machine.slice() / SERVER).glob(f"chimirror-*/worker-*/[0-9]*/{file}")
+    return sorted(path.parent for path in found if path.read_text() == f"{text}\n")
+
+
+def test_a_server_with_limits_starts_again(machine: Machine) -> None:
+    """Also after all its processes were killed, which leave their controllers on."""
+    machine.do("systemctl", "kill", "--signal=KILL", SERVER)
+    with ExitStack() as stack:
+        open_session(machine, stack, SERVER_PORT)
+        machine.do("systemctl", "restart", SERVER)
+        open_session(machine, stack, SERVER_PORT)
+        assert len(session_groups(machine, "pids.max", "3")) == 1
+    machine.do("systemctl", "stop", SERVER_SOCKET, SERVER)
+    machine.path(f"/run/systemd/system/{SERVER_SOCKET}.d/test.conf").unlink()
+    machine.do("systemctl", "daemon-reload")
 
 
 def test_cpu_of_all_together(machine: Machine) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from systemd_machine import ROOT, Machine, disk
 
-pytestmark = pytest.mark.timeout(550)
+pytestmark = pytest.mark.timeout(900)
 
 KERNEL = ROOT / "build" / "kernel"
 WITH_SYSTEMD_VM = ROOT / "tests" / "support" / "with-systemd-vm"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import posix
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chimirror import regular_file
-from chimirror.apps import application_file, directory, file_fields
+from chimirror.apps import application_file, directory, file_fields, refuse_limits
 from chimirror.apps.application_file import is_name
 from chimirror.apps.directory import ApplicationDirectory, name_in_request
-from chimirror.config import parser
+from chimirror.config import Config, parser
 from chimirror.protocol import http
 from chimirror.resources import responder
 from websocket_peer import upgrade
@@ -27,11 +28,16 @@ TEXT = 'command = ["{}"]\n'
 class AppDirectory:
     """A directory of application files, and its catalog."""
 
-    def __init__(self, path: Path, *arguments: str) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *arguments: str,
+        check: Callable[[Config], None] = lambda _: None,
+    ) -> None:
         self.path = path
         config = parser.parse_server(["--apps", str(path), *arguments])
         self.catalog = ApplicationDirectory(
-            str(path), config, {"PATH": "/bin", "SECRET": "x"}
+            str(path), config, {"PATH": "/bin", "SECRET": "x"}, check
         )
 
     def write(self, name: str, text: str = TEXT.format("cat")) -> Path:
@@ -328,6 +334,17 @@ def test_a_bad_file_is_corrected(apps: AppDirectory) -> None:
     assert apps.command("one") == "cat"
     os.unlink(apps.path / "one.toml")
     assert apps.request("/one").status == 404
+
+
+def test_a_bridge_refuses_limits_of_sessions(tmp_path: Path) -> None:
+    apps = AppDirectory(tmp_path, check=refuse_limits)
+    apps.write("plain")
+    apps.write("limited", TEXT.format("cat") + 'session-memory-max = "64M"\n')
+    assert apps.command("plain") == "cat"
+    fault = apps.catalog.get("limited").unavailable
+    assert fault is not None
+    reason = "limited.toml:2: --session-memory-max: chimirror-server enforces it, a "
+    assert fault["detail"].startswith(reason)
 
 
 def test_a_file_in_conflict_with_the_command_line(tmp_path: Path) -> None:

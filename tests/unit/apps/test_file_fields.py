@@ -83,6 +83,11 @@ KEYS: dict[str, st.SearchStrategy[Both]] = {
         "--max-output-message", st.sampled_from(["32K", 1024, "1M"])
     ),
     "max-sessions": once("--max-sessions", st.integers(1, 99)),
+    "session-memory-max": once(
+        "--session-memory-max", st.sampled_from(["512M", 1 << 20, "off"])
+    ),
+    "session-tasks-max": once("--session-tasks-max", st.integers(1, 99)),
+    "session-cpu-weight": once("--session-cpu-weight", st.integers(1, 10000)),
     "spares": once("--spares", st.integers(0, 9)),
     "spare-age": once("--spare-age", TIMES),
     "pass-env": listed("--pass-env", NAMES),

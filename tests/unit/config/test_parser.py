@@ -164,6 +164,9 @@ def test_defaults() -> None:
         "workers": None,
         "drain_timeout": 30,
         "session_cgroup": "auto",
+        "session_memory_max": None,
+        "session_tasks_max": None,
+        "session_cpu_weight": None,
         "max_sessions": None,
         "user_range": None,
         "max_sessions_per_source": None,
@@ -185,10 +188,20 @@ def test_bridge_has_the_defaults_of_the_server() -> None:
         assert getattr(bridge, name) == getattr(server, name)
 
 
+@pytest.mark.parametrize("option", ["memory-max=1M", "tasks-max=1", "cpu-weight=1"])
+def test_limits_need_a_cgroup(option: str) -> None:
+    given = f"--session-{option}"
+    name = given.partition("=")[0]
+    reason = f"{name}: a cgroup enforces it; leave --session-cgroup off out"
+    assert refusal(["--session-cgroup=off", given, "cat"]) == reason
+    parser.parse_server(["--session-cgroup=auto", given, "cat"])
+
+
 def test_all_options_given() -> None:
     config = parser.parse_server(
         "--listen [::1]:8000 --listen unix:/run/a --bind-ipv6-only"
-        " --socket-mode 0660 --workers 2 --drain-timeout 1min --session-cgroup off"
+        " --socket-mode 0660 --workers 2 --drain-timeout 1min --session-cgroup on"
+        " --session-memory-max 512M --session-tasks-max 64 --session-cpu-weight 50"
         " --max-sessions 100 --max-sessions-per-source=5"
         " --max-rate 90/min --max-handshakes 8 --max-handshakes-per-source off"
         " --framing lines,json --stderr log --subprotocol mcp=lines"
@@ -246,7 +259,10 @@ def test_all_options_given() -> None:
         "socket_mode": 0o660,
         "workers": 2,
         "drain_timeout": 60,
-        "session_cgroup": "off",
+        "session_cgroup": "on",
+        "session_memory_max": 512 << 20,
+        "session_tasks_max": 64,
+        "session_cpu_weight": 50,
         "max_sessions": 100,
         "max_sessions_per_source": 5,
         "max_rate": 1.5,

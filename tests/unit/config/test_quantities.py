@@ -154,6 +154,27 @@ def test_counts() -> None:
         quantities.workers("1025")
 
 
+def test_memory_of_a_session() -> None:
+    assert quantities.memory("1048576") == quantities.memory("1M") == 1 << 20
+    assert quantities.memory("65536G") == 1 << 46
+    assert quantities.memory("off") is quantities.memory("infinity") is None
+    for text in ("", "M", "1.5G", "-1", "1T", "1 M", "64m"):
+        with pytest.raises(ValueError, match="is not a size; write 512M, 2G or off"):
+            quantities.memory(text)
+    for text in ("1023K", "0", "65537G"):
+        with pytest.raises(ValueError, match=r"out of range; .* from 1M to 65536G"):
+            quantities.memory(text)
+
+
+def test_weights() -> None:
+    assert [quantities.weight(text) for text in ("1", "10000", "off")] == [
+        *(1, 10000, None)
+    ]
+    for text in ("", "0", "10001", "x", "1.5"):
+        with pytest.raises(ValueError, match="is not from 1 to 10000; write 50, 200"):
+            quantities.weight(text)
+
+
 def test_modes() -> None:
     assert quantities.mode("0600") == 0o600
     assert quantities.mode("660") == 0o660

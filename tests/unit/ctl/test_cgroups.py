@@ -34,6 +34,18 @@ def test_usage_in_v2(tmp_path: Path) -> None:
     assert trees.controllers() == {"cpu", "memory", "pids"}
 
 
+def test_usage_of_a_group_that_a_server_names(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    root, group = machine.host.cgroups, f"chimirror.slice/{machine.unit(3)}"
+    trees = CgroupHierarchy(machine.host)
+    assert trees.usage_of_directory(f"{root}/{group}").memory == 3_000_000
+    other = tmp_path / "other"
+    shutil.copytree(f"{root}/{group}", other)
+    (tmp_path / "cgroup-of-others").symlink_to(other)
+    for path in (other, f"{root}/../other", f"{root}-of-others", "other", ""):
+        assert trees.usage_of_directory(str(path)) == ResourceUsage()
+
+
 def test_usage_on_a_hybrid_machine(tmp_path: Path) -> None:
     machine = Machine(tmp_path, unified=False)
     group = f"chimirror.slice/{machine.unit(3)}"
