@@ -61,7 +61,7 @@ def main() -> int:
     bench = Bench("acp", __doc__ or "", rounds=20)
     bench.reference = EXEC
     args = bench.parser.parse_args()
-    (cold, _) = competitors.ours(())
+    cold = competitors.ours(())[0]
     warm = cold._replace(name=f"{OURS} --preload", start=preload)
     bench.competitors = [warm, cold._replace(name=EXEC)]
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:

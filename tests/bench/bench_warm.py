@@ -114,7 +114,7 @@ def alone(directory: Path, command: list[str]) -> Iterator[Service]:
 
 
 def variants() -> list[Competitor]:
-    (cold, _) = competitors.ours(())
+    cold = competitors.ours(())[0]
     found = [
         cold._replace(name=f"{OURS} --preload", start=preload),
         cold._replace(name="chimirror-zygote, its client", codec=RAW, start=alone),
