@@ -181,7 +181,7 @@ class FrameReader:
         start = 0
         if data[1] == size - 6 + MASKED <= MASKED + SHORT:
             start = 6
-        elif data[1] == _TWO_MORE and size > 8 + SHORT:
+        elif data[1] == _TWO_MORE and size > 8 + SHORT and limit:
             start = 8 * (data[2] << 8 | data[3] == size - 8)
         if start and size - start <= self._max_message:
             text = frame_format.unmask(data[start:], data[start - 4 : start])
