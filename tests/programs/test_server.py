@@ -641,6 +641,7 @@ def supervising(records: RecordingEventLog) -> Iterator[Supervisor]:
         supervisor._loop.close_all()
         supervisor._table.close()
         supervisor._worker_starts.close()
+        supervisor._spare_table.close()
 
 
 def test_a_worker_that_has_lasted_is_replaced_at_once(
