@@ -194,6 +194,9 @@ def field(pid: int, name: str, file: str = "status") -> int:
 class Memory:
     """The growth of resident memory of each process since this object was created.
 
+    More pages of files do not count: a forked process maps those of its program when it
+    uses them.
+
     Args:
         pids: the processes.
         may_end: whether the growth of a process that ends meanwhile does not count.
@@ -201,19 +204,20 @@ class Memory:
 
     def __init__(self, pids: Iterable[int], *, may_end: bool = False) -> None:
         self.errors = (LookupError, OSError) if may_end else ()
-        self.idle: dict[int, int] = {}
+        self.idle: dict[int, tuple[int, int]] = {}  # all pages, and those of files
         for pid in pids:
             with suppress(*self.errors):
                 require_access(pid)
                 Path(f"/proc/{pid}/clear_refs").write_text("5")  # VmHWM := VmRSS
-                self.idle[pid] = field(pid, "VmRSS")
+                self.idle[pid] = field(pid, "VmRSS"), field(pid, "RssFile")
 
     def growth(self) -> int:
         """Return the largest peak growth of all processes, in bytes."""
         found: list[int] = []
-        for pid, idle in self.idle.items():
+        for pid, (idle, of_files) in self.idle.items():
             with suppress(*self.errors):
-                found.append(field(pid, "VmHWM") - idle)
+                more_of_files = max(0, field(pid, "RssFile") - of_files)
+                found.append(field(pid, "VmHWM") - idle - more_of_files)
         return max(found)
 
 
