@@ -22,6 +22,8 @@ PR_SET_DUMPABLE = 4
 PR_SET_NAME = 15
 PR_SET_CHILD_SUBREAPER = 36
 
+PF_EXITING = 4  # flag of a process that is ending (linux/sched.h)
+
 END_TIMEOUT = 5.0  # seconds for killed children to end
 
 # Real-time signals have none: the C library defines the number of SIGRTMIN (signal(7)).
@@ -77,10 +79,14 @@ def list_processes() -> list[int]:
 
 def _parent_of(pid: int) -> int:
     try:
-        state_and_on = _read(f"/proc/{pid}/stat").rpartition(b")")[2]
+        return int(_stat(pid)[1])
     except (FileNotFoundError, ProcessLookupError):
         return 0
-    return int(state_and_on.split()[1])
+
+
+def _stat(pid: int) -> list[bytes]:
+    """Return the fields of /proc/PID/stat, from the state on (proc_pid_stat(5))."""
+    return _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
 
 
 def _read(path: str) -> bytes:
@@ -102,8 +108,18 @@ def next_ended(pid: int = -1) -> tuple[int, int] | None:
 
 
 def reap_killed(pid: int) -> bool:
-    """Reap a child if it was killed. Returns False if it runs or has exited."""
-    end = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    """Reap a child if it was killed. Returns False if it runs or has exited.
+
+    A child that is ending is waited for. vfork(2) returns some time before waitid(2)
+    finds that its child was killed.
+    """
+    try:
+        fields = _stat(pid)
+    except OSError:  # no proc(5), another user's program, or no descriptor left
+        return False
+    if not int(fields[6]) & PF_EXITING or int(fields[17]) > 1:
+        return False  # a main thread may end before the others
+    end = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     if end is None or (end.si_code, end.si_status) != (os.CLD_KILLED, signal.SIGKILL):
         return False
     os.waitpid(pid, 0)

@@ -26,7 +26,7 @@ from tmux import window
 
 __all__ = ["server"]  # fixtures
 
-pytestmark = pytest.mark.timeout(120)  # slow on a busy machine
+pytestmark = pytest.mark.timeout(300)  # slow on a busy machine
 
 
 @pytest.fixture

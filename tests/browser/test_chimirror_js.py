@@ -348,7 +348,7 @@ MUCH = 400_000_000  # bytes, much more than the garbage that a browser may leave
 MANY = 64 << 20  # bytes, more than is kept for a slow reader
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("case", "script", "result"),
     [

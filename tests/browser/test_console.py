@@ -385,7 +385,7 @@ def test_an_application_with_a_terminal_of_its_own(page: Page) -> None:
 
 
 @pytest.mark.full
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("framing", ["stdio", "json", "lines"])
 def test_a_flood(page: Page, framing: str, full: bool) -> None:
     """The last lines are shown, the page stays responsive, and memory is bounded."""

@@ -194,7 +194,7 @@ def test_terminal_output_is_complete(page: Page) -> None:
 
 
 @pytest.mark.full
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_much_is_streamed(page: Page, full: bool) -> None:
     """Much output, half of it in each view, while the page stays responsive.
 

@@ -39,7 +39,7 @@ __all__ = ["directory", "editors", "origin", "page", "service", "shared"]  # fix
 
 MISTAKE = "undefined name 'spread_of'"
 
-pytestmark = pytest.mark.timeout(240)  # slow on a busy machine
+pytestmark = pytest.mark.timeout(300)  # slow on a busy machine
 
 
 # Problems.

@@ -192,7 +192,7 @@ def test_nothing_answers(runner: Chromium, own: Page) -> None:
 
 
 @pytest.mark.full
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_the_heap_of_a_page_is_flat(
     runner: Chromium, tmp_path: Path, full: bool
 ) -> None:

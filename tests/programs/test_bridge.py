@@ -171,7 +171,7 @@ def test_internal_errors_are_not_sent(where: str) -> None:
     argv = [sys.executable, "-c", FAULTY.format(where=where), "cat"]
     with behind(argv, os.environ | {"PYTHONPATH": ROOT}) as (peer, process):
         assert peer.stream.read() == b""
-        assert b"ValueError: secret" in process.communicate(timeout=30)[1]
+        assert b"ValueError: secret" in process.communicate(timeout=200)[1]
         assert process.returncode == os.EX_SOFTWARE
 
 
@@ -297,7 +297,7 @@ def application_environment(*options: str, **variables: str) -> dict[str, str]:
         assert peer.open("/").status == 101
         said = peer.transcript().stdout.decode()
         peer.close()
-        process.communicate(timeout=30)
+        process.communicate(timeout=200)
         assert process.returncode == 0
     return dict(each.split("=", 1) for each in said.split("\0") if each)
 
@@ -380,7 +380,7 @@ def test_session_id_of_systemd_is_used_for_its_process_only(whose: str) -> None:
         assert peer.open(framing="stdio").status == 101
         told = peer.message()
         peer.close()
-        process.communicate(timeout=30)
+        process.communicate(timeout=200)
         assert process.returncode == 0
     assert told["type"] == "session"
     assert len(told["id"]) == 32
@@ -428,7 +428,7 @@ def test_open_echo_and_a_clean_close_import_next_to_nothing(
         peer.send_close()
         assert peer.receive() == Closed(1000, "")
         peer.close()
-        said = process.communicate(timeout=30)[1]
+        said = process.communicate(timeout=200)[1]
         assert process.returncode == 0
     modules = said.decode().splitlines()[-1].split()
     assert "chimirror.session.session" in modules
@@ -454,7 +454,7 @@ def test_unused_control_socket_imports_nothing(
         peer.send_close()
         peer.transcript()
         peer.close()
-        said = process.communicate(timeout=30)[1]
+        said = process.communicate(timeout=200)[1]
     loaded = set(said.decode().split())
     assert "chimirror.control.server" in loaded
     assert not loaded & {

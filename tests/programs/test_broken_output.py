@@ -134,7 +134,7 @@ def status(program: str, words: str, stdout: int, stderr: int) -> int:
         stdout=stdout,
         stderr=stderr,
         env=kept | {"PYTHONPATH": ROOT},
-        timeout=60,
+        timeout=200,
         check=False,
     )
     return ran.returncode

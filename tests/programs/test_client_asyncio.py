@@ -98,8 +98,8 @@ def test_cancelled_anywhere(tmp_path: Path) -> None:
             await session.end_input()
             async for _ in session:
                 pass
-            await session.receive(timeout=10)
-            (await session.wait(timeout=10)).check()
+            await session.receive(timeout=200)
+            (await session.wait(timeout=200)).check()
 
     command = ["sh", "-c", "echo oops >&2; exec cat"]
     with serve.server(tmp_path, command) as service:

@@ -199,8 +199,8 @@ def test_polling(connect: Connect) -> None:
         with pytest.raises(TimeoutError):
             session.wait(timeout=0.01)
         proceed.set()
-        assert session.receive(timeout=60) == ("stdout", b"late")
-        assert session.receive(timeout=60) is None
+        assert session.receive(timeout=200) == ("stdout", b"late")
+        assert session.receive(timeout=200) is None
 
 
 def test_the_other_stream_is_kept_up_to_a_limit(connect: Connect) -> None:

@@ -314,7 +314,7 @@ class Hostile:
 
 
 @pytest.mark.full
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("way", [workers, activated])
 def test_hostile_control_clients_do_no_harm(
     tmp_path: Path, way: ServiceFactory, *, full: bool

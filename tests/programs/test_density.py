@@ -37,7 +37,7 @@ def limits() -> list[str]:
 def test_small_run(tmp_path: Path) -> None:
     before = limits()
     with begin(tmp_path, "--hold=0.05") as process:
-        said, wrong = process.communicate(timeout=120)
+        said, wrong = process.communicate(timeout=200)
     assert (process.returncode, wrong) == (0, ""), said
     found = json.loads((tmp_path / "density.json").read_text())
     values = {one["name"]: one["values"] for one in found["figures"]}

@@ -31,7 +31,7 @@ DEBUGGED = "ws://127.0.0.1:30747/debugpy"
 PYLSP = [sys.executable, "-P", "-m", "pylsp"]
 TEXT = 'def greet(name):\n    """Grüße an: 😀."""\n    return name\n\ngreet(nme)\n'
 
-pytestmark = pytest.mark.timeout(240)  # slow on a busy machine
+pytestmark = pytest.mark.timeout(300)  # slow on a busy machine
 
 
 @pytest.fixture

@@ -85,7 +85,7 @@ class Client:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.process.communicate(timeout=30)
+        self.process.communicate(timeout=200)
         assert self.process.returncode == 0 or error[0]
 
 

@@ -21,7 +21,7 @@ from serve import PROGRAMS, ROOT, SERVICES, Bridge, Service, pure_server, server
 from websocket_peer import Closed, Peer
 
 GRACES = ("--stop-grace=50ms", "--kill-grace=100ms")
-SOON = 30.0
+SOON = 200.0
 OBSTINATE = "trap '' TERM HUP INT PIPE; echo up; while :; do sleep 1000; done"
 
 

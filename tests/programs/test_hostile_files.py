@@ -52,7 +52,7 @@ def ctl(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str
     argv = [*LAUNCH, "chimirror.ctl.main", *words]
     env = os.environ | {"PYTHONPATH": ROOT}
     return subprocess.run(
-        argv, env=env, cwd=cwd, capture_output=True, text=True, timeout=30, check=False
+        argv, env=env, cwd=cwd, capture_output=True, text=True, timeout=200, check=False
     )
 
 

@@ -48,7 +48,7 @@ def test_all_are_listed(service: Service) -> None:
         }
 
 
-@pytest.mark.timeout(180)  # the parser is slow
+@pytest.mark.timeout(300)  # the parser is slow
 def test_what_they_say(service: Service, parser: asyncapi_validator.Parser) -> None:
     for name in NAMES:
         manifest = ManifestReader(get(service, f"/{name}/asyncapi.json"))

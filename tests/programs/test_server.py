@@ -56,7 +56,7 @@ from websocket_peer import NO_CLOSE, Closed, Peer, upgrade
 
 CAT = ["sh", "-c", "echo up; exec cat"]
 GRACES = ("--stop-grace=50ms", "--kill-grace=100ms")
-SOON = 30.0  # seconds
+SOON = 200.0  # seconds
 SERVER = [sys.executable, "-P", "-m", "chimirror.server.main"]
 ENVIRONMENT = os.environ | {"PYTHONPATH": ROOT}
 

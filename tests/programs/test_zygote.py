@@ -34,7 +34,7 @@ from shell_sessions import (
 from websocket_peer import Closed, Peer, stdin
 
 GRACES = ("--stop-grace=50ms", "--kill-grace=100ms", "--linger-timeout=100ms")
-SOON = 30.0
+SOON = 200.0
 
 
 def test_it_is_the_parent_of_applications_and_holds_few_descriptors(

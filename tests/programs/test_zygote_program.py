@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 SHELL = ("--", *shell_sessions.SHELL)
 OBSTINATE = "trap '' TERM HUP INT; echo ok; while :; do sleep 1; done"
-SOON = 30.0
+SOON = 200.0
 
 
 def variable(value: bytes) -> bytes:

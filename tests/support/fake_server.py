@@ -22,7 +22,7 @@ from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
 SUBPROTOCOL = "chimirror.stdio.v1"
-LONG = 30  # seconds: a longer wait fails the test
+LONG = 200  # seconds: a longer wait fails the test
 
 
 def output(data: bytes, stream: str = "stdout") -> str:

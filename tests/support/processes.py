@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import pytest
 
-PATIENCE = 50.0  # seconds; is reached only by a wait that fails its test
+PATIENCE = 200.0  # seconds; is reached only by a wait that fails its test
 MARK = "CHIMIRROR_TEST_MARK"
 # processes of tools, such as a browser, that start and end processes at any time
 TOOL_PROCESSES: set[int] = set()

@@ -498,7 +498,7 @@ class Bridge:
 
     def finish(self) -> tuple[int, bytes]:
         """Wait for the end of the bridge. Returns its exit status and its stderr."""
-        _, said = self.process.communicate(timeout=30)
+        _, said = self.process.communicate(timeout=200)
         return self.process.returncode, said
 
     def __enter__(self) -> Bridge:

@@ -19,7 +19,7 @@ SHELL = ["bash", "-c", 'echo up; while read -r line; do eval "$line"; done']
 # arrives just before a read(2) would be handled after the next line only.
 AWAIT_USR1 = "it=; trap 'it=heard' USR1; echo ok; until [ $it ]; do sleep 0.1; done"
 AWAIT_USR1 += "; echo $it"
-SOON = 30.0
+SOON = 200.0
 
 
 def kill_zygote(service: Service) -> int:

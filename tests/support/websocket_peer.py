@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
-PATIENCE = 50.0  # seconds until a blocked call fails its test
+PATIENCE = 200.0  # seconds until a blocked call fails its test
 NO_CLOSE = 1006  # the end without a close frame, RFC 6455, section 7.1.5
 MASKS = random.Random(6455)
 FORMER = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"

@@ -31,7 +31,7 @@ from processes import PATIENCE, until
 from systemd_machine import Machine
 from websocket_peer import Closed, Peer, upgrade
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(300)
 
 CAT = "/usr/bin/cat"
 

@@ -25,7 +25,7 @@ from processes import until
 from systemd_machine import PORT, Machine
 from websocket_peer import Closed, Peer, stdin
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(300)
 
 PLACE = "/run/chimirror/sessions"
 # Connects to a control socket, sends a request without a secret, prints the response.

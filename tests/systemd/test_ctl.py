@@ -32,7 +32,7 @@ from processes import comm, descendants, name_of, until
 from systemd_machine import PATH, PORT, Machine
 from websocket_peer import Closed, Peer
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(300)
 
 CAT = "/usr/bin/cat"
 CLOSED = Closed(1001, "closed by operator")

@@ -14,7 +14,7 @@ from processes import until
 from systemd_machine import PORT, Machine
 from websocket_peer import Closed, Peer, upgrade
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(300)
 
 APPS = "/etc/chimirror/apps"
 OWN_PORT = 30750

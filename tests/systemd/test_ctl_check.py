@@ -12,7 +12,7 @@ import pytest
 from ctl_on_machine import ctl, ctl_failure
 from systemd_machine import Machine
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(300)
 
 CONFIGURATION = "/etc/chimirror/chimirror.conf"  # 1: the options, 2: the command
 DROP_IN = "/run/systemd/system/chimirror@.service.d/test.conf"

@@ -27,7 +27,7 @@ from processes import until
 from systemd_machine import PORT, Machine, restarted
 from websocket_peer import Closed, FrameViolation, Peer
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(300)
 
 CAT = "/usr/bin/cat"
 EATER = """\

@@ -33,7 +33,7 @@ from processes import until
 from systemd_machine import PORT, Machine
 from websocket_peer import Closed, Peer
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(300)
 
 # Sends each object that it reads to the journal as a record, and then echoes it.
 FORGER = """

@@ -14,7 +14,7 @@ import systemd_machine as machines
 from systemd_machine import ROOT, Machine
 from websocket_peer import Closed, Peer
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(300)
 
 WRITTEN = "/run/with-systemd.written"
 # Files that a running system writes by itself.

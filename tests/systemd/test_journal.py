@@ -31,7 +31,7 @@ from machine_sessions import (
 from systemd_machine import PORT, Machine
 from websocket_peer import Closed, Peer
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(300)
 
 SERVICE = "systemd-journald.service"
 SOCKETS = ("systemd-journald.socket", "systemd-journald-dev-log.socket")

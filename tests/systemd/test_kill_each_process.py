@@ -39,7 +39,7 @@ from processes import until
 from systemd_machine import Machine
 from websocket_peer import Closed, Peer
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(300)
 
 ZYGOTE = "chimirror-zygote.service"
 CAT = "/usr/bin/cat"

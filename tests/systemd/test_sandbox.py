@@ -31,7 +31,7 @@ from processes import read, until
 from systemd_machine import PORT, Machine
 from websocket_peer import Closed, Peer
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(300)
 
 RANGE = range(1879048192, 1879052288)  # users of chimirror@.service
 RUN = {"chimirror", "credentials", "systemd"}  # in the view of a session

@@ -24,7 +24,7 @@ from processes import PATIENCE, ended, is_pending, name_of, parent_of, until
 from systemd_machine import Machine
 from websocket_peer import Closed, Peer, upgrade
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(300)
 
 SOCKET = "chimirror-server.socket"
 CLIENTS = 100

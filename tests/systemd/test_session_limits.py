@@ -15,7 +15,7 @@ from processes import until
 from systemd_machine import Machine
 from websocket_peer import Closed
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(300)
 
 EATER = """
 print("ready", flush=True)

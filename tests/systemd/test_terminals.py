@@ -16,7 +16,7 @@ from pty_session import PtyClient
 from systemd_machine import PORT, Machine
 from websocket_peer import Closed, Peer
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(300)
 
 PROMPT = r"bash-[0-9.]+\$ "
 SHELL = ("/usr/bin/bash", "--norc", "-i")

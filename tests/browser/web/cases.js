@@ -296,12 +296,21 @@ export async function pour({ connect, text }, url, say, cue) {
 }
 
 /** Unread output is paused, and resumed for a reader unless the user paused it. */
+/** Returns the paused streams once there are some. */
+async function pausedStreams(control) {
+  for (;;) {
+    const { paused } = await control.status();
+    if (paused.length) return paused;
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}
+
 export async function paused({ connect }, url, say, cue) {
   const session = await connect(url);
   const { control, stdout } = session;
-  say("open");
+  const unread = await pausedStreams(control);
+  say("paused");
   await cue();
-  const unread = (await control.status()).paused;
   await control.pause("stdout");
   let size = (await some(stdout, 900000)).length; // below the low mark
   const asked = (await control.status()).paused;
@@ -425,7 +434,8 @@ export async function severed({ connect }, url, say, cue) {
   };
   const session = await connect(url);
   const { available } = session.control;
-  say("open");
+  await pausedStreams(session.control);
+  say("paused");
   await cue();
   severed = true;
   cables.at(-1).close();

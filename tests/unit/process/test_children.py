@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 
@@ -121,6 +125,57 @@ def test_one_after_the_other_is_reaped() -> None:
     os.kill(sleeping, signal.SIGKILL)
     os.waitid(os.P_PID, sleeping, os.WEXITED | os.WNOWAIT)
     assert children.next_ended() == (sleeping, -signal.SIGKILL)
+
+
+@pytest.fixture
+def large_child() -> Iterator[int]:
+    """Yield a child that ends slowly when it is killed, because of its memory."""
+    read_fd, write_fd = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        memory = b"x" * (256 << 20)
+        os.write(write_fd, memory[:1])
+        signal.pause()
+        os._exit(0)
+    os.close(write_fd)
+    assert os.read(read_fd, 1) == b"x"
+    yield pid
+    os.close(read_fd)
+
+
+def test_a_killed_child_that_is_ending_is_reaped(large_child: int) -> None:
+    assert not children.reap_killed(large_child)
+    os.kill(large_child, signal.SIGKILL)
+    flags = 0
+    while not flags & children.PF_EXITING:
+        stat = Path(f"/proc/{large_child}/stat").read_text()
+        flags = int(stat.rpartition(")")[2].split()[6])
+    assert children.reap_killed(large_child)
+    assert not children.is_child(large_child)
+
+
+def test_a_child_that_has_exited_is_left_to_others() -> None:
+    pid = os.spawnv(os.P_NOWAIT, "/bin/true", ["true"])
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    assert not children.reap_killed(pid)
+    assert children.next_ended(pid) == (pid, 0)
+
+
+def test_a_main_thread_that_has_ended_is_not_waited_for() -> None:
+    script = (
+        "import ctypes, threading, time\n"
+        "threading.Thread(target=input).start()\n"
+        "print('up', flush=True)\n"
+        "ctypes.CDLL(None).pthread_exit(None)"
+    )
+    argv = [sys.executable, "-c", script]
+    with subprocess.Popen(argv, stdin=PIPE, stdout=PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"up\n"
+        stat = Path(f"/proc/{process.pid}/stat")
+        until(lambda: stat.read_text().split()[2] == "Z", "the thread has ended")
+        assert not children.reap_killed(process.pid)
+        process.kill()
 
 
 def test_all_but_the_excluded_are_ended() -> None:
