@@ -9,6 +9,8 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from chimirror.framing import Framing
 
 
@@ -26,6 +28,7 @@ class FramingRow:
     """
 
     __slots__ = (
+        "_factories",
         "_factory",
         "_module",
         "_pty_factory",
@@ -58,6 +61,7 @@ class FramingRow:
         self._factory = factory
         self._pty_factory = pty_factory or factory
         self._split_factory = split_factory
+        self._factories: dict[str, Callable[..., Framing]] = {}
         self._shared: dict[tuple[str, int], Framing] = {}
         self.title = title
         self.has_stderr = has_stderr
@@ -87,9 +91,12 @@ class FramingRow:
         shared = self._shared.get((factory, limit))
         if shared is not None:
             return shared
-        module = __import__(self._module, fromlist=[factory])
+        make = self._factories.get(factory)
+        if make is None:
+            module = __import__(self._module, fromlist=[factory])
+            make = self._factories[factory] = getattr(module, factory)
         limits = (limit, max_message) if self.takes_stream else (limit,)
-        made: Framing = getattr(module, factory)(*limits)
+        made = make(*limits)
         if not self.has_state:
             self._shared[factory, limit] = made
         return made

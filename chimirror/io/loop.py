@@ -96,6 +96,8 @@ BATCH = 256  # events per turn
 # After this time a turn is late.
 PHASE_TIME = 0.005
 TIMERS = 16  # timers between two looks at the clock
+BUSY_WINDOW = 0.02  # seconds: the time over which a loop is found busy
+IDLE_SHARE = 0.35  # of the window: a loop that waits for less is busy
 
 
 class FatalErrorHandler:
@@ -117,6 +119,7 @@ class EventLoop(FatalErrorHandler):
             of this system.
 
     Attributes:
+        is_busy: it has hardly waited for events lately.
         is_late: this turn has taken longer than PHASE_TIME. Handlers process less.
         now: time at the start of this turn.
         running: `run` returns once this is False.
@@ -134,8 +137,11 @@ class EventLoop(FatalErrorHandler):
         "_heartbeat",
         "_poller",
         "_runnable",
+        "_waited",
         "_wakeup_pipe",
+        "_window_end",
         "clock",
+        "is_busy",
         "is_late",
         "now",
         "running",
@@ -146,6 +152,7 @@ class EventLoop(FatalErrorHandler):
     ) -> None:
         self.clock = clock
         self.now = clock()
+        self.is_busy = False
         self.is_late = False
         self.running = True
         self._poller = poller or best_poller()
@@ -160,6 +167,8 @@ class EventLoop(FatalErrorHandler):
         self._last_tick = 0  # tick of the timer that was set last
         self._signal_handlers: dict[int, tuple[Callable[[], None], Disposition]] = {}
         self._wakeup_pipe: tuple[int, int] | None = None
+        self._waited = 0.0  # seconds in this window
+        self._window_end = self.now + BUSY_WINDOW
 
     # Descriptors
 
@@ -266,9 +275,14 @@ class EventLoop(FatalErrorHandler):
 
     def run_once(self) -> None:
         """Wait for the next events or timer and serve them."""
-        events = self._poller.poll(self._poll_timeout(), BATCH)
         clock, handlers = self.clock, self._handlers
+        timeout = self._poll_timeout()
+        before = clock()
+        events = self._poller.poll(timeout, BATCH)
         self.now = now = clock()
+        self._waited += now - before
+        if now >= self._window_end:
+            self._end_window(now)
         self.is_late = False
         check_at = now + PHASE_TIME
         are_many = len(events) > 1
@@ -290,6 +304,12 @@ class EventLoop(FatalErrorHandler):
             self._call_callbacks()
         if self._closing:
             self._close_pending()
+
+    def _end_window(self, now: float) -> None:
+        """Judge the time of the last turns."""
+        duration = now - self._window_end + BUSY_WINDOW
+        self.is_busy = self._waited < IDLE_SHARE * duration
+        self._waited, self._window_end = 0.0, now + BUSY_WINDOW
 
     def call_soon(self, handler: RunnableHandler) -> None:
         """Call `handler.on_turn` once, in this turn or the next ones.

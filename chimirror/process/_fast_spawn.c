@@ -53,6 +53,8 @@ static char *stack;        /* of the child, with a guard page below */
 static int first_slot = -1;
 static int null_fd = -1;   /* keeps unused slots from getting another file */
 static int has_clone3 = 1; /* until it has failed */
+static int can_bind;       /* this process may be bound to one processor */
+static cpu_set_t allowed;  /* processors of a process that asks for all */
 static uint64_t ignored;   /* signals that this process ignores, 1 << number - 1 */
 
 /* What the child is to do. It writes the error before it ends. */
@@ -68,6 +70,8 @@ struct job {
     int cgroup;          /* descriptor of its directory, or -1 */
     int joins_cgroup;    /* the child has to move itself */
     int has_no_handlers; /* of signals: the kernel has removed them */
+    int binds;           /* the child begins on the processor of this process */
+    int is_bound;        /* this process and the child, to that processor */
     pid_t parent;        /* this process */
     int error;           /* errno, or 0 */
     int in_directory;    /* the directory is the reason */
@@ -94,6 +98,54 @@ static void find_ignored(void)
         if (failed || handler == (uintptr_t)SIG_IGN)
             ignored |= (uint64_t)1 << (number - 1);
     }
+}
+
+/* Lets a process run on all processors that its cgroup has, now or later. */
+static int unbind(pid_t pid)
+{
+    cpu_set_t all;
+    memset(&all, 0xFF, sizeof all);
+    return sched_setaffinity(pid, sizeof all, &all);
+}
+
+/* Finds out whether unbind() would change nothing. A process that somebody has bound
+ * stays bound. The calls fail in a filter, and with more processors than the set has. */
+static void find_processors(void)
+{
+    cpu_set_t before;
+    can_bind = 0;
+    if (sched_getaffinity(0, sizeof before, &before) < 0 || unbind(0) < 0
+        || sched_getaffinity(0, sizeof allowed, &allowed) < 0)
+        return;
+    if (CPU_EQUAL(&before, &allowed))
+        can_bind = CPU_COUNT(&allowed) > 1;
+    else
+        sched_setaffinity(0, sizeof before, &before);
+}
+
+/* Binds this process to its processor, and so the child that is cloned next. Otherwise
+ * the child gets another processor if that looks idle, and has to wait for it. execve(2)
+ * and the scheduler spread the load later. */
+static void bind_to_processor(struct job *job)
+{
+    cpu_set_t before, one;
+    int number = can_bind && job->binds ? sched_getcpu() : -1;
+    if (number < 0 || number >= CPU_SETSIZE
+        || sched_getaffinity(0, sizeof before, &before) < 0
+        || !CPU_EQUAL(&before, &allowed))
+        return;
+    CPU_ZERO(&one);
+    CPU_SET(number, &one);
+    job->is_bound = sched_setaffinity(0, sizeof one, &one) == 0;
+}
+
+/* The parent can then go on elsewhere while the program runs. */
+static int unbind_both(struct job *job)
+{
+    if (unbind(job->parent) < 0)
+        return -1;
+    job->is_bound = 0;
+    return unbind(0);
 }
 
 /* Gives each signal its default action. sigaction(3) refuses those of the C library. */
@@ -174,6 +226,8 @@ static void set_death_signal(const struct job *job)
 static int run_child(void *argument)
 {
     struct job *job = argument;
+    if (job->is_bound && unbind_both(job) < 0)
+        return fail(job);
     if (job->joins_cgroup && join_cgroup(job) < 0)
         return fail(job);
     if (set_descriptors(job) < 0)
@@ -236,9 +290,12 @@ static pid_t run_job(struct job *job, pid_t *record)
         job->error = errno;
         return -1;
     }
+    bind_to_processor(job);
     pid_t pid = clone_child(job, record);
     if (pid < 0)
         job->error = errno;
+    if (job->is_bound) /* no child has run */
+        unbind(0);
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before, NULL, MASK_SIZE);
     if (pid >= 0 && job->error != 0) {
         while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
@@ -301,15 +358,23 @@ static int fill_slots(const int *fds)
     return 0;
 }
 
-/* Texts as null-terminated C strings, which live as long as `owner`. */
+/* Null-terminated C strings. Those that were encoded live as long as `owner`. */
 struct strings {
     char **list;
+    char *block;     /* holds the variables of an environment */
     PyObject *owner; /* a list of bytes objects */
+};
+
+/* One text as bytes, without the final NUL. */
+struct text {
+    const char *data;
+    size_t size;
 };
 
 static void free_strings(struct strings *strings)
 {
     PyMem_Free(strings->list);
+    PyMem_Free(strings->block);
     Py_CLEAR(strings->owner);
 }
 
@@ -323,64 +388,100 @@ static int make_strings(struct strings *strings, Py_ssize_t count)
     return -1;
 }
 
-/* Adds a bytes object, whose reference is taken over. */
-static int add_bytes(struct strings *strings, Py_ssize_t index, PyObject *bytes)
+/* Finds the bytes of a str that has only ASCII characters. They live as long as it. */
+static int find_ascii(PyObject *object, struct text *text)
 {
-    int failed = bytes == NULL || PyList_Append(strings->owner, bytes) < 0;
-    if (!failed)
-        strings->list[index] = PyBytes_AsString(bytes);
-    Py_XDECREF(bytes);
+    Py_ssize_t size;
+    if (!PyUnicode_Check(object))
+        return 0;
+    text->data = PyUnicode_AsUTF8AndSize(object, &size);
+    if (text->data == NULL) {
+        PyErr_Clear(); /* a byte that is no text: encoding decides */
+        return 0;
+    }
+    text->size = (size_t)size;
+    return size == PyUnicode_GetLength(object) && strlen(text->data) == text->size;
+}
+
+/* Encodes a text like os.fsencode(). A NUL is a ValueError. */
+static int encode(PyObject *object, struct strings *strings, struct text *text)
+{
+    if (find_ascii(object, text))
+        return 0;
+    PyObject *bytes = NULL;
+    if (!PyUnicode_FSConverter(object, &bytes))
+        return -1;
+    int failed = PyList_Append(strings->owner, bytes) < 0;
+    text->data = PyBytes_AsString(bytes);
+    text->size = (size_t)PyBytes_Size(bytes);
+    Py_DECREF(bytes);
     return failed ? -1 : 0;
 }
 
-/* Encodes the texts of a tuple like os.fsencode(). A NUL is a ValueError. */
 static int encode_tuple(struct strings *strings, PyObject *tuple)
 {
     Py_ssize_t count = PyTuple_Size(tuple);
     if (count < 0 || make_strings(strings, count) < 0)
         return -1;
     for (Py_ssize_t index = 0; index < count; index++) {
-        PyObject *bytes = NULL;
-        if (!PyUnicode_FSConverter(PyTuple_GetItem(tuple, index), &bytes))
+        struct text text;
+        if (encode(PyTuple_GetItem(tuple, index), strings, &text) < 0)
             return -1;
-        if (add_bytes(strings, index, bytes) < 0)
-            return -1;
+        strings->list[index] = (char *)text.data; /* execve(2) does not change it */
     }
     return 0;
 }
 
-static PyObject *encode_variable(PyObject *name, PyObject *value)
+static int is_name(const struct text *name)
 {
-    PyObject *first = NULL, *second = NULL, *result = NULL;
-    if (PyUnicode_FSConverter(name, &first) && PyUnicode_FSConverter(value, &second)) {
-        Py_ssize_t size = PyBytes_Size(first), rest = PyBytes_Size(second);
-        const char *text = PyBytes_AsString(first);
-        if (size == 0 || memchr(text, '=', (size_t)size) != NULL)
-            PyErr_SetString(PyExc_ValueError, "illegal environment variable name");
-        else
-            result = PyBytes_FromStringAndSize(NULL, size + 1 + rest);
-        if (result != NULL) {
-            char *target = PyBytes_AsString(result);
-            memcpy(target, text, (size_t)size);
-            target[size] = '=';
-            memcpy(target + size + 1, PyBytes_AsString(second), (size_t)rest);
-        }
+    return name->size > 0 && memchr(name->data, '=', name->size) == NULL;
+}
+
+/* Writes all variables into one block. */
+static void join_variables(struct strings *strings, const struct text *texts,
+                           Py_ssize_t count)
+{
+    char *target = strings->block;
+    for (Py_ssize_t index = 0; index < count; index++) {
+        const struct text *name = &texts[2 * index], *value = name + 1;
+        strings->list[index] = target;
+        memcpy(target, name->data, name->size);
+        target += name->size;
+        *target++ = '=';
+        memcpy(target, value->data, value->size);
+        target += value->size;
+        *target++ = '\0';
     }
-    Py_XDECREF(first);
-    Py_XDECREF(second);
-    return result;
 }
 
 static int encode_environment(struct strings *strings, PyObject *dict)
 {
-    Py_ssize_t position = 0, index = 0;
+    Py_ssize_t position = 0, index = 0, count = PyDict_Size(dict);
     PyObject *name, *value;
-    if (make_strings(strings, PyDict_Size(dict)) < 0)
+    if (make_strings(strings, count) < 0)
         return -1;
-    while (PyDict_Next(dict, &position, &name, &value))
-        if (add_bytes(strings, index++, encode_variable(name, value)) < 0)
-            return -1;
-    return 0;
+    struct text *texts = PyMem_Calloc((size_t)count + 1, 2 * sizeof *texts);
+    size_t size = 1;
+    int failed = texts == NULL;
+    while (!failed && index < count && PyDict_Next(dict, &position, &name, &value)) {
+        struct text *pair = &texts[2 * index++];
+        failed = encode(name, strings, pair) < 0 || encode(value, strings, pair + 1) < 0;
+        if (!failed && !is_name(pair)) {
+            PyErr_SetString(PyExc_ValueError, "illegal environment variable name");
+            failed = 1;
+        }
+        size += pair[0].size + pair[1].size + 2;
+    }
+    if (!failed)
+        strings->block = PyMem_Malloc(size);
+    if (!failed && strings->block != NULL)
+        join_variables(strings, texts, index);
+    PyMem_Free(texts);
+    if (!failed && strings->block != NULL)
+        return 0;
+    if (!PyErr_Occurred())
+        PyErr_NoMemory();
+    return -1;
 }
 
 static PyObject *raise_error(const struct job *job, PyObject *argv, PyObject *directory)
@@ -393,20 +494,20 @@ static PyObject *raise_error(const struct job *job, PyObject *argv, PyObject *di
 static PyObject *spawn(PyObject *module, PyObject *arguments)
 {
     PyObject *paths, *argv, *environment, *directory, *limit;
-    int fds[SLOTS], parent_fds[3] = {-1, -1, -1}, has_terminal, cgroup;
+    int fds[SLOTS], parent_fds[3] = {-1, -1, -1}, has_terminal, cgroup, binds;
     Py_buffer record;
     Py_ssize_t offset;
     if (first_slot < 0) {
         PyErr_SetString(PyExc_RuntimeError, "reserve() was not called");
         return NULL;
     }
-    if (!PyArg_ParseTuple(arguments, "O!O!O!(iiii)OpOiw*n", &PyTuple_Type, &paths,
+    if (!PyArg_ParseTuple(arguments, "O!O!O!(iiii)OpOipw*n", &PyTuple_Type, &paths,
                           &PyTuple_Type, &argv, &PyDict_Type, &environment, &fds[0],
                           &fds[1], &fds[2], &fds[3], &directory, &has_terminal, &limit,
-                          &cgroup, &record, &offset))
+                          &cgroup, &binds, &record, &offset))
         return NULL;
     struct job job = {.has_control = fds[3] >= 0, .has_terminal = has_terminal,
-                      .cgroup = cgroup, .parent = getpid()};
+                      .cgroup = cgroup, .binds = binds, .parent = getpid()};
     struct strings files = {0}, words = {0}, variables = {0};
     PyObject *encoded_directory = NULL, *result = NULL;
     if (offset < 0 || offset % (Py_ssize_t)sizeof(pid_t) != 0
@@ -492,6 +593,7 @@ static PyObject *reserve(PyObject *module, PyObject *unused)
     if (first_slot < 0 && open_slots() < 0)
         return PyErr_SetFromErrno(PyExc_OSError);
     find_ignored();
+    find_processors();
     return PyLong_FromLong(first_slot);
 }
 
@@ -508,7 +610,8 @@ static PyObject *release(PyObject *module, PyObject *unused)
 
 static PyMethodDef methods[] = {
     {"reserve", reserve, METH_NOARGS,
-     "Reserve the slots, and note the ignored signals. Returns the first slot."},
+     "Reserve the slots, and note the ignored signals and the processors. Returns the "
+     "first slot."},
     {"release", release, METH_NOARGS, "Close the slots."},
     {"spawn", spawn, METH_VARARGS, "Start a program. Returns its pid, and this process's ends of the pipes."},
     {NULL, NULL, 0, NULL},

@@ -11,6 +11,7 @@ def spawn(
     terminal: bool,
     limit: tuple[int, int] | None,
     cgroup: int,
+    binds: bool,
     record: mmap | bytearray,
     offset: int,
     /,

@@ -68,7 +68,7 @@ def find_obstacle() -> str:
     try:
         _fast_spawn.reserve()
         pid, *_ = _fast_spawn.spawn(
-            ("",), ("",), {}, _NO_FDS, None, False, None, -1, bytearray(4), 0
+            ("",), ("",), {}, _NO_FDS, None, False, None, -1, False, bytearray(4), 0
         )
     except FileNotFoundError:
         return ""
@@ -155,8 +155,7 @@ class FastSpawner(Spawner):
     ) -> None:
         """Start a program. `client.on_started` or `on_start_failed` follows at once.
 
-        The extension makes the pipes. The OOM setting follows the client's call, which
-        sends the response: opening its file costs 25 µs.
+        The extension makes the pipes.
         """
         if program.pty or program.control:
             super().start(client, program, environment, keep_stderr, size, cgroup)
@@ -168,10 +167,8 @@ class FastSpawner(Spawner):
             self._report_failure(client, program, error)
             return
         self.add_child(pid, client)
-        try:
-            client.on_started(pid, (ends[0], ends[1], ends[2], -1))
-        finally:
-            self.prefer_for_oom_kill(pid)
+        self.prefer_for_oom_kill(pid)
+        client.on_started(pid, (ends[0], ends[1], ends[2], -1))
 
     def _execute(
         self,
@@ -215,6 +212,7 @@ class FastSpawner(Spawner):
                 program.pty,
                 self._limits,
                 directory,
+                self._loop.is_busy,
                 self._processes.memory,
                 offset,
             )

@@ -248,10 +248,13 @@ class Spawner(ChildWatcher):
         return pid
 
     def prefer_for_oom_kill(self, pid: int) -> None:
-        """Prefer a program for the OOM killer, at a later tick if that fails now."""
-        if not children.prefer_for_oom_kill(pid):
-            self._oom_pending[pid] = OOM_RETRY_TICKS
+        """Prefer a program for the OOM killer, from the next tick on.
+
+        Many short sessions have ended by then, and it takes time from the next start.
+        """
+        if not self._oom_pending:
             self._loop.set_timer(self, self._loop.now)
+        self._oom_pending[pid] = OOM_RETRY_TICKS
 
     def on_timer(self, now: float) -> None:
         """Called at the next tick. Writes missing OOM settings, and reaps."""

@@ -445,6 +445,28 @@ def test_a_turn_becomes_late(pair: tuple[socket.socket, socket.socket]) -> None:
         assert len(beats) > 2
 
 
+@pytest.mark.parametrize(("work", "busy"), [(0.1, True), (0.001, False)])
+def test_a_loop_that_hardly_waits_is_busy(work: float, *, busy: bool) -> None:
+    """A timer is served up to 1/32 s after its deadline."""
+    clock = FakeTime()
+
+    class Work(Timer):
+        def on_timer(self, now: float) -> None:
+            clock.now += work
+            loop.set_timer(self, clock.now)
+
+    with event_loop(lambda: clock, clock) as loop:
+        assert not loop.is_busy
+        timer = Work(loop)
+        loop.set_timer(timer, clock.now)
+        for _ in range(20):
+            loop.run_once()
+        assert loop.is_busy == busy
+        clock.now += 100 * work
+        loop.run_once()
+        assert loop.is_busy
+
+
 # The fallback
 
 

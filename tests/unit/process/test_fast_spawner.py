@@ -6,7 +6,7 @@ import os
 import resource
 import signal
 from collections.abc import Callable, Iterator
-from errno import EACCES, EINVAL, ENOMEM, ENOSYS
+from errno import EACCES, EINVAL, ENOMEM, ENOSYS, EPERM
 from pathlib import Path
 from typing import Any, cast
 
@@ -188,6 +188,72 @@ def test_no_handler_of_this_process_runs_in_the_child(harness: SpawnerHarness) -
     assert calls == []
 
 
+# The processors
+
+
+def processors_of(harness: SpawnerHarness, *, busy: bool = True) -> list[str]:
+    """Return those of a program and of this process, after a start."""
+    harness.loop.is_busy = busy
+    client = harness.start(program("grep", "Cpus_allowed_list", "/proc/self/status"))
+    mine = Path("/proc/self/status").read_text().partition("Cpus_allowed_list:")[2]
+    return [harness.output_of(client).split()[1].decode(), mine.split()[0]]
+
+
+def test_a_busy_process_is_bound_for_a_moment() -> None:
+    """The call kills this process, so it is made. Otherwise it is not."""
+
+    def start() -> str:
+        with spawner_harness(fast=True) as harness:
+            every = processors_of(harness)
+            syscall_filter.kill(CALLS["sched_setaffinity"])
+            same = processors_of(harness, busy=False) == every
+            os.write(2, f"{every[0] == every[1]} {same}\n".encode())
+            return str(processors_of(harness))
+
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.dup2(writer, 2)
+        start()
+        os._exit(0)
+    os.close(writer)
+    with open(reader, "rb") as file:
+        assert file.read() == b"True True\n"
+    several = len(os.sched_getaffinity(0)) > 1
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -31 * several
+
+
+def test_a_failed_start_leaves_it_unbound(harness: SpawnerHarness) -> None:
+    every = processors_of(harness)
+    for failing in (Program(("cat",), "/no/such"), program("no-such-program")):
+        harness.loop.is_busy = True
+        assert harness.start(failing).failed
+        assert processors_of(harness, busy=False) == every
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_what_somebody_has_bound_stays_bound(*, later: bool) -> None:
+    def start() -> object:
+        one = {min(os.sched_getaffinity(0))}
+        if not later:
+            os.sched_setaffinity(0, one)
+        with spawner_harness(fast=True) as harness:
+            os.sched_setaffinity(0, one)
+            return {*processors_of(harness)} == {str(*one)}
+
+    assert in_child(start) == "True"
+
+
+def test_binding_may_be_refused() -> None:
+    def start() -> object:
+        syscall_filter.fail(CALLS["sched_setaffinity"], EPERM)
+        with spawner_harness(fast=True) as harness:
+            mine, other = processors_of(harness)
+            return mine == other
+
+    assert in_child(start) == "True"
+
+
 # Errors of each step
 
 CALLS = {
@@ -201,10 +267,11 @@ CALLS = {
     "dup3": 292,
     "pipe2": 293,
     "fcntl": 72,
+    "sched_setaffinity": 203,
 }
 
 
-@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("call", [*CALLS][:-1])
 def test_a_failure_of_each_step(call: str, harness: SpawnerHarness) -> None:
     def start() -> object:
         count, mask = descriptors(os.getpid()), blocked()
@@ -295,16 +362,20 @@ def test_no_descriptors_to_reserve() -> None:
     ("position", "value", "error"),
     [
         (1, (), ValueError),  # no program
-        (9, 6, ValueError),  # the pid would end behind the memory
-        (9, 2, ValueError),  # not aligned
-        (9, -4, ValueError),
-        (8, b"constant", TypeError),
+        (10, 6, ValueError),  # the pid would end behind the memory
+        (10, 2, ValueError),  # not aligned
+        (10, -4, ValueError),
+        (9, b"constant", TypeError),
         (3, (0, 1, 2), TypeError),
         (2, [("A", "1")], TypeError),
         (1, ("true", 7), TypeError),
         (6, (1,), TypeError),
         (4, 7, TypeError),
         (2, {"": "1"}, ValueError),
+        (2, {"A=": "1"}, ValueError),
+        (2, {"A": "1\0"}, ValueError),
+        (2, {"A": 1}, TypeError),
+        (1, ("true", "\0"), ValueError),
         (7, "1", TypeError),
     ],
 )
@@ -314,7 +385,7 @@ def test_invalid_arguments(
     memory = bytearray(8)
     arguments: list[object] = [
         *(("/bin/true",), ("true",), dict(PATH)),
-        *((0, 1, 2, -1), None, False, None, -1, memory, 4),
+        *((0, 1, 2, -1), None, False, None, -1, False, memory, 4),
     ]
     arguments[position] = value
     with pytest.raises(error):
@@ -332,6 +403,7 @@ def test_nothing_is_started_without_slots() -> None:
         False,
         None,
         -1,
+        False,
         bytearray(4),
         0,
     )
