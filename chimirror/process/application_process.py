@@ -172,7 +172,6 @@ class ApplicationProcess(ProcessPipes):
         self.phase = RUNNING
         self.pid = pid
         self.stdin, self.stdout, self.stderr, self.control_fd = pipes
-        self._watch_output()
         if self.control_fd >= 0:
             self._loop.watch(self.control_fd, self, READ)
         if self._step == KILLED:
@@ -181,7 +180,10 @@ class ApplicationProcess(ProcessPipes):
             self._loop.set_timer(self, self._loop.now + self.stop_timeouts.stop_grace)
         if self._input_ended:
             self.finish_input()
-        self._handler.on_application_started()
+        try:
+            self._handler.on_application_started()
+        finally:  # not before the response, which it would delay
+            self._watch_output()
 
     def on_start_failed(self, reason: str, shortage: bool) -> None:
         """Called when the process could not be started."""
