@@ -80,8 +80,15 @@ def whole_run(argv: list[str]) -> float:
     return time.perf_counter() - began
 
 
-def variants(scratch: str) -> dict[str, tuple[Callable[[list[str]], float], list[str]]]:
-    """Return the measurements by name, the bare interpreter first."""
+def variants(
+    scratch: str, others: list[str]
+) -> dict[str, tuple[Callable[[list[str]], float], list[str]]]:
+    """Return the measurements by name, the bare interpreter first.
+
+    Args:
+        scratch: a directory for a virtual environment.
+        others: launchers of other versions, measured as units too.
+    """
     installed = launcher(scratch)
     python = str(Path(installed).with_name("python3"))
     (site,) = Path(installed).parent.parent.glob("lib/python3*/site-packages")
@@ -95,6 +102,7 @@ def variants(scratch: str) -> dict[str, tuple[Callable[[list[str]], float], list
             [python, "-I", "-S", "-c", IMPORT.format([str(site), ROOT]), *tail],
         ),
         "/bin/echo alone": (whole_run, APPLICATION),
+        **{other: (first_byte, [*AS_UNIT, other, *tail]) for other in others},
     }
 
 
@@ -110,12 +118,14 @@ def show(figure: Figure, name: str) -> None:
 
 def main() -> int:
     bench = Bench("coldstart", __doc__ or "", ROUNDS)
+    add = bench.parser.add_argument
+    add("--launcher", action="append", metavar="PATH", help="of another version")
     args = bench.parser.parse_args()
     bench.reference = BARE
     bound = Bound(most=BOUND, against=BARE)
     figure = bench.figure("cold start, to the first byte", "ms", (bound,))
     with tempfile.TemporaryDirectory() as scratch:
-        measured = variants(scratch)
+        measured = variants(scratch, args.launcher or [])
         for turn in range(args.rounds + 3):
             for name, (measure, argv) in measured.items():
                 took = measure(argv)

@@ -241,7 +241,8 @@ def terminable() -> Iterator[None]:
 def hold(bench: Bench, args: argparse.Namespace) -> int:
     """Start server and clients, run the phases, save. Returns the exit status."""
     own = (f"--max-sessions={args.sessions + STEP}", *args.own.split())
-    competitor = competitors.ours(own)[0]
+    of_tree, tree = competitors.of_tree, args.tree
+    competitor = (of_tree(tree, own) if tree else competitors.ours(own))[0]
     bench.competitors = [competitor]
     density = Density(bench, args)
     with ExitStack() as stack:
@@ -278,6 +279,7 @@ def main() -> int:
     add("--growth", type=float, default=180.0, help="seconds for all to come, at most")
     add("--every", type=int, default=5, metavar="N", help="show each Nth thousand")
     add("--own", default="", metavar="OPTIONS", help="for chimirror-server")
+    add("--tree", metavar="DIRECTORY", help="measure another version")
     add("--results", type=Path, default=RESULTS, metavar="DIRECTORY")
     parser.set_defaults(rounds=1)
     args = parser.parse_args()

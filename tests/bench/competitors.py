@@ -149,6 +149,24 @@ def fallback(
         yield service
 
 
+def other_tree(
+    tree: str, options: tuple[str, ...], directory: Path, command: list[str]
+) -> Iterator[Service]:
+    options = ("--framing=json,lines", *options)
+    with server(directory, command, *options, root=tree) as service:
+        yield service
+
+
+def of_tree(tree: str, options: tuple[str, ...]) -> list[Competitor]:
+    """Return each framing of chimirror-server from another directory."""
+    start = partial(contextmanager(other_tree), tree, options)
+    version = first_line("git", "-C", tree, "describe", "--always", "--dirty")
+    return [
+        Competitor(f"{OURS} ({Path(tree).name}), {codec.framing}", codec, start, version)
+        for codec in (LINES, JSON)
+    ]
+
+
 def ours(options: tuple[str, ...]) -> list[Competitor]:
     """Return each framing of chimirror-server, with these options, and the fallback."""
     start = partial(contextmanager(chimirror), options)
@@ -195,14 +213,19 @@ def installed() -> Iterator[Competitor]:
     yield other(BASELINE, BARE, baseline, "", STARTING)
 
 
-def all_competitors(paths: list[str], options: tuple[str, ...]) -> list[Competitor]:
+def all_competitors(
+    paths: list[str], options: tuple[str, ...], trees: list[str]
+) -> list[Competitor]:
     """Return all competitors on this machine.
 
     Args:
         paths: websocketd, and more binaries of it.
-        own: Options of chimirror-server.
+        options: Options of chimirror-server.
+        trees: directories with the package of another version.
     """
     found = ours(options)
+    for tree in trees:
+        found += of_tree(tree, options)
     for path in paths:
         name, version = (
             Path(path).name,

@@ -64,6 +64,7 @@ class Bench:
         add = self.parser.add_argument
         add("--rounds", type=int, default=rounds)
         add("--websocketd", action="append", metavar="PATH", help="one more binary")
+        add("--tree", action="append", metavar="DIRECTORY", help="of another version")
         add(
             "--only", metavar="WORD,…", help="competitors with one of these in the name"
         )
@@ -90,7 +91,7 @@ class Bench:
         self.competitors = [
             competitor
             for competitor in competitors.all_competitors(
-                paths, (*args.own.split(), *self.options)
+                paths, (*args.own.split(), *self.options), args.tree or []
             )
             if wanted(competitor)
             and self.name in (competitor.benches or (self.name,))
