@@ -162,7 +162,9 @@ def of_tree(tree: str, options: tuple[str, ...]) -> list[Competitor]:
     start = partial(contextmanager(other_tree), tree, options)
     version = first_line("git", "-C", tree, "describe", "--always", "--dirty")
     return [
-        Competitor(f"{OURS} ({Path(tree).name}), {codec.framing}", codec, start, version)
+        Competitor(
+            f"{OURS} ({Path(tree).name}), {codec.framing}", codec, start, version
+        )
         for codec in (LINES, JSON)
     ]
 
