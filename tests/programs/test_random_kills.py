@@ -2,7 +2,7 @@
 
 Afterwards no process, zombie or descriptor is left, and each session is recorded.
 The output has the seed. A server lives until its supervisor or its guardian is killed,
-and then the next one is started.
+and then the next one is started. Most applications have spares, which are killed, too.
 """
 
 from __future__ import annotations
@@ -14,16 +14,17 @@ import random
 import signal
 from collections import Counter
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 
 from chimirror.log.records import SESSION_ENDED, SESSION_STARTED
 from chimirror.process.children import become_subreaper, next_ended
+from chimirror.process.reaper import SESSION_VARIABLE
 from chimirror.session import session_secret
 from loops import subreaper
-from processes import descendants, descriptors, ended, name_of, until
+from processes import descendants, descriptors, ended, name_of, read, until
 from serve import Service, ServiceFactory, pure_server, server
 from websocket_peer import Peer, upgrade
 
@@ -46,21 +47,50 @@ APPLICATIONS = {
     "hides": "(env -i setsid sleep 1000 >/dev/null 2>&1 &); exec cat",
     "exits": "exit 3",
 }
+SPARED = ("obedient", "ignores", "daemon", "hides")  # those that have spares
+SPARES = WORKERS * len(SPARED)
+SESSION = SESSION_VARIABLE.encode()
+
+
+def write_applications(directory: Path) -> Path:
+    """Write a file for each application. Returns their directory."""
+    apps = directory / "apps"
+    apps.mkdir()
+    for name, play in APPLICATIONS.items():
+        command = f"command = {json.dumps(['sh', '-c', play])}\n"
+        spares = f"spares = {WORKERS}\n" if name in SPARED else ""
+        (apps / f"{name}.toml").write_text(command + spares)
+    return apps
+
+
+def spares(service: Service) -> list[int]:
+    """Return the applications that were started without a client.
+
+    Some of them may have one meanwhile. A daemon leads a session, a spare does not.
+    """
+    return [pid for pid in service.applications() if is_spare(pid)]
+
+
+def is_spare(pid: int) -> bool:
+    try:
+        is_leader = os.getpgid(pid) == pid != os.getsid(pid)
+    except ProcessLookupError:
+        return False
+    environ = read(f"/proc/{pid}/environ").split(b"\0")
+    names = {variable.partition(b"=")[0] for variable in environ}
+    return is_leader and SESSION in names and b"REMOTE_ADDR" not in names
+
+
 # A victim of each kind, if there is one.
 VICTIMS: dict[str, Callable[[Service], list[int]]] = {
     "worker": Service.workers,
     "zygote": Service.zygotes,
     "supervisor": lambda service: [service.pid],
     "guardian": lambda service: [service.process.pid],
+    "spare": spares,
 }
 LAST = ("supervisor", "guardian")
-OFTEN = ("worker", "worker", "worker", "zygote")
-
-
-def program() -> list[str]:
-    """Return one program for all applications. The query string names one."""
-    cases = "".join(f"{name}) {play};;\n" for name, play in APPLICATIONS.items())
-    return ["sh", "-c", f"case $QUERY_STRING in\n{cases}esac"]
+OFTEN = ("worker", "worker", "worker", "zygote", "spare", "spare")
 
 
 class Life:
@@ -83,9 +113,10 @@ class Life:
     def run(self) -> None:
         """Open sessions and kill processes. The last kill is that of the server."""
         self.service.await_workers(WORKERS)
+        until(self.is_complete, "all spares", SOON)
         before = self.descriptors()
-        for _ in range(KILLS):
-            self.open_and_kill(self.choose.choice(OFTEN))
+        for kind in self.choose.sample(OFTEN, KILLS):  # a spare in any case
+            self.open_and_kill(kind)
         until(self.is_complete, "all processes of the server", SOON)
         until(lambda: self.descriptors() <= before, f"{before} descriptors", SOON)
         until(lambda: not self.zombies(), "no zombie is left", SOON)
@@ -97,13 +128,16 @@ class Life:
             for peer in self.choose.sample(peers, self.choose.randrange(self.batch)):
                 self.greet(peer)
             victims = VICTIMS[kind](self.service)
+            if kind == "spare" and not victims:  # all are taken
+                until(lambda: spares(self.service), "another spare", SOON)
+                victims = spares(self.service)
             if victims:
                 self.kill(kind, self.choose.choice(victims))
 
     def ask(self) -> Peer:
         name = self.choose.choice([*APPLICATIONS])
         peer = Peer(self.service.connect())
-        peer.send_raw(upgrade(f"/?{name}", "stdio", ()))
+        peer.send_raw(upgrade(f"/{name}", "stdio", ()))
         return peer
 
     def greet(self, peer: Peer) -> None:
@@ -117,7 +151,8 @@ class Life:
         if kind == "worker":
             self.numbers.add(int(name_of(pid).rpartition(" ")[2]))
         self.killed.append((kind, pid))
-        os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # an application whose client has gone
+            os.kill(pid, signal.SIGKILL)
         assert ended(pid, SOON)
 
     def descriptors(self) -> int:
@@ -128,7 +163,7 @@ class Life:
     def is_complete(self) -> bool:
         """Return True once all processes that were killed are replaced."""
         counts = len(self.service.workers()), len(self.service.zygotes())
-        return counts == (WORKERS, 1)
+        return counts == (WORKERS, 1) and len(spares(self.service)) == SPARES
 
     def zombies(self) -> list[int]:
         every = descendants(self.service.process.pid)
@@ -189,7 +224,8 @@ def test_nothing_is_left(serve: ServiceFactory, tmp_path: Path, *, full: bool) -
         for number in itertools.count():
             directory = tmp_path / str(number)
             directory.mkdir()
-            with serve(directory, program(), *OPTIONS) as service:
+            apps = f"--apps={write_applications(directory)}"
+            with serve(directory, [], apps, *OPTIONS) as service:
                 life = Life(service, choose, batch)
                 life.run()
                 life.await_end()
