@@ -66,6 +66,14 @@ def close_all(keep: int) -> None:
                 pass  # not open, or the descriptor of the listing
 
 
+def highest() -> int:
+    """Return a number that no descriptor of this process exceeds.
+
+    It holds for later descriptors too, unless the soft limit is raised.
+    """
+    return max(os.sysconf("SC_OPEN_MAX"), *_open_fds())
+
+
 def _open_fds() -> list[int]:
     for directory in ("/proc/self/fd", "/dev/fd"):
         try:

@@ -238,8 +238,7 @@ def run(
             of the workers. None without a watchdog.
         marks: gets the start that is being performed for each worker.
     """
-    os.closerange(3, control.fileno())
-    os.closerange(control.fileno() + 1, preload.MAX_FD)
+    fds.close_all(keep=control.fileno())
     fds.redirect_to_null(0)
     process_title.show_as("chimirror-server: zygote")
     children.set_name(NAME)

@@ -27,6 +27,7 @@ import sys
 import threading
 
 from chimirror.builtin_modules import signal
+from chimirror.io import fds
 from chimirror.io.loop import EventLoop
 from chimirror.log.stderr import captured
 from chimirror.process import child_setup, children
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
     # Variables that differ in a copy. None removes one.
     Changes: TypeAlias = dict[bytes, bytes | None]
 
-MAX_FD = 1 << 20  # descriptors to close without close_range(2)
 ALL_SIGNALS = signal.valid_signals()
 EX_INTERNAL = 1  # status of a Python that ends by an exception
 EX_UNFLUSHED = 120  # status of a Python that could not flush its output
@@ -116,7 +116,7 @@ class ForkSpawner(Spawner):
         sweeper: ends strays. By default a StraySweeper of this process.
     """
 
-    __slots__ = ("_environment", "_function", "_spec", "_streams")
+    __slots__ = ("_environment", "_function", "_max_fd", "_spec", "_streams")
 
     def __init__(
         self,
@@ -130,6 +130,7 @@ class ForkSpawner(Spawner):
         self._function = function
         self._environment = dict(os.environb)
         self._streams = _make_streams()
+        self._max_fd = fds.highest()  # without close_range(2), each number is tried
         gc.collect()
         gc.disable()
         gc.freeze()
@@ -186,7 +187,7 @@ class ForkSpawner(Spawner):
             # its descriptors may have the numbers of these pipes
             self._loop.release_after_fork()
             child_setup.set_descriptors(pipes, pty=program.pty)
-            os.closerange(CONTROL_FD + (CONTROL_FD in pipes), MAX_FD)
+            os.closerange(CONTROL_FD + (CONTROL_FD in pipes), self._max_fd + 1)
             if program.user_ids:
                 child_setup.switch_user(program.user_ids, pty=program.pty)
             _change_environment(changes)

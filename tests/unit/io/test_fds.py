@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Callable
 
 import pytest
@@ -116,3 +117,19 @@ def test_cloexec_without_proc(
     fds.set_cloexec_all()
     assert not os.get_inheritable(foreign)
     os.close(foreign)
+
+
+def test_no_descriptor_is_above_the_highest() -> None:
+    """One was opened before the limit was lowered."""
+
+    def check() -> bool:
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (300, hard))
+        before = fds.highest()
+        os.dup2(0, 299)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (100, hard))
+        after = fds.highest()
+        os.close(299)
+        return (before, after, fds.highest()) == (300, 299, 100)
+
+    assert in_child(check)
