@@ -80,12 +80,22 @@ def find_obstacle() -> str:
     return "a start is killed"
 
 
-def describe() -> str:
-    """Return which process starts the applications of a server, in one line."""
+def try_start() -> str:
+    """Return what `find_obstacle` does, and keep no reserved descriptors."""
     obstacle = find_obstacle()
+    if not obstacle:
+        release()
+    return obstacle
+
+
+def describe(obstacle: str) -> str:
+    """Return which process starts the applications of a server, in one line.
+
+    Args:
+        obstacle: from `try_start`.
+    """
     if obstacle:
         return f"applications are started by the zygote: {obstacle}"
-    release()
     return "applications are started by the workers"
 
 

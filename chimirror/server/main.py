@@ -35,10 +35,9 @@ EXPECTED = (
 
 def _describe() -> str:
     """Return which process starts applications, and which sessions have cgroups."""
-    text, obstacle = fast_spawner.describe(), fast_spawner.find_obstacle()
-    if not obstacle:
-        fast_spawner.release()
-    return f"{text}\n{server_cgroups.describe(is_cheap=not obstacle)}"
+    obstacle = fast_spawner.try_start()
+    starts = fast_spawner.describe(obstacle)
+    return f"{starts}\n{server_cgroups.describe(is_cheap=not obstacle)}"
 
 
 def _open_listeners(config: Config, inherited: list[Listener]) -> list[Listener]:

@@ -136,8 +136,8 @@ def _version() -> Finding:
 
 
 def _starts() -> Finding:
-    obstacle = fast_spawner.find_obstacle()
-    text = fast_spawner.describe()
+    obstacle = fast_spawner.try_start()
+    text = fast_spawner.describe(obstacle)
     if obstacle:
         advice = "install chimirror with a C compiler and the headers of Python"
         return Finding(WARNING, "chimirror-server", text, advice)

@@ -330,7 +330,17 @@ def test_clone_in_place_of_clone3() -> None:
 def test_without_the_extension(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fast_spawner, "HAS_EXTENSION", False)
     text = "applications are started by the zygote: the C extension is not installed"
-    assert fast_spawner.describe() == text
+    assert fast_spawner.describe(fast_spawner.try_start()) == text
+
+
+def test_a_trial_keeps_no_descriptors() -> None:
+    def ask() -> object:
+        count = descriptors(os.getpid())
+        obstacle = fast_spawner.try_start()
+        text = fast_spawner.describe(obstacle)
+        return text, descriptors(os.getpid()) - count
+
+    assert in_child(ask) == str(("applications are started by the workers", 0))
 
 
 def test_a_filter_may_kill_starts() -> None:
