@@ -7,7 +7,7 @@ the place where the text is shown.
 `escape` is for fields: unambiguous, bounded in bytes, `\xNN` for each byte that is not
 printable. `printable` is for text that is already a line or a traceback. `escape_line`
 is for messages that the client library shows to users: bounded in characters.
-`nearest` corrects misspelt names, `counted` has the plural.
+`nearest` and `similar` correct misspelt names, `counted` has the plural.
 """
 
 from __future__ import annotations
@@ -35,20 +35,29 @@ def counted(count: int, noun: str, none: str = "0") -> str:
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return the known name that a misspelt one most likely means, "" for none.
 
-    Letters are compared without regard to case. The beginning of a known name is the
-    best match.
+    The beginning of a known name is the best match.
+    """
+    close = similar(name, known)
+    return close[0] if close else ""
+
+
+def similar(name: str, known: Iterable[str], cutoff: float = 0.6) -> list[str]:
+    """Return the known names that begin with a name, or else the one most like it.
+
+    Letters are compared without regard to case.
 
     Args:
         name: Of bounded length.
         known: At most a few hundred names: each takes about 4 µs.
+        cutoff: The least similarity, from 0 to 1.
     """
     from difflib import get_close_matches
 
     lower = name.lower()
     names = {each.lower(): each for each in known}
     begun = [each for each in names if lower and each.startswith(lower)]
-    close = begun[:1] or get_close_matches(lower, names, n=1)
-    return names[close[0]] if close else ""
+    close = begun or get_close_matches(lower, names, n=1, cutoff=cutoff)
+    return [names[each] for each in close]
 
 
 class _EscapeTable(dict[int, str]):

@@ -14,6 +14,7 @@ import re
 from docopt import DocoptExit, DocoptLanguageError, docopt
 
 from chimirror.config.options import SHORT, Option
+from chimirror.text import similar
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -130,11 +131,8 @@ def read_options(text: str) -> tuple[list[Option], dict[str, str]]:
 
 def suggest(name: str, table: Iterable[Option]) -> str:
     """Suggest a known option in place of an unknown one."""
-    from difflib import get_close_matches
-
     names = [option.name for option in table]
-    begun = [known for known in names if known.startswith(name)]
-    close = begun or get_close_matches(name, names, n=1, cutoff=0.75)
-    if len(name) < 4 or not close:
+    close = similar(name, names, cutoff=0.75) if len(name) > 3 else []
+    if not close:
         return "--help lists the options"
     return f"write {' or '.join(close)}"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chimirror.text import counted, escape, escape_line, printable
+from chimirror.text import counted, escape, escape_line, nearest, printable, similar
 
 ANYTHING = st.one_of(
     st.binary(max_size=600),
@@ -101,3 +101,20 @@ def test_things_are_counted() -> None:
     assert lines == ["0 lines", "1 line", "2 lines"]
     assert counted(0, "session", "no") == "no sessions"
     assert counted(1, "session", "no") == "1 session"
+
+
+@pytest.mark.parametrize(
+    ("name", "names"),
+    [
+        ("--Ping-", ["--ping-interval", "--ping-timeout"]),
+        ("--fraimng", ["--framing"]),
+        ("--frog", []),
+        ("", []),
+    ],
+)
+def test_similar_names(name: str, names: list[str]) -> None:
+    known = ["--framing", "--ping-interval", "--ping-timeout"]
+    assert similar(name, known, cutoff=0.75) == names
+    assert nearest(name, known) == (
+        "--framing" if name == "--frog" else "".join(names[:1])
+    )
