@@ -15,7 +15,7 @@ from __future__ import annotations
 from chimirror.protocol import http
 from chimirror.protocol.routes import ASSETS_PATH
 from chimirror.resources.json_response import etag
-from chimirror.resources.static_response import StaticResponse, read_file
+from chimirror.resources.static_response import StaticFile, StaticResponse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,11 +70,13 @@ _HERE = b"@ASSETS@"  # placeholder in the page for the path of the files
 class ConsoleFiles:
     """Files of the console, read once per process."""
 
-    __slots__ = ("content", "prefix")
+    __slots__ = ("assets", "page", "prefix")
 
     def __init__(self) -> None:
-        self.content = {name: read_file(name) for name in ASSETS}
-        whole = b"".join([b"%d " % len(each) + each for each in self.content.values()])
+        self.page = StaticFile(PAGE).content
+        self.assets = {name: StaticFile(name) for name in ASSETS}
+        contents = [asset.content for asset in self.assets.values()]
+        whole = b"".join([b"%d " % len(content) + content for content in contents])
         self.prefix = f"{ASSETS_PATH}{etag(whole)[1:-1]}/"
 
 
@@ -100,10 +102,10 @@ def page(request: ResourceRequest) -> StaticResponse:
     levels = request.request.path.count("/") - 1
     base = request.policy.base.replace("&", "&amp;") or "." * (2 if levels else 1)
     prefix = base + files().prefix
-    content = read_file(PAGE).replace(_HERE, prefix.encode())
+    content = files().page.replace(_HERE, prefix.encode())
     # Other clients get a text page at the same path.
     headers = (*HEADERS, ("Vary", "Accept"))
-    return StaticResponse(request, PAGE, content, "no-cache", headers)
+    return StaticResponse(request, StaticFile(PAGE, content), "no-cache", headers)
 
 
 def asset(request: ResourceRequest) -> StaticResponse:
@@ -114,10 +116,10 @@ def asset(request: ResourceRequest) -> StaticResponse:
     """
     loaded = files()
     path = request.request.path
-    content = None
+    file = None
     if path.startswith(loaded.prefix):
-        content = loaded.content.get(path.removeprefix(loaded.prefix))
-    if content is None:
+        file = loaded.assets.get(path.removeprefix(loaded.prefix))
+    if file is None:
         text = "there is no such file here; if a page asked for it, load that anew"
         raise http.HTTPError(404, text, cause="no-asset")
-    return StaticResponse(request, path, content, FOREVER, HEADERS)
+    return StaticResponse(request, file, FOREVER, HEADERS)

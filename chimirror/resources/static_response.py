@@ -29,10 +29,28 @@ TYPES = {
 }
 
 
-def read_file(name: str) -> bytes:
-    """Return the content of a file of web/."""
-    with open(WEB + name, "rb") as file:
-        return file.read()
+class StaticFile:
+    """A file for any number of requests.
+
+    Args:
+        name: file name. Its suffix decides on the media type.
+        content: its bytes. None: those of the file of that name in web/.
+
+    Attributes:
+        content: as given, or read.
+        etag: its ETag.
+        media_type: of the response.
+    """
+
+    __slots__ = ("content", "etag", "media_type")
+
+    def __init__(self, name: str, content: bytes | None = None) -> None:
+        if content is None:
+            with open(WEB + name, "rb") as file:
+                content = file.read()
+        self.content = content
+        self.etag = etag(content)
+        self.media_type = TYPES[name.rpartition(".")[2]]
 
 
 class StaticResponse:
@@ -40,7 +58,7 @@ class StaticResponse:
 
     Args:
         request: the GET request.
-        name: file name. Its suffix decides on the media type.
+        file: the file.
         cache: value of Cache-Control.
         headers: further fields.
 
@@ -48,29 +66,26 @@ class StaticResponse:
         status: 200, or 304 if the request names the ETag.
     """
 
-    __slots__ = ("_cache", "_content", "_headers", "_type", "status")
+    __slots__ = ("_cache", "_file", "_headers", "status")
 
     def __init__(
         self,
         request: ResourceRequest,
-        name: str,
-        content: bytes,
+        file: StaticFile,
         cache: str,
         headers: Iterable[tuple[str, str]],
     ) -> None:
-        self._content = content
-        self._type = TYPES[name.rpartition(".")[2]]
+        self._file = file
         self._cache = cache
-        tag = etag(content)
-        self._headers = [("ETag", tag), *headers]
-        self.status = 304 if matches_etag(tag, request.request) else 200
+        self._headers = [("ETag", file.etag), *headers]
+        self.status = 304 if matches_etag(file.etag, request.request) else 200
 
     def response(self, *, head: bool = False) -> bytes:
         return http.response(
             self.status,
-            self._content,
+            self._file.content,
             headers=self._headers,
             head=head or self.status == 304,
-            content_type=self._type,
+            content_type=self._file.media_type,
             cache=self._cache,
         )

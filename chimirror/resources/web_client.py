@@ -9,7 +9,7 @@ Knows nothing of sessions.
 
 from __future__ import annotations
 
-from chimirror.resources.static_response import StaticResponse, read_file
+from chimirror.resources.static_response import StaticFile, StaticResponse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 # A request without CORS, as from <script src>, succeeds in pages of this origin alone.
 HEADERS = (("Cross-Origin-Resource-Policy", "same-origin"), ("Vary", "Origin"))
+
+_files: dict[str, StaticFile] = {}  # by name, read once per process
 
 
 def file(request: ResourceRequest) -> StaticResponse:
@@ -26,4 +28,6 @@ def file(request: ResourceRequest) -> StaticResponse:
     origin = request.request.get(b"origin")
     if origin is not None:
         headers.append(("Access-Control-Allow-Origin", origin.decode("ascii")))
-    return StaticResponse(request, name, read_file(name), "no-cache", headers)
+    if name not in _files:
+        _files[name] = StaticFile(name)
+    return StaticResponse(request, _files[name], "no-cache", headers)

@@ -10,6 +10,7 @@ import pytest
 
 import chimirror
 from app_servers import bridges, servers
+from chimirror.resources import static_response
 from resource_requests import get
 
 WEB = Path(chimirror.__file__).parent / "web"
@@ -47,6 +48,13 @@ def test_a_file(path: str, option: str) -> None:
     assert (again.status, again.body, again.fields["etag"]) == (304, b"", tag)
     head = get(path, option, method="HEAD")
     assert head == reply._replace(body=b"")
+
+
+@pytest.mark.parametrize("path", KINDS)
+def test_a_file_is_read_once(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = get(path, OPTION)
+    monkeypatch.setattr(static_response, "WEB", "/nowhere/")
+    assert get(path, OPTION) == first
 
 
 def test_a_page_that_may_connect_can_import_it() -> None:
