@@ -10,6 +10,7 @@ from chimirror.builtin_modules import os
 
 ROOT = "/sys/fs/cgroup"
 SELF_CGROUP = "/proc/self/cgroup"
+EVENTS_SIZE = 256  # bytes: more than the content of a file that counts events
 
 
 class NotATemplateUnit(Exception):
@@ -55,12 +56,24 @@ def oom_kills(listing: str = SELF_CGROUP, root: str = ROOT) -> int:
         files.insert(0, f"{root}/memory{groups['memory']}/memory.oom_control")
     for file in files:
         try:
-            with open(file, encoding="ascii") as lines:
-                events = dict(line.split() for line in lines)
+            return read_oom_kills(file)
         except OSError:
             continue
-        return int(events.get("oom_kill", 0))
     return 0
+
+
+def read_oom_kills(path: str) -> int:
+    """Return the OOM kills that `memory.events` or, in v1, `memory.oom_control` counts.
+
+    Raises:
+        OSError: There is no such file, or no descriptor is left.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        events = dict(line.split() for line in os.read(fd, EVENTS_SIZE).splitlines())
+    finally:
+        os.close(fd)
+    return int(events.get(b"oom_kill", 0))
 
 
 def memberships(listing: str = SELF_CGROUP) -> dict[str, str]:

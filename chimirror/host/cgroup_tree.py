@@ -12,11 +12,10 @@ from __future__ import annotations
 from errno import EBUSY, ENOENT
 
 from chimirror.builtin_modules import os
-from chimirror.host.cgroup import ROOT, SELF_CGROUP, memberships
+from chimirror.host.cgroup import EVENTS_SIZE, ROOT, SELF_CGROUP, memberships
 
 PREFIX = "chimirror-"  # of the group of a server, before its pid
 LEAF = "server"  # has the processes of the server
-EVENTS_SIZE = 256  # bytes: more than the content of cgroup.events
 FILE_SIZE = 4096  # bytes: more than that of the files that are read otherwise
 WORKER_PREFIX = "worker-"  # of the group of a worker, before its pid
 _CURE = "run it as root or in a unit with Delegate=yes"
@@ -101,27 +100,31 @@ def make(path: str) -> None:
         pass  # a kernel without it
 
 
-def enable(path: str, controllers: Iterable[str]) -> None:
-    """Enable controllers for the groups below a group.
+def controllers_of(files: Iterable[str]) -> list[str]:
+    """Return the controllers of some files of a group, by which their names begin."""
+    return sorted({name.partition(".")[0] for name in files})
+
+
+def enable(path: str, controller: str) -> None:
+    """Enable a controller for the groups below a group.
 
     Raises:
-        CgroupError: One of them is missing, or cannot be enabled.
+        CgroupError: It is missing, or cannot be enabled.
     """
     try:
         available = _read(f"{path}/cgroup.controllers").split()
         enabled = _read(f"{path}/cgroup.subtree_control").split()
     except OSError as error:
         raise CgroupError(f"{path}: {error.strerror}") from None
-    for name in controllers:
-        if name not in available:
-            text = f"{path} has no controller {name} of cgroup v2"
-            raise CgroupError(f"{text}; {_CURE_OF_CONTROLLERS}")
-        if name not in enabled:
-            try:
-                _write(f"{path}/cgroup.subtree_control", f"+{name}".encode())
-            except OSError as error:
-                text = f"{path}/cgroup.subtree_control: {error.strerror}"
-                raise CgroupError(f"{text}; {_CURE_OF_CONTROLLERS}") from None
+    if controller not in available:
+        text = f"{path} has no controller {controller} of cgroup v2"
+        raise CgroupError(f"{text}; {_CURE_OF_CONTROLLERS}")
+    if controller not in enabled:
+        try:
+            _write(f"{path}/cgroup.subtree_control", f"+{controller}".encode())
+        except OSError as error:
+            text = f"{path}/cgroup.subtree_control: {error.strerror}"
+            raise CgroupError(f"{text}; {_CURE_OF_CONTROLLERS}") from None
 
 
 def set_limits(path: str, limits: Mapping[str, str]) -> None:
@@ -132,19 +135,6 @@ def set_limits(path: str, limits: Mapping[str, str]) -> None:
     """
     for name, text in limits.items():
         _write(f"{path}/{name}", text.encode())
-
-
-def oom_kills(path: str) -> int:
-    """Return how many processes of a group were killed because memory ran out.
-
-    Raises:
-        OSError: There is no such group, or no descriptor is left.
-    """
-    for line in _read(f"{path}/memory.events").splitlines():
-        name, _, count = line.partition(" ")
-        if name == "oom_kill":
-            return int(count)
-    return 0
 
 
 def remove(path: str) -> bool:
@@ -244,14 +234,14 @@ class CgroupTree:
             text = f"{self.path}: {error.strerror}"
             raise CgroupError(f"{text}; {_CURE}") from None
 
-    def enable(self, controllers: Iterable[str]) -> None:
-        """Enable controllers for the groups of the workers. Called after `create`.
+    def enable(self, controller: str) -> None:
+        """Enable a controller for the groups of the workers. Called after `create`.
 
         Raises:
-            CgroupError: One of them is missing, or cannot be enabled.
+            CgroupError: It is missing, or cannot be enabled.
         """
         for path in (self._base, self.path):
-            enable(path, controllers)
+            enable(path, controller)
 
     def worker_path(self, pid: int) -> str:
         """Return the group of a worker, which has the groups of its sessions."""

@@ -69,7 +69,7 @@ class ServerCgroups(FatalErrorHandler):
                 have limits.
         """
         mode, limits = self._config.session_cgroup, cgroup_limits(self._config)
-        controllers = sorted({name.partition(".")[0] for name in limits})
+        controllers = cgroup_tree.controllers_of(limits)
         reason = limit_option(controllers[0]) if limits else "--session-cgroup on"
         is_required = mode == "on" or bool(limits)
         if mode == "off" or not (is_required or is_cheap):
@@ -91,7 +91,7 @@ class ServerCgroups(FatalErrorHandler):
             return
         for controller in controllers:
             try:
-                tree.enable((controller,))
+                tree.enable(controller)
             except CgroupError as error:
                 tree.close()
                 raise CgroupError(f"{limit_option(controller)}: {error}") from None

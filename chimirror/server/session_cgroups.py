@@ -12,6 +12,7 @@ from __future__ import annotations
 from chimirror.apps import limit_option
 from chimirror.builtin_modules import os
 from chimirror.host import cgroup_tree
+from chimirror.host.cgroup import EVENTS_SIZE, read_oom_kills
 from chimirror.host.cgroup_tree import CgroupError
 from chimirror.io.loop import NEVER, FatalErrorHandler
 from chimirror.process import children
@@ -102,12 +103,12 @@ class SessionCgroups(FatalErrorHandler):
         """
         server = self._path.rpartition("/")[0]
         base = server.rpartition("/")[0]
-        for controller in sorted({name.partition(".")[0] for name in limits}):
+        for controller in cgroup_tree.controllers_of(limits):
             if controller in self._enabled:
                 continue
             try:
                 for group in (base, server, self._path):
-                    cgroup_tree.enable(group, (controller,))
+                    cgroup_tree.enable(group, controller)
             except CgroupError as error:
                 raise ValueError(f"{limit_option(controller)}: {error}") from None
             self._enabled.add(controller)
@@ -178,7 +179,7 @@ class SessionCgroups(FatalErrorHandler):
     def _end_limited(self, number: int, session: str) -> None:
         self._limited.discard(number)
         try:
-            if cgroup_tree.oom_kills(f"{self._path}/{number}"):
+            if read_oom_kills(f"{self._path}/{number}/memory.events"):
                 self.out_of_memory = session
         except OSError:
             pass  # it has no limit of memory, or no descriptor is left
@@ -208,7 +209,7 @@ class SessionCgroups(FatalErrorHandler):
         events = self._events.get(number, -1)
         if events < 0:
             return cgroup_tree.is_populated(f"{self._path}/{number}")
-        return cgroup_tree.has_process(os.pread(events, cgroup_tree.EVENTS_SIZE, 0))
+        return cgroup_tree.has_process(os.pread(events, EVENTS_SIZE, 0))
 
     def _end(self, number: int) -> None:
         """Use an empty group again. Kill the processes of another, and remove it.
