@@ -12,8 +12,9 @@ Files:
 - `orphans`: the children that a dead zygote leaves to the supervisor.
 - `zygote`: the process that starts applications on request of the workers.
 - `worker_spawner`: starts applications in a worker, or through the zygote.
-- `worker_starts`, `abandoned_processes`, `start_guard`: starts by workers, as the
-  supervisor sees them: what a dead worker leaves, and starts that hang.
+- `worker_starts`, `abandoned_processes`: starts by workers, as the supervisor sees
+  them, and what a dead worker leaves.
+- `start_guard`: ends starts of workers and of the zygote that hang.
 - `worker_process`, `worker_link`: a worker, as the supervisor knows it.
 - `worker`: the process that accepts connections and runs sessions.
 - `admission`, `limit_table`: the session limits, counted over all workers.

@@ -23,10 +23,10 @@ from chimirror.server.notifier import ServiceNotifier
 from chimirror.server.orphans import OrphanWatcher
 from chimirror.server.server_cgroups import ServerCgroups
 from chimirror.server.spare_table import SpareTable
+from chimirror.server.start_guard import ZygoteGuard
 from chimirror.server.stop_guard import StopDeadlines, StopGuard
 from chimirror.server.worker_process import WorkerProcess
 from chimirror.server.worker_starts import WorkerStarts
-from chimirror.server.zygote_guard import ZygoteGuard
 from chimirror.server.zygote_manager import ZygoteManager
 from chimirror.spawn.start_marks import StartMarks
 

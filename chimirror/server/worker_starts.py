@@ -9,7 +9,7 @@ from __future__ import annotations
 from chimirror.process import fast_spawner
 from chimirror.process.process_table import ProcessTable
 from chimirror.server.abandoned_processes import AbandonedProcesses
-from chimirror.server.start_guard import StartGuard
+from chimirror.server.start_guard import WorkerGuard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class WorkerStarts:
             self._table = table = ProcessTable(count, capacity + ENDING)
             grace = config.kill_grace
             self._abandoned = AbandonedProcesses(loop, orphans, table, grace)
-            self._guard = StartGuard(loop, table, workers, log)
+            self._guard = WorkerGuard(loop, table, workers, log)
 
     @property
     def are_possible(self) -> bool:

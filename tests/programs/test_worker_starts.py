@@ -248,8 +248,9 @@ def test_without_supervisor_obstinate_applications_end(tmp_path: Path) -> None:
 def hanging(directory: Path, *options: str) -> Iterator[Service]:
     """Run a server in which no application can enter its directory."""
     mark = uuid.uuid4().hex
-    timeouts = "start_guard.START_TIMEOUT, start_guard.CHECK_INTERVAL = 2, 0.2"
-    script = f"from chimirror.server import main, start_guard\n{timeouts}\nmain.main()"
+    timeouts = "guard.timeout, guard.interval = 2, 0.2"
+    guard = "from chimirror.server.start_guard import WorkerGuard as guard"
+    script = f"from chimirror.server import main\n{guard}\n{timeouts}\nmain.main()"
     python = [sys.executable, "-P"]
     argv = [*python, str(FILTER), "hang", *python, "-c", script]
     argv += ["--env", f"{MARK}={mark}", "--listen=127.0.0.1:0", *options]

@@ -76,7 +76,7 @@ def patched(
     directory: Path, patch: str, *arguments: str, root: str = ROOT
 ) -> Iterator[Service]:
     """Run a server whose timeouts are changed by a statement."""
-    modules = "main, stop_guard, zygote_guard, zygote_manager"
+    modules = "main, start_guard, stop_guard, zygote_manager"
     script = f"from chimirror.server import {modules}\n{patch}\nmain.main()"
     mark = uuid.uuid4().hex
     argv = [sys.executable, "-P", "-c", script, "--env", f"{MARK}={mark}"]
@@ -168,7 +168,7 @@ HANGING = MODULE.replace("os.kill(os.getpid(), 9)", "signal.pause()")
 
 def test_a_start_that_hangs_fails_and_others_are_served(tmp_path: Path) -> None:
     (tmp_path / "fragile.py").write_text(textwrap.dedent(HANGING))
-    patch = "zygote_guard.START_TIMEOUT, zygote_guard.CHECK_INTERVAL = 2, 0.2"
+    patch = "guard = start_guard.ZygoteGuard; guard.timeout, guard.interval = 2, 0.2"
     options = ("--workers=1", f"--directory={tmp_path}", "--preload=fragile:main")
     with ExitStack() as stack:
         service = stack.enter_context(patched(tmp_path, patch, *options))
