@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from chimirror.apps import SingleApplication
 from chimirror.builtin_modules import environ_dict, os, signal
+from chimirror.config import Config
 from chimirror.config.parser import UsageError
 
 TYPE_CHECKING = False
@@ -16,7 +17,48 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from chimirror.apps import Catalog
-    from chimirror.config import Config
+    from chimirror.tls.certificates import Certificates
+
+
+CREDENTIALS = "CREDENTIALS_DIRECTORY"  # systemd.exec(5)
+TLS_CREDENTIALS = ("tls-cert", "tls-key", "tls-client-ca")
+
+
+def with_credentials(config: Config, environment: Mapping[str, str]) -> Config:
+    """Return the configuration with the certificates that systemd passes.
+
+    Options come before credentials.
+    """
+    directory = environment.get(CREDENTIALS)
+    if not directory or config.tls_certs:
+        return config
+    certificate, key, client_ca = [f"{directory}/{name}" for name in TLS_CREDENTIALS]
+    if not os.access(certificate, os.F_OK):
+        return config
+    fields = {name: getattr(config, name) for name in Config.__slots__}
+    fields["tls_certs"] = (certificate,)
+    fields["tls_keys"] = (key,) if os.access(key, os.F_OK) else ()
+    if os.access(client_ca, os.F_OK):
+        fields["tls_client_ca"] = client_ca
+    return Config(**fields)
+
+
+def open_certificates(config: Config) -> Certificates | None:
+    """Load the certificates. Returns None without TLS.
+
+    Raises:
+        CertificateError: They cannot be used.
+    """
+    if not config.tls_certs:
+        return None
+    from chimirror.tls.certificates import CertificateFiles, Certificates
+
+    keys = config.tls_keys or config.tls_certs
+    return Certificates(
+        [*map(CertificateFiles, config.tls_certs, keys)],
+        config.tls_client_ca or "",
+        requires_client=config.tls_client != "optional",
+    )
 
 
 def is_systemd_unit() -> bool:

@@ -229,4 +229,5 @@ def make_policy(
         config.console,
         config.console or config.web_client,
         config.base_path,
+        bool(config.tls_certs),
     )

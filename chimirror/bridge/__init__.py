@@ -33,7 +33,9 @@ from chimirror.program import (  # noqa: E402
     fail_with,
     is_systemd_unit,
     open_catalog,
+    open_certificates,
     termination_signals,
+    with_credentials,
 )
 from chimirror.protocol import (  # noqa: E402
     CLOSED_BY_OPERATOR,
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
     from chimirror.log.records import EventLog
     from chimirror.protocol import CloseReason
     from chimirror.session import Closable, SessionEntry
+    from chimirror.tls.certificates import Certificates
 
 
 STOP_MARGIN = 5.0  # seconds for a session to end, besides its own timeouts
@@ -206,6 +209,7 @@ def serve(
     inherited: activation.InheritedConnection,
     session_id: str,
     admission: TemplateAdmission | None,
+    certificates: Certificates | None,
 ) -> None:
     """Serve the one session to its end, and leave no process behind."""
     loop = EventLoop()
@@ -219,6 +223,9 @@ def serve(
         load_control,
         admission,
     )
+    if certificates is not None:
+        context.certificates = certificates
+        certificates.set_report(lambda text: context.event_log.message(3, text))
     peer = Peer(inherited.address, inherited.port, inherited.uid)
     session = Session(context, peer, inherited.read_fd, inherited.write_fd, session_id)
 
@@ -302,7 +309,7 @@ def serve_open_session(context: SessionContext, session: Session) -> None:
 
 def main() -> None:
     """Run the program. Exit statuses are those of sysexits(3)."""
-    config, inherited = _prepare()
+    config, inherited, certificates = _prepare()
     children.set_dumpable(False)  # the application may have the same user
     session_id = find_session_id()
     guardian = 0
@@ -317,7 +324,7 @@ def main() -> None:
         admission = prepare_process(config, session_id)
     children.end_with_parent(guardian)
     try:
-        serve(config, inherited, session_id, admission)
+        serve(config, inherited, session_id, admission, certificates)
     except BaseException as error:  # noqa: BLE001 (told, and the process ends)
         from chimirror.log.stderr import report_exception
 
@@ -325,11 +332,20 @@ def main() -> None:
         sys.exit(os.EX_SOFTWARE)
 
 
-def _prepare() -> tuple[Config, activation.InheritedConnection]:
+def _prepare() -> tuple[Config, activation.InheritedConnection, Certificates | None]:
+    """Read all that the first user of the process may read, the key included."""
+    certificates = None
     try:
-        config = parser.parse_bridge(sys.argv[1:])
+        config = with_credentials(parser.parse_bridge(sys.argv[1:]), environ_dict())
         inherited = activation.find_connection(environ_dict())
         change_directory(config)
     except (parser.UsageError, activation.NoConnection, OSError) as error:
         fail_with("chimirror-bridge", error, os.EX_USAGE)
-    return config, inherited
+    if config.tls_certs:
+        from chimirror.tls.errors import CertificateError
+
+        try:
+            certificates = open_certificates(config)
+        except CertificateError as error:
+            fail_with("chimirror-bridge", error, os.EX_CONFIG)
+    return config, inherited, certificates

@@ -8,13 +8,14 @@ where only the new user can read them: to a file system in memory, private to th
 from __future__ import annotations
 
 from chimirror.builtin_modules import environ_dict, os, set_environ
+from chimirror.program import CREDENTIALS as VARIABLE
+from chimirror.program import TLS_CREDENTIALS
 
-VARIABLE = "CREDENTIALS_DIRECTORY"
 MEMORY_DIRECTORY = "/dev/shm"  # noqa: S108  # private to the unit: TemporaryFileSystem=
 
 
 def read_credentials() -> dict[str, bytes]:
-    """Read the credentials of the unit, by name. Returns {} if there are none.
+    """Read the credentials for the application, by name. {} if there are none.
 
     Raises:
         OSError: The credentials cannot be read.
@@ -24,6 +25,8 @@ def read_credentials() -> dict[str, bytes]:
         return {}
     found = {}
     for name in os.listdir(directory):
+        if name in TLS_CREDENTIALS:  # not for applications
+            continue
         with open(f"{directory}/{name}", "rb") as file:
             found[name] = file.read()
     return found

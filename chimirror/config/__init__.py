@@ -44,6 +44,10 @@ class Config:
     origins: tuple[str, ...]
     trusted_proxies: tuple[str, ...]
     proxy_protocol: bool
+    tls_certs: tuple[str, ...]  # files; (): no TLS
+    tls_keys: tuple[str, ...]  # a file for each certificate
+    tls_client_ca: str | None  # a file
+    tls_client: str | None  # its certificate: required or optional. None: required
     base_path: str  # the path of a proxy, without a slash at its end
     max_message: int  # from the client
     multiline: str  # of messages with lines: refuse or split

@@ -193,6 +193,18 @@ OPTIONS = (
            "Believe X-Forwarded-* from this network, or unix; repeatable.", True),
     Option("--proxy-protocol", SESSION, "", None, False, "proxy_protocol", "",
            "Expect a PROXY protocol header (v1 or v2) on each connection."),
+    Option("--tls-cert", SESSION, "FILE", None, (), "tls_certs", "values.files",
+           "Serve wss:// and https:// with this certificate and its chain, in PEM; "
+           "repeatable, for several names.", True),
+    Option("--tls-key", SESSION, "FILE", None, (), "tls_keys", "values.files",
+           "The key of the certificate (in the same file); repeatable likewise.",
+           True),
+    Option("--tls-client-ca", SESSION, "FILE", None, None,
+           "tls_client_ca", "values.file",
+           "Ask clients for a certificate of these authorities, in PEM."),
+    Option("--tls-client", SESSION | FILE, "WHEN", None, None,
+           "tls_client", "values.tls_client",
+           "Whether the client's certificate is required or optional (required)."),
     Option("--base-path", SESSION, "PATH", "/", "", "base_path", "base_path.parse",
            "Path of this server at a proxy, such as /term, whether the proxy removes "
            "it from requests or not."),

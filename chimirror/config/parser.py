@@ -289,6 +289,8 @@ def check_combination(fields: Mapping[str, Any]) -> Mapping[str, Any]:
         )
     if fields["pty"]:
         _suit_terminal(fields, mute)
+    if any(fields[name] for name in ("tls_keys", "tls_client_ca", "tls_client")):
+        _check_tls(fields)
     if fields["spares"]:
         _suit_spares(fields["pass_env"])
     if fields["session_cgroup"] == "off":
@@ -325,6 +327,18 @@ def _refuse_limits(fields: Mapping[str, Any]) -> None:
             raise ValueError(
                 f"{option}: a cgroup enforces it; leave --session-cgroup off out"
             )
+
+
+def _check_tls(fields: Mapping[str, Any]) -> None:
+    """Check the options that need a certificate of the server, or of clients."""
+    keys, certificates = len(fields["tls_keys"]), len(fields["tls_certs"])
+    if keys not in (0, certificates):
+        raise ValueError(
+            f"--tls-key: {keys} keys for {certificates} certificates; give one for "
+            "each --tls-cert"
+        )
+    if fields["tls_client_ca"] and not certificates:
+        raise ValueError("--tls-client-ca: there is no TLS; add --tls-cert")
 
 
 def _suit_spares(names: Sequence[str]) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _STDERR = ("client", "log", "discard")
 _DIRECTIONS = ("send", "receive", "both")
 _WHEN = ("auto", "on", "off")
+_TLS_CLIENT = ("required", "optional")
 _MULTILINE = ("refuse", "split")
 _LOG_FORMATS = ("auto", "text", "json")
 _BUILT_IN = "chimirror."  # prefix of the project's own subprotocol names
@@ -64,6 +65,23 @@ def stderr(text: str) -> str:
 def log_format(text: str) -> str:
     """Read the format of the log."""
     return _one_of(_LOG_FORMATS, text)
+
+
+def file(text: str) -> str:
+    """Read the path of a file."""
+    if not text:
+        raise ValueError("no file is named; write its path")
+    return text
+
+
+def files(texts: list[str]) -> tuple[str, ...]:
+    """Read the paths of files."""
+    return tuple([file(text) for text in texts])
+
+
+def tls_client(text: str) -> str:
+    """Read whether a client needs a certificate."""
+    return _one_of(_TLS_CLIENT, text)
 
 
 def session_cgroup(text: str) -> str:

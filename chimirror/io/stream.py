@@ -145,7 +145,7 @@ class Stream:
         if write_buffer is None:
             return
         try:
-            is_empty = write_buffer.flush(self.write_fd)
+            is_empty = self._flush_buffer(write_buffer)
         except OSError:
             self._on_write_failed()
             return
@@ -156,6 +156,10 @@ class Stream:
             self.on_write_buffer_low()
         if is_empty and self.write_buffer is None:
             self.on_write_buffer_empty()
+
+    def _flush_buffer(self, write_buffer: WriteBuffer) -> bool:
+        """Write queued output. Returns True if the kernel has taken all of it."""
+        return write_buffer.flush(self.write_fd)
 
     def discard_queued(self) -> None:
         """Discard the queued units that have not begun."""

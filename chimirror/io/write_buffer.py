@@ -12,7 +12,7 @@ from chimirror.builtin_modules import deque, os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     Bytes = bytes | bytearray | memoryview
 
@@ -89,8 +89,14 @@ class WriteBuffer:
         while len(self._units) > (1 if self._partial else 0):
             self.size -= len(self._units.pop())
 
-    def flush(self, fd: int) -> bool:
+    def flush(
+        self, fd: int, writev: Callable[[int, list[Bytes]], int] | None = None
+    ) -> bool:
         """Write until the queue is empty or the kernel takes no more.
+
+        Args:
+            fd: the descriptor.
+            writev: writes in place of os.writev.
 
         Returns:
             True if the queue is empty.
@@ -100,12 +106,12 @@ class WriteBuffer:
         """
         units = self._units
         while units:
-            batch: list[Bytes | memoryview]
+            batch: list[Bytes]
             batch = [units[index] for index in range(min(len(units), BATCH))]
             if self._offset:
                 batch[0] = memoryview(units[0])[self._offset :]
             try:
-                written = os.writev(fd, batch)
+                written = (writev or os.writev)(fd, batch)
             except BlockingIOError:
                 return False
             self.size -= written

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 _NAME = b"-0123456789abcdefghijklmnopqrstuvwxyz"
 _PREFIXES = ("HTTP_", "REMOTE_", "SERVER_", "REQUEST_")
-_OTHERS = {"GATEWAY_INTERFACE", "SCRIPT_NAME", "PATH_INFO", "QUERY_STRING"}
+_OTHERS = {"GATEWAY_INTERFACE", "SCRIPT_NAME", "PATH_INFO", "QUERY_STRING", "HTTPS"}
+# Not all with this prefix: SSL_CERT_FILE is for programs that use OpenSSL.
+_OTHERS |= {"SSL_PROTOCOL", "SSL_CIPHER", "SSL_CLIENT_VERIFY", "SSL_CLIENT_S_DN"}
 # A handshake has no body, and RFC 3875 has names of its own for the last two.
 _NEVER = {b"proxy", b"content-length", b"content-type"}
 CREDENTIAL_FIELDS = {b"authorization", b"proxy-authorization", b"cookie"}
@@ -59,7 +61,7 @@ def _fields(
 
 
 def is_request_variable(name: str) -> bool:
-    """Return True if `variables` may set a variable of this name."""
+    """Return True if a variable of this name describes a client."""
     return name.startswith(_PREFIXES) or name in _OTHERS
 
 

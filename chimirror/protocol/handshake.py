@@ -276,6 +276,15 @@ def _missing_error(
     return error
 
 
+def _check_secure(scheme: str) -> str:
+    """Check the scheme that a client over TLS names. Returns "https"."""
+    if scheme == "http":
+        raise HTTPError(
+            421, "http:// is not served here, only https://", cause="scheme"
+        )
+    return "https"
+
+
 def negotiate(
     request: HTTPRequest, policy: HandshakePolicy, peer_address: str, peer_port: int
 ) -> AcceptedHandshake | ResourceRequest:
@@ -308,6 +317,8 @@ def negotiate(
         peer_address, peer_port = forwarded_peer or (peer_address, peer_port)
         scheme = forwarded.scheme(request) or scheme
         host_field = forwarded.host(request) or host_field
+    elif policy.secure:
+        scheme = _check_secure(scheme)
     elif scheme == "https":
         # RFC 9110, section 7.4: only a trusted gateway may have received it over TLS.
         text = (
@@ -324,7 +335,7 @@ def negotiate(
     if is_check and origin is None:  # browsers leave it out of a GET of the own origin
         origin = request.get(_CHECKED_ORIGIN)
     _check_origin(origin, place, scheme, policy)
-    scheme = scheme or "http"
+    scheme = scheme or ("https" if policy.secure else "http")
     if route:
         from chimirror.protocol.routes import ResourceRequest
 

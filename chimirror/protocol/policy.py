@@ -93,6 +93,7 @@ class HandshakePolicy:
             after the Host check.
         console: Whether browsers get the console page.
         web_client: Whether pages get the client library.
+        secure: Whether clients of this server itself come over TLS.
         base: The path of a proxy before all paths of the server: `/term`, "" for none.
         describe_missing: Returns the text of `missing` for a path, with the names that
             exist. It is for clients that may see the list of applications.
@@ -107,6 +108,7 @@ class HandshakePolicy:
         "missing",
         "origins",
         "root",
+        "secure",
         "subprotocols",
         "trusted",
         "web_client",
@@ -124,6 +126,7 @@ class HandshakePolicy:
         console: bool = False,
         web_client: bool = False,
         base: str = "",
+        secure: bool = False,
     ) -> None:
         self.framings = tuple(framings)
         self.subprotocols = {
@@ -139,6 +142,7 @@ class HandshakePolicy:
         self.console = console
         self.web_client = web_client
         self.base = base
+        self.secure = secure
         self.describe_missing: Callable[[str], str] | None = None
 
     def allows_origin(self, origin: tuple[str, str, int]) -> bool:

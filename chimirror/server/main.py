@@ -20,6 +20,7 @@ from chimirror.log.records import EventLog
 from chimirror.process import children, fast_spawner, guardian, process_title
 from chimirror.server import capacity, server_cgroups
 from chimirror.server.supervisor import Supervisor
+from chimirror.tls.errors import CertificateError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,6 +73,33 @@ def _open_listeners(config: Config, inherited: list[Listener]) -> list[Listener]
     )
 
 
+def _check_certificates(config: Config) -> None:
+    """Load the certificates in a child. Each worker loads them for itself.
+
+    No copy of a preloaded application may have the key in its memory.
+
+    Raises:
+        CertificateError: They cannot be used.
+    """
+    if not config.tls_certs:
+        return
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            program.open_certificates(config)
+        except CertificateError as error:
+            os.write(writer, str(error).encode(errors="replace"))
+        finally:
+            os._exit(os.EX_OK)
+    os.close(writer)
+    with open(reader, errors="replace") as file:
+        text = file.read()
+    os.waitpid(pid, 0)
+    if text:
+        raise CertificateError(text)
+
+
 def main() -> None:
     """Run the program. Exit statuses are those of sysexits(3).
 
@@ -82,6 +110,7 @@ def main() -> None:
     listeners: list[Listener] = []
     try:
         config = parser.parse_server(sys.argv[1:], _describe)
+        config = program.with_credentials(config, os.environ)
         process_title.show_as("chimirror-server", sys.argv[1:])
         stderr.set_format(config.log_format)
         fds.open_missing_stdio()
@@ -94,9 +123,12 @@ def main() -> None:
         fds.set_cloexec_all()
         program.change_directory(config)
         program.check_programs(config, os.environ)
+        _check_certificates(config)
         descriptors = capacity.raise_descriptor_limit()
         event_log = EventLog(config.log_format)
         sys.exit(Supervisor(config, listeners, event_log, descriptors).run())
+    except CertificateError as error:
+        program.fail_with("chimirror-server", error, os.EX_CONFIG)
     except EXPECTED as error:
         program.fail_with("chimirror-server", error, os.EX_UNAVAILABLE)
     except Exception as error:  # noqa: BLE001 (told, and the process ends)

@@ -578,6 +578,10 @@ def run(
         lambda deadline: stop_deadlines.set(number, deadline),
         cgroups,
     )
+    certificates = program.open_certificates(config)
+    if certificates is not None:
+        certificates.set_report(lambda text: event_log.message(3, text))
+        worker.certificates = certificates
     spawner.on_supervisor_lost = worker.drain
     client.on_faulty_packet = lambda reason: event_log.message(
         3, f"dropped a faulty packet: {reason}"

@@ -5,6 +5,7 @@ Modules:
     relay: Relay, messages to standard input and output to messages.
     request_handler: RequestHandler, checks, admits and answers the request.
     connection: Connection, frames, keepalive and orderly close of the socket.
+    tls_connection: TlsConnection, the same over TLS.
     keepalive: Keepalive, decides when to ping and when to disconnect.
     summary: Fields of a session for status files and control requests.
     session_secret: Hash of the secret that authorizes control of a session.
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from chimirror.protocol.request_cache import SessionRequest
     from chimirror.resources.responder import CatalogBuilder
     from chimirror.session.connection import Connection
+    from chimirror.tls.certificates import Certificates
 
     class Admission(Protocol):
         """Limits on the number and rate of sessions."""
@@ -230,6 +232,7 @@ class SessionContext:
         admission: limits on sessions. None for no limits.
 
     Attributes:
+        certificates: of connections over TLS. None: they are in the clear.
         sessions: admitted sessions by their ids.
         gateways: authorized control WebSockets.
         handshakes: connections that are neither admitted nor authorized yet.
@@ -246,6 +249,7 @@ class SessionContext:
         "admission",
         "catalog",
         "catalog_builder",
+        "certificates",
         "config",
         "connecting",
         "gateways",
@@ -275,6 +279,7 @@ class SessionContext:
         self._load_control = load_control
         self._control: ControlHost | None = None
         self.admission: Admission = admission or NoLimits()
+        self.certificates: Certificates | None = None
         self.sessions: dict[str, SessionEntry] = {}
         self.gateways: set[ServedConnection] = set()
         self.handshakes: PendingPool = UnlimitedPool()

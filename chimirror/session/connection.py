@@ -138,6 +138,10 @@ class Connection(Stream):
         self._loop.cancel_timer(self)
         self.pause_reading()
 
+    def peer_variables(self) -> dict[str, str]:
+        """Return the variables of an application that the connection knows."""
+        return {}
+
     def set_handler(self, handler: ConnectionHandler) -> None:
         """Replace the handler once the request has shown its purpose."""
         self._handler = handler

@@ -193,6 +193,8 @@ class RequestHandler:
         """Check the limits of a valid request, then begin the session."""
         context, owner = self._context, self._owner
         self._set_peer(request)
+        if app.config.tls_client is not None:
+            self._require_certificate(app)
         cause = context.admit(owner.peer, app)
         if cause is not None:
             raise context.capacity_error(cause)
@@ -212,6 +214,7 @@ class RequestHandler:
         if request.framing == CONTROL:
             self._require_control()
         else:
+            self._require_certificate(app)
             cause = context.admission.find_exceeded(owner.peer, app)
             if cause is not None:
                 # Not recorded: the handshake was, and chimirror-ctl counts records.
@@ -221,6 +224,16 @@ class RequestHandler:
             if fault is not None:
                 raise _start_error(str(fault))
         self._send_response(PassedCheck())
+
+    def _require_certificate(self, app: Application) -> None:
+        """Refuse a client without a certificate, if the application needs one."""
+        found = self._owner.connection.peer_variables()
+        if (
+            app.config.tls_client == "required"
+            and found.get("SSL_CLIENT_VERIFY") != "SUCCESS"
+        ):
+            text = "this application needs a client certificate, and there is none"
+            raise http.HTTPError(403, text, cause="client-certificate")
 
     def _require_control(self) -> None:
         if not self._context.supports_control():

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from chimirror.config import Config
     from chimirror.protocol import CloseReason
     from chimirror.protocol.frame_reader import Close
+    from chimirror.protocol.http import HTTPError
     from chimirror.protocol.request_cache import SessionRequest
     from chimirror.session import Peer, SessionContext
 
@@ -94,7 +95,14 @@ class Session(Relay):
         self.process = ApplicationProcess(
             self, loop, context.spawner, config, session_id
         )
-        self.connection = Connection(self, loop, config, read_fd, write_fd)
+        if context.certificates is None:
+            self.connection = Connection(self, loop, config, read_fd, write_fd)
+        else:
+            from chimirror.session.tls_connection import TlsConnection
+
+            self.connection = TlsConnection(
+                self, loop, config, read_fd, write_fd, context.certificates
+            )
         context.on_connected(self)
 
     # The request
@@ -114,6 +122,11 @@ class Session(Relay):
         if self._request_handler is not None:
             self._request_handler.on_timeout()
 
+    def on_tls_failed(self, error: HTTPError) -> None:
+        """Called when the client has not come to an encrypted request."""
+        if self._request_handler is not None:
+            self._request_handler.reject(error)
+
     def on_peer_named(self) -> None:
         """Called when a proxy has named the client: `peer` is another one."""
         self._context.on_peer_named(self)
@@ -125,6 +138,7 @@ class Session(Relay):
         self._stage = ADMITTED
         self._context.on_session_admitted(self)
         self._request = request
+        request.variables.update(self.connection.peer_variables())
         row = registry.FRAMINGS[request.framing]
         limit, max_message = getattr(config, row.limit), config.max_message
         self.framing = row.create(

@@ -30,14 +30,15 @@ LAYERS: dict[str, set[str]] = {
     "io": {"config", "protocol", ""},
     "host": {""},
     "log": {""},
+    "tls": {""},
     "manifest": {"framing", "protocol", ""},
     "process": {"log", "io", ""},
     "spawn": {"process", "log", "io", ""},
     "apps": {"manifest", "process", "config", "protocol", "regular_file", ""},
     "resources": {"apps", "manifest", "io", "protocol", ""},
-    "program": {"apps", "log", "io", "config", "protocol", ""},
+    "program": {"apps", "tls", "log", "io", "config", "protocol", ""},
     "session": {
-        *("resources", "apps", "process", "log", "io", "framing", "config"),
+        *("tls", "resources", "apps", "process", "log", "io", "framing", "config"),
         *("protocol", ""),
     },
     "control": {
@@ -45,11 +46,21 @@ LAYERS: dict[str, set[str]] = {
         *("protocol", ""),
     },
     "bridge": {
-        *("control", "session", "program", "apps", "process", "log", "host", "io"),
+        *(
+            "tls",
+            "control",
+            "session",
+            "program",
+            "apps",
+            "process",
+            "log",
+            "host",
+            "io",
+        ),
         *("config", "protocol", ""),
     },
     "server": {
-        *("control", "session", "program", "apps", "spawn", "process", "log"),
+        *("tls", "control", "session", "program", "apps", "spawn", "process", "log"),
         *("host", "io", "framing", "config", "protocol", ""),
     },
     "zygote": {

@@ -77,6 +77,7 @@ KEYS: dict[str, st.SearchStrategy[Both]] = {
     "direction": once("--direction", st.sampled_from(["send", "receive", "both"])),
     "read-only": st.booleans().map(lambda on: (on, ["--read-only"] * on)),
     "control": st.booleans().map(lambda on: (on, ["--control"] if on else [])),
+    "tls-client": once("--tls-client", st.sampled_from(["required", "optional"])),
     "max-message": once("--max-message", st.sampled_from(["1M", 65536, "64K"])),
     "max-line": once("--max-line", st.sampled_from(["16M", 65536, "64K"])),
     "max-output-message": once(

@@ -137,6 +137,10 @@ def test_defaults() -> None:
         "origins": (),
         "trusted_proxies": (),
         "proxy_protocol": False,
+        "tls_certs": (),
+        "tls_keys": (),
+        "tls_client_ca": None,
+        "tls_client": None,
         "base_path": "",
         "max_message": 1048576,
         "max_line": 16777216,
@@ -209,7 +213,8 @@ def test_all_options_given() -> None:
         " --multiline split --direction receive --read-only --control"
         " --host Example.ORG --host b --origin https://A.example:443"
         " --trusted-proxy 10.0.0.0/8 --trusted-proxy unix --proxy-protocol"
-        " --base-path /a/b/"
+        " --tls-cert a.pem --tls-key=a.key --tls-cert b.pem --tls-key b.key"
+        " --tls-client-ca ca.pem --tls-client optional --base-path /a/b/"
         " --max-message 64K --max-line 2M --max-output-message 4K"
         " --handshake-timeout 500ms --idle-timeout 1h"
         " --session-timeout 1d --ping-interval off --ping-timeout 3 --linger-timeout 0"
@@ -233,6 +238,10 @@ def test_all_options_given() -> None:
         "origins": ("https://a.example",),
         "trusted_proxies": ("10.0.0.0/8", "unix"),
         "proxy_protocol": True,
+        "tls_certs": ("a.pem", "b.pem"),
+        "tls_keys": ("a.key", "b.key"),
+        "tls_client_ca": "ca.pem",
+        "tls_client": "optional",
         "base_path": "/a/b",
         "max_message": 65536,
         "max_line": 2097152,
