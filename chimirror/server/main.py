@@ -76,13 +76,15 @@ def _open_listeners(config: Config, inherited: list[Listener]) -> list[Listener]
 def _check_certificates(config: Config) -> None:
     """Load the certificates in a child. Each worker loads them for itself.
 
-    No copy of a preloaded application may have the key in its memory.
+    No copy of a preloaded application may have the key in its memory. The modules are
+    imported here, so that the workers share their memory.
 
     Raises:
         CertificateError: They cannot be used.
     """
     if not config.tls_certs:
         return
+    __import__("chimirror.session.tls_connection")
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:

@@ -45,7 +45,14 @@ class TlsConnection(Connection):
         certificates: of the endpoint.
     """
 
-    __slots__ = ("_channel", "_is_first", "_is_plain", "_proxy_header", "_sealed")
+    __slots__ = (
+        "_channel",
+        "_has_failed",
+        "_is_first",
+        "_is_plain",
+        "_proxy_header",
+        "_sealed",
+    )
 
     def __init__(
         self,
@@ -62,6 +69,7 @@ class TlsConnection(Connection):
         self._sealed = b""  # bytes of TLS that the kernel has not taken
         self._is_first = True  # no byte of TLS has arrived
         self._is_plain = False  # there is no TLS: one response is sent
+        self._has_failed = False  # what arrives is read and dropped
         # None once it has been passed on
         self._proxy_header: bytes | None = b"" if config.proxy_protocol else None
 
@@ -80,7 +88,7 @@ class TlsConnection(Connection):
             data = b""
         if not data:
             self.on_eof()
-        elif not self._is_plain:
+        elif not (self._is_plain or self._has_failed):
             self._receive(data)
 
     def _receive(self, data: bytes) -> None:
@@ -125,13 +133,11 @@ class TlsConnection(Connection):
 
     def _fail(self, text: str, *, in_clear: bool = False) -> None:
         """End a connection that has no TLS, or has it no more."""
-        self._is_plain = in_clear
+        self._is_plain, self._has_failed = in_clear, not in_clear
         if self.state == CONNECTING:
             self._handler.on_tls_failed(HTTPError(400, text, cause="tls"))
         else:
             self._lose("client gone")
-        if not in_clear:
-            self.abort()
 
     def _watch(self) -> None:
         """Poll. The peer's close_notify is the end of its input, without an event."""
@@ -168,11 +174,12 @@ class TlsConnection(Connection):
                 self._watch()
 
     def send_response(self, response: bytes) -> None:
-        """Send a final HTTP response and close. Without TLS only in the clear."""
-        if self._is_plain or self._channel.is_established:
-            super().send_response(response)
-        else:
-            self.abort()
+        """Send a final HTTP response and close. Without TLS only in the clear.
+
+        Where TLS has failed, the close does not overtake the alert that says why.
+        """
+        has_tls = self._channel.is_established and not self._has_failed
+        super().send_response(response if has_tls or self._is_plain else b"")
 
     def _flush_buffer(self, write_buffer: WriteBuffer) -> bool:
         if self._is_plain:
