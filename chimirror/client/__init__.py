@@ -17,7 +17,8 @@ The public API is documented in chimirror-client(3).
 
 Modules from the bottom up, without I/O:
 
-- `errors`, `results`, `close_text`, `url`
+- `errors`, `results`, `close_text`, `url`, `deadline`
+- `tls_errors`: failures of TLS
 - `stdio_messages` and `framing`: messages
 - `window` and `buffers`: output on its way, and unread output
 - `websocket` and `handshake`: one WebSocket
@@ -25,7 +26,8 @@ Modules from the bottom up, without I/O:
 - `output` and `session`: a session, as flows
 - `control`: the control connection, as flows
 
-With sockets: `dialer`, `failover` and `transport`.
+With files and sockets: `tls_settings`, `tls_handshake`, `servers`, `dialer`, `failover`
+and `transport`.
 
 Blocking API: `thread_driver`, `control_blocking`, `blocking`. Asyncio API:
 `asyncio_driver`, `control_aio`, `aio`.
@@ -42,6 +44,7 @@ from chimirror.client.errors import (
     ConnectTimeout,
     ControlLost,
     Error,
+    InvalidCertificate,
     InvalidURL,
     LineTooLong,
     NotConnected,
@@ -50,6 +53,7 @@ from chimirror.client.errors import (
     Refused,
     SessionLost,
     SessionOver,
+    TLSFailure,
     Unread,
     Untrusted,
 )
@@ -67,6 +71,7 @@ __all__ = [
     "Error",
     "Exit",
     "ExitFailure",
+    "InvalidCertificate",
     "InvalidURL",
     "LineTooLong",
     "NotConnected",
@@ -78,6 +83,7 @@ __all__ = [
     "Session",
     "SessionLost",
     "SessionOver",
+    "TLSFailure",
     "Unread",
     "Untrusted",
     "connect",

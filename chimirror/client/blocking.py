@@ -13,8 +13,8 @@ from typing import Any, Generic, Literal, Self, TypeVar, overload
 from chimirror.client.buffers import MAX_LINE
 from chimirror.client.control_blocking import Control
 from chimirror.client.framing import Offer, create
-from chimirror.client.handshake import servers_from
 from chimirror.client.output import OUTPUT_STREAMS
+from chimirror.client.servers import servers_from
 from chimirror.client.session import SessionProtocol
 from chimirror.client.thread_driver import ThreadDriver, open_connection
 
@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from chimirror.client.flow import Flow
-    from chimirror.client.handshake import ConnectionParams, ConnectOptions
+    from chimirror.client.handshake import ConnectionParams
     from chimirror.client.results import Completed, Exit, Output
+    from chimirror.client.servers import ConnectOptions
     from chimirror.client.websocket import WebSocketProtocol
 
 __all__ = ["Control", "Session", "Stream", "connect"]
@@ -344,7 +345,10 @@ def connect(
         headers: Additional header fields of the request. A Host replaces that of the
             URL.
         origin: Value of an Origin header, as browsers send it.
-        ssl: TLS context for wss://, instead of the system's default.
+        ca: PEM file of the authorities to trust for wss://, instead of the system's.
+        cert: PEM file of a client certificate, or a pair of it and the file of its key.
+            The key has no passphrase.
+        ssl: TLS context for wss://, instead of `ca` and `cert`.
         timeout: Seconds for the whole handshake, up to the first message, for each URL.
             Default: 10.
         ping_interval: Seconds of silence after which the client pings the server.
@@ -358,6 +362,8 @@ def connect(
     Raises:
         NotConnected: There is no session. Refused: the server gave a reason.
         InvalidURL, ValueError: The arguments cannot describe a session.
+        InvalidCertificate: A file of `ca` or `cert` cannot be used.
+        TypeError: `ssl` is given with `ca` or `cert`.
     """
     servers = servers_from(url, options)
     kind = create(framing)

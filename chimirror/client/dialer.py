@@ -12,30 +12,21 @@ import os
 import socket
 from typing import Any
 
-from chimirror.client.errors import Error, NotConnected, Untrusted
+from chimirror.client.errors import Error, NotConnected
 from chimirror.client.flow import Flow, ResolveHost, WaitForSocket
+from chimirror.client.tls_errors import is_wrong_name, reason_of, untrusted
+from chimirror.client.tls_handshake import certificate_names, describe, start_tls
 from chimirror.text import escape_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import ssl
-    from collections.abc import Callable
+    from collections.abc import Sequence
 
+    from chimirror.client.deadline import Deadline
     from chimirror.client.handshake import Address, ConnectionParams
     from chimirror.client.url import Target
 
-
-class Deadline:
-    """Deadline for a handshake."""
-
-    __slots__ = ("_clock", "_end")
-
-    def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._end = clock() + seconds
-
-    def left(self, share: int = 1) -> float:
-        return max((self._end - self._clock()) / share, 0.0)
+NAMES_TIMEOUT = 2.0  # seconds to read the names in a certificate
 
 
 def connect_socket(
@@ -46,7 +37,8 @@ def connect_socket(
     Raises:
         NotConnected: The connection failed.
     """
-    context = _context(params) if params.target.uri.secure else None
+    if params.tls is not None and params.target.uri.secure:
+        _ = params.tls.context  # takes its time, which is not that of the server
     family, kind, number, to = address
     try:
         sock = socket.socket(family, kind, number)
@@ -55,9 +47,9 @@ def connect_socket(
         raise _connect_error(params, error) from None
     if params.trace is not None:
         params.trace(f"connected to {_peer_text(sock)}")
-    if context is None:
+    if not params.target.uri.secure:
         return sock
-    return (yield from _start_tls(sock, context, params, deadline))
+    return (yield from _secure(sock, params, address, deadline))
 
 
 # TCP and Unix sockets.
@@ -132,89 +124,54 @@ def _connect_error(params: ConnectionParams, error: OSError) -> NotConnected:
 # TLS.
 
 
-def _context(params: ConnectionParams) -> ssl.SSLContext:
-    import ssl
-
-    if params.ssl_context is not None:
-        return params.ssl_context
-    context = ssl.create_default_context()
-    context.set_alpn_protocols(["http/1.1"])
-    return context
-
-
-def _start_tls(
-    plain: socket.socket,
-    context: ssl.SSLContext,
-    params: ConnectionParams,
-    deadline: Deadline,
+def _secure(
+    plain: socket.socket, params: ConnectionParams, address: Address, deadline: Deadline
 ) -> Flow[socket.socket]:
+    """Return the socket with TLS. Failures get the words of `tls_errors`."""
     import ssl
 
-    target = params.target
-    sock = plain
+    assert params.tls is not None
     try:
-        sock = context.wrap_socket(
-            plain, server_hostname=target.server_name, do_handshake_on_connect=False
-        )
-        yield from _do_tls_handshake(sock, params, deadline)
-        if params.trace is not None:
-            params.trace(_tls_text(sock))
-    except BaseException as error:
-        sock.close()
-        if isinstance(error, ssl.SSLCertVerificationError):
-            text = escape_line(error.verify_message.rstrip("."))
-            raise Untrusted(
-                f"TLS failure: the certificate of {target} is not trusted: {text}"
-            ) from None
-        if isinstance(error, ssl.SSLError):
-            raise NotConnected(_tls_error_text(target, error), retry=True) from None
-        if isinstance(error, (OSError, ValueError)) and not isinstance(error, Error):
-            text = f"TLS failure with {target}: {error_text(error)}"
-            raise NotConnected(text, retry=True) from None
+        sock = yield from start_tls(plain, params.tls.context, params, deadline)
+    except Error:
         raise
+    except ssl.SSLCertVerificationError as error:
+        names: Sequence[str] = ()
+        if is_wrong_name(error):
+            names = yield from _names_of(params, address, deadline)
+        raise untrusted(params.target, error, params.tls.options, names) from None
+    except (ssl.SSLError, ConnectionResetError) as error:
+        raise params.tls_failure(reason_of(error)) from None
+    except (OSError, ValueError) as error:
+        text = f"TLS failure with {params.target}: {error_text(error)}"
+        raise NotConnected(text, retry=True) from None
+    if params.trace is not None:
+        params.trace(describe(sock))
     return sock
 
 
-def _do_tls_handshake(
-    sock: ssl.SSLSocket, params: ConnectionParams, deadline: Deadline
-) -> Flow[None]:
-    import ssl
+def _names_of(
+    params: ConnectionParams, address: Address, deadline: Deadline
+) -> Flow[Sequence[str]]:
+    """Return the names in a certificate that is not for this host.
 
-    while True:
-        try:
-            sock.do_handshake()
-        except ssl.SSLWantReadError:
-            ready = yield WaitForSocket(sock, False, deadline.left())
-        except ssl.SSLWantWriteError:
-            ready = yield WaitForSocket(sock, True, deadline.left())
-        else:
-            return
-        if not ready:
-            raise params.timeout_error("no TLS handshake")
-
-
-def _tls_text(sock: ssl.SSLSocket) -> str:
-    """Describe the TLS connection: version, cipher and the name in the certificate."""
-    cipher = (sock.cipher() or ("no cipher",))[0]
-    text = f"{(sock.version() or 'TLS').replace('v', ' ')}, {cipher}"
-    certificate: Any = sock.getpeercert() or {}
-    names = [value for _, value in certificate.get("subjectAltName", ())]
-    if not names:
-        fields = [pair for pairs in certificate.get("subject", ()) for pair in pairs]
-        names = [value for kind, value in fields if kind == "commonName"]
-    shown = ", ".join(map(str, names)) or "no name"
-    return f"{text}; certificate for {escape_line(shown, 256)}"
-
-
-def _tls_error_text(target: Target, error: ssl.SSLError) -> str:
-    if error.reason in (
-        "WRONG_VERSION_NUMBER",
-        "HTTP_REQUEST",
-        "UNEXPECTED_MESSAGE",
-    ):
-        return f"TLS failure: {target} does not speak TLS; use ws:// for it"
-    text = (error.reason or str(error)).replace("_", " ").lower()
-    return f"TLS failure with {target}: {escape_line(text)}"
+    A failed handshake hides the certificate. So another connection accepts any name,
+    and ends after its handshake. It only takes a certificate that is trusted otherwise.
+    """
+    assert params.tls is not None
+    context = params.tls.create_nameless_context()
+    if context is None:
+        return ()
+    share = deadline.at_most(NAMES_TIMEOUT)
+    family, kind, number, to = address
+    try:
+        plain = socket.socket(family, kind, number)
+        yield from _connect_to(plain, to, share.left())
+        sock = yield from start_tls(plain, context, params, share)
+    except (OSError, ValueError, NotConnected):
+        return ()
+    with sock:
+        return certificate_names(sock)
 
 
 def error_text(error: Exception) -> str:

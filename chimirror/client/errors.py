@@ -19,6 +19,10 @@ class InvalidURL(Error, ValueError):
     """The URL is not one of a session. The text shows a correct one."""
 
 
+class InvalidCertificate(Error, ValueError):
+    """A file of certificates or keys cannot be used. The text names the cure."""
+
+
 # Before the session.
 
 
@@ -49,8 +53,31 @@ class ConnectTimeout(NotConnected, TimeoutError):
         super().__init__(message, retry=True)
 
 
-class Untrusted(NotConnected):
-    """There is no session, because the server's certificate is not trusted."""
+class TLSFailure(NotConnected):
+    """There is no session, because of TLS.
+
+    Attributes:
+        fault: What is wrong, as in chimirror-client(3), such as "no TLS".
+    """
+
+    def __init__(self, message: str, *, fault: str, retry: bool) -> None:
+        super().__init__(message, retry=retry)
+        self.fault = fault
+
+
+class Untrusted(TLSFailure):
+    """There is no session, because the server's certificate is not trusted.
+
+    Attributes:
+        names: For the fault "wrong name", the names in the certificate, if the client
+            has found them. Untrusted text.
+    """
+
+    def __init__(
+        self, message: str, *, fault: str = "other", names: Sequence[str] = ()
+    ) -> None:
+        super().__init__(message, fault=fault, retry=False)
+        self.names = tuple(names)
 
 
 class Refused(NotConnected):

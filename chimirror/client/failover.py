@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from chimirror.client.dialer import Deadline, connect_socket, resolve
-from chimirror.client.errors import NotConnected, Refused
+from chimirror.client.deadline import Deadline
+from chimirror.client.dialer import connect_socket, resolve
+from chimirror.client.errors import NotConnected, Refused, TLSFailure
 from chimirror.client.flow import Flow, OpenConnection, Sleep
 
 TYPE_CHECKING = False
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from chimirror.client.handshake import ConnectionParams
 
+RESPONSES = (Refused, TLSFailure)
 MAX_RETRY_AFTER = 30  # seconds: a longer Retry-After is not waited for
 
 
@@ -86,7 +88,7 @@ def _open(params: ConnectionParams, clock: Callable[[], float]) -> Flow[Any]:
             if not error.retry:
                 raise
             # A response says more than a failure to get one.
-            if not isinstance(failure, Refused) or isinstance(error, Refused):
+            if not isinstance(failure, RESPONSES) or isinstance(error, RESPONSES):
                 failure = error
     raise failure or NotConnected(f"{params.target} has no address", retry=True)
 

@@ -19,31 +19,20 @@ from websockets.typing import Origin, Subprotocol
 
 from chimirror.client.buffers import MAX_LINE
 from chimirror.client.errors import ConnectTimeout, NotConnected, Refused
-from chimirror.client.url import Target, parse
+from chimirror.client.tls_errors import OptionNames, failure, failure_in_response
+from chimirror.client.url import Target
 from chimirror.client.websocket import WebSocketProtocol
 from chimirror.text import escape_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
-    from ssl import SSLContext
-    from typing import TypedDict
+    from collections.abc import Callable, Collection, Iterable
+
+    from chimirror.client.errors import TLSFailure
+    from chimirror.client.tls_settings import TLSSettings
 
     Headers = Mapping[str, str] | Iterable[tuple[str, str]]
     Address = tuple[int, int, int, object]  # family, type, protocol, address
-
-    class ConnectOptions(TypedDict, total=False):
-        """Options of `connect` beside URL and framing, in both APIs."""
-
-        headers: Headers
-        origin: str | None
-        ssl: SSLContext | None
-        timeout: float
-        ping_interval: float | None
-        ping_timeout: float
-        max_message: int
-        size: tuple[int, int] | None
-
 
 # A line or body of --max-line by default, and what a framing may add to it.
 MAX_MESSAGE_SIZE = MAX_LINE + 4096
@@ -83,7 +72,7 @@ class ConnectionParams:
     Attributes:
         address: The address of the server, None for any that the host has.
         target: The parsed URL.
-        ssl_context: For TLS. None trusts the system's authorities.
+        tls: Settings for a wss:// URL.
         timeout: Seconds from name resolution to the first message.
         is_upgrade: The request asks for a WebSocket, otherwise for a resource.
         trace: Called with a line about each step of the handshake, None for none.
@@ -92,7 +81,7 @@ class ConnectionParams:
     __slots__ = (
         "address",
         "target",
-        "ssl_context",
+        "tls",
         "timeout",
         "is_upgrade",
         "trace",
@@ -108,7 +97,7 @@ class ConnectionParams:
         *,
         headers: Headers = (),
         origin: str | None = None,
-        ssl: SSLContext | None = None,
+        tls: TLSSettings | None = None,
         timeout: float = 10,
         ping_interval: float | None = 20,
         ping_timeout: float = 20,
@@ -120,13 +109,11 @@ class ConnectionParams:
         Raises:
             ValueError: An option cannot be part of a request.
         """
-        if ssl is not None and not target.uri.secure:
-            raise ValueError("ssl: only wss:// URLs use certificates")
         if origin is not None and not _has_no_controls(origin):
             raise ValueError("origin: a value must not contain control characters")
         self.address: Address | None = None
         self.target = target
-        self.ssl_context = ssl
+        self.tls = tls
         self.timeout = timeout
         self.trace: Callable[[str], None] | None = None
         self.is_upgrade = True
@@ -195,6 +182,17 @@ class ConnectionParams:
             "is this the right address?"
         )
 
+    def tls_failure(self, reason: str) -> TLSFailure:
+        """Make the exception for a reason of OpenSSL, "" for the end of the stream."""
+        has_certificate = self.tls is not None and self.tls.has_certificate
+        return failure(
+            self.target, reason, self._tls_names, has_certificate=has_certificate
+        )
+
+    @property
+    def _tls_names(self) -> OptionNames:
+        return OptionNames() if self.tls is None else self.tls.options
+
     def check_response(
         self, websocket: WebSocketProtocol, subprotocols: Collection[str]
     ) -> str:
@@ -211,18 +209,8 @@ class ConnectionParams:
             NotConnected: The response does not accept the session.
         """
         error = websocket.protocol.handshake_exc
-        if (
-            error is not None
-            and websocket.lost_reason
-            and not isinstance(error, InvalidStatus)
-        ):
-            raise NotConnected(
-                f"{self.target} closed the connection before its response: "
-                f"{websocket.lost_reason}",
-                retry=True,
-            )
         if error is not None:
-            raise _response_error(self.target, error)
+            raise self._response_error(websocket, error)
         chosen = websocket.protocol.subprotocol or ""
         if chosen not in subprotocols:
             raise NotConnected(
@@ -231,26 +219,23 @@ class ConnectionParams:
             )
         return chosen
 
-
-def servers_from(
-    urls: str | Sequence[str], options: ConnectOptions
-) -> list[ConnectionParams]:
-    """Return the parameters for each URL.
-
-    Raises:
-        InvalidURL, ValueError: The arguments cannot describe a session.
-    """
-    targets = [parse(url) for url in ([urls] if isinstance(urls, str) else urls)]
-    if not targets:
-        raise ValueError("url: an empty list; give at least one URL")
-    secure = [target for target in targets if target.uri.secure]
-    plain = options.copy()
-    if secure:  # TLS options do not concern the other URLs
-        plain.pop("ssl", None)
-    return [
-        ConnectionParams(target, **(options if target.uri.secure else plain))
-        for target in targets
-    ]
+    def _response_error(
+        self, websocket: WebSocketProtocol, error: Exception
+    ) -> NotConnected:
+        first = websocket.first_bytes
+        tls_failure = failure_in_response(self.target, first, self._tls_names)
+        if tls_failure is not None:
+            return tls_failure
+        if isinstance(error, InvalidStatus) or not websocket.lost_reason:
+            return _response_error(self.target, error)
+        if websocket.tls_reason:  # TLS 1.3 checks the client certificate late
+            return self.tls_failure(websocket.tls_reason)
+        is_plain = not first and not self.target.uri.secure
+        return NotConnected(
+            f"{self.target} closed the connection before its response: "
+            f"{websocket.lost_reason}{'; should it be wss://?' if is_plain else ''}",
+            retry=True,
+        )
 
 
 # Request.

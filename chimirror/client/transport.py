@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 
 from chimirror.client.dialer import error_text
+from chimirror.client.tls_errors import reason_of, reason_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -91,7 +92,9 @@ class Transport:
         except self._retry_errors:
             return
         except OSError as error:
-            websocket.on_connection_lost(error_text(error))
+            tls_reason = reason_of(error)
+            text = reason_text(tls_reason) if tls_reason else error_text(error)
+            websocket.on_connection_lost(text, tls_reason)
             return
         if data:
             self._protocol.data_received(data)

@@ -33,6 +33,7 @@ MAX_PENDING = 256 * 1024  # queued bytes above which senders wait
 MAX_FRAMES = 256
 SLICE_SIZE = 2048  # bytes, at most half as many frames
 MAX_SLICE_SIZE = 8192  # bytes of a slice behind others that have completed no frame
+MAX_FIRST = 1024  # bytes of a response that may name a fault of TLS
 # seconds for the closing handshake, and for the close after an exit
 CLOSE_TIMEOUT = 2.0
 
@@ -46,8 +47,10 @@ class WebSocketProtocol:
         pending_bytes: Number of queued bytes.
         frames_received: Number of frames of the server so far.
         fault: Description of the server's protocol violation, None without one.
+        first_bytes: The first bytes of the response to the handshake.
         lost_reason: Cause of the loss of the connection. "" for the end of the stream,
             None while connected.
+        tls_reason: Reason of OpenSSL for that loss, "" for other causes.
         unanswered_pings: Pings of the caller since the last answered one.
     """
 
@@ -57,7 +60,9 @@ class WebSocketProtocol:
         "pending_bytes",
         "frames_received",
         "fault",
+        "first_bytes",
         "lost_reason",
+        "tls_reason",
         "unanswered_pings",
         "_urgent",
         "_urgent_size",
@@ -88,7 +93,9 @@ class WebSocketProtocol:
         self.pending_bytes = 0
         self.frames_received = 0
         self.fault: str | None = None
+        self.first_bytes = b""
         self.lost_reason: str | None = None
+        self.tls_reason = ""
         self.unanswered_pings = 0
         self._urgent: deque[bytes] = deque()  # whole frames that overtake the queue
         self._urgent_size = 0  # bytes in _urgent
@@ -210,6 +217,8 @@ class WebSocketProtocol:
         After MAX_FRAMES frames the rest is left for the next call, with b"".
         """
         self._last_received = self.clock()
+        if self.protocol.state is CONNECTING and len(self.first_bytes) < MAX_FIRST:
+            self.first_bytes += data[:MAX_FIRST]
         received = memoryview(bytes(self._received) + data if self._received else data)
         messages: list[bytes] = []
         at, size, count = 0, SLICE_SIZE, 0
@@ -294,11 +303,11 @@ class WebSocketProtocol:
         """Give the server CLOSE_TIMEOUT seconds to close the connection."""
         self._close_deadline = min(self._close_deadline, self.clock() + CLOSE_TIMEOUT)
 
-    def on_connection_lost(self, reason: str) -> None:
+    def on_connection_lost(self, reason: str, tls_reason: str = "") -> None:
         """Called when the connection has ended."""
         if self.lost_reason is None:
             self.protocol.receive_eof()
-            self.lost_reason = reason
+            self.lost_reason, self.tls_reason = reason, tls_reason
             self.on_send_failed()
 
     # Timers.

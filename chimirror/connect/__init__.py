@@ -10,6 +10,7 @@ Modules from the bottom up:
 - `tty` and `terminal_modes`: the local terminal
 - `stdio_relay`: joins a session to the local streams
 - `text_relay` and `terminal_relay`: the same for text, and for terminals
+- `tls_options`: the options of TLS
 - `offers`: subprotocols to offer
 - `catalog`: the table of applications
 - `opening`: opens the session

@@ -13,11 +13,11 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Sequence
     from typing import Any
 
     from chimirror.client.handshake import ConnectionParams
+    from chimirror.client.tls_settings import TLSSettings
     from chimirror.client.url import Target
     from chimirror.connect.opening import Opened
     from chimirror.connect.tty import LocalTerminal
@@ -49,6 +49,8 @@ Options:
                            repeatable.
   --origin ORIGIN          Send this Origin, as the page of a browser would.
   --ca FILE                Trust the authorities in this PEM file, and no others.
+  --cert FILE              Show the server the certificate in this PEM file.
+  --key FILE               The key of that certificate, if it is in another file.
   --connect-timeout TIME   Time for the session to open. [default: 10]
   --ping-interval TIME     Ask a silent server for a sign of life this often.
                            [default: 20]
@@ -107,18 +109,17 @@ def _run(argv: Sequence[str]) -> int:
 
         return _print(f"chimirror-connect {__version__}\n")
 
-    from chimirror.connect import opening
+    from chimirror.connect import opening, tls_options
     from chimirror.connect.errors import UsageError
 
     try:
         framing_name, subprotocol = _framing(given)
         linger = _time(given, "--linger", "parse_timeout")
         targets = [_target(each) for each in given["URL"]]
-        if given["--ca"] is not None and not any(t.uri.secure for t in targets):
-            raise ValueError("--ca: only wss:// URLs use certificates")
+        tls_options.check(given, targets)
         terminal = None if given["--list"] else _local_terminal(given)
-        context = _ssl_context(given["--ca"])
-        servers = [_params(given, each, context, terminal) for each in targets]
+        settings = tls_options.settings(given)
+        servers = [_params(given, each, settings, terminal) for each in targets]
     except ValueError as error:
         raise UsageError(str(error)) from None
     if given["--list"]:
@@ -161,7 +162,7 @@ def _relay(
 def _params(
     given: dict[str, Any],
     target: Target,
-    context: ssl.SSLContext | None,
+    settings: TLSSettings,
     terminal: LocalTerminal | None,
 ) -> ConnectionParams:
     """Make the parameters of the connection.
@@ -177,7 +178,7 @@ def _params(
         target,
         headers=[_field(text) for text in given["--header"]],
         origin=given["--origin"],
-        ssl=context if target.uri.secure else None,
+        tls=settings,
         timeout=_time(given, "--connect-timeout", "parse_deadline"),
         ping_interval=_time(given, "--ping-interval", "parse_timeout"),
         ping_timeout=_time(given, "--ping-timeout", "parse_deadline"),
@@ -226,29 +227,6 @@ def _local_terminal(given: dict[str, Any]) -> LocalTerminal | None:
         return LocalTerminal(0)
     except OSError:
         raise UsageError("--pty: standard input is not a terminal; omit it") from None
-
-
-def _ssl_context(ca: str | None) -> ssl.SSLContext | None:
-    """Create a TLS context that trusts only the authorities in this file."""
-    if ca is None:
-        return None
-    import ssl
-
-    from chimirror.connect.errors import ConnectError
-    from chimirror.text import escape_line
-
-    try:
-        context = ssl.create_default_context(cafile=ca)
-    except ssl.SSLError:
-        raise ConnectError(
-            f"cannot use --ca {escape_line(ca)}: it holds no PEM certificate"
-        ) from None
-    except OSError as error:
-        raise ConnectError(
-            f"cannot read --ca {escape_line(ca)}: {error.strerror}"
-        ) from None
-    context.set_alpn_protocols(["http/1.1"])
-    return context
 
 
 def _arguments(argv: Sequence[str]) -> dict[str, Any]:

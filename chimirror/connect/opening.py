@@ -8,13 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from chimirror.client import (
-    ConnectTimeout,
-    NotConnected,
-    Refused,
-    SessionLost,
-    Untrusted,
-)
+from chimirror.client import ConnectTimeout, NotConnected, Refused, SessionLost
 from chimirror.client.blocking import start
 from chimirror.connect import catalog, offers
 from chimirror.connect.errors import ConnectError, NameMissing
@@ -109,8 +103,6 @@ def list_applications(servers: Sequence[ConnectionParams]) -> str:
 def _cure(error: Error) -> str:
     if isinstance(error, ConnectTimeout):
         return " (set a longer --connect-timeout)"
-    if isinstance(error, Untrusted):
-        return "; if it is your own, name its authority with --ca FILE"
     if "choosing a subprotocol" in str(error):
         return "; text goes with --framing lines"
     if not isinstance(error, Refused):

@@ -148,9 +148,8 @@ def test_tls_that_is_not_trusted(certificate: Path) -> None:
     with fake(much, context=server_context(certificate)) as server:
         done = connect(server.url)
     assert done.returncode == 255
-    assert (
-        "is not trusted: self-signed certificate; if it is your own, name"
-        in error_text(done)
+    assert error_text(done).endswith(
+        "is not trusted: it is self-signed; if it is your own, trust it with --ca FILE"
     )
 
 
@@ -167,13 +166,27 @@ def test_a_server_without_tls() -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "text"),
-    [("/nonexistent", "cannot read --ca"), ("/dev/null", "holds no PEM certificate")],
+    ("options", "text"),
+    [
+        (["--ca", "/none"], "--ca: /none cannot be read: no such file or directory; "),
+        (["--cert", "/dev/null"], "--cert: /dev/null is empty; it must hold a cert"),
+    ],
 )
-def test_no_authority(file: str, text: str) -> None:
-    done = connect("--ca", file, "wss://localhost/")
+def test_files_that_cannot_be_used(options: list[str], text: str) -> None:
+    done = connect(*options, "wss://localhost/")
     assert done.returncode == 255
-    assert text in error_text(done)
+    assert error_text(done).startswith(text)
+
+
+def test_a_certificate_without_its_key(certificate: Path) -> None:
+    alone = certificate.with_name("cert.pem")
+    done = connect("--cert", str(alone), "wss://localhost/")
+    assert done.returncode == 255
+    assert error_text(done) == (
+        f"--cert: {alone} holds no private key; name its file with --key FILE"
+    )
+    done = connect("--cert", str(alone), "--key", str(alone), "wss://localhost/")
+    assert error_text(done).startswith(f"--key: {alone} holds no private key in PEM")
 
 
 # Request.
@@ -218,6 +231,8 @@ def test_the_request(tmp_path: Path) -> None:
         (["--help=x"], "--help takes no value"),
         (["--ca", "x", "--ca", "y", "wss://x/"], "--ca is given twice"),
         (["--ca", "x", "ws://x/"], "--ca: only wss:// URLs"),
+        (["--cert", "x", "ws://x/"], "--cert: only wss:// URLs"),
+        (["--key", "x", "wss://x/"], "--key: name its certificate with --cert FILE"),
         (["--ping-interval", "often", "ws://x/"], '--ping-interval: "often" is not'),
         (["--header", "Bad Name:x", "ws://x/"], "--header: write NAME:VALUE"),
         (

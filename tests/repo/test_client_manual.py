@@ -17,7 +17,7 @@ import pytest
 
 import serve
 from chimirror import client
-from chimirror.client import aio, blocking, handshake
+from chimirror.client import aio, blocking, handshake, servers
 from tls_servers import server_url
 
 ROOT = Path(__file__).parents[2]
@@ -54,8 +54,11 @@ def test_every_option_is_on_the_page() -> None:
         assert list(parameters) == ["url", *own, "options"]
         assert {name: parameters[name].default for name in own} == own
     keywords = inspect.signature(handshake.ConnectionParams).parameters
-    assert shown == own | {
-        name: keyword.default for name, keyword in keywords.items() if name != "target"
+    of_tls = dict.fromkeys(servers.TLS_OPTIONS)
+    assert shown == own | of_tls | {
+        name: keyword.default
+        for name, keyword in keywords.items()
+        if name not in ("target", "tls")
     }
 
 

@@ -107,7 +107,10 @@ WAITING = APIS | {
     "dialer",
     "failover",
     "resource",
+    "servers",
     "thread_driver",
+    "tls_handshake",
+    "tls_settings",
     "transport",
 }
 UNWAITING = {
@@ -122,6 +125,7 @@ UNWAITING = {
     "json",
     "logging",
     "math",
+    "re",
     "signal",  # for the names
     "typing",
     "unicodedata",

@@ -11,7 +11,8 @@ import pytest
 from chimirror.client import ConnectTimeout, NotConnected, Refused, Untrusted
 from chimirror.client.failover import MAX_RETRY_AFTER, open_first
 from chimirror.client.flow import OpenConnection, ResolveHost, Sleep
-from chimirror.client.handshake import ConnectionParams, servers_from
+from chimirror.client.handshake import ConnectionParams
+from chimirror.client.servers import servers_from
 
 A, B, C = "ws://a/", "ws://u:secret@b/", "ws://c/"
 
