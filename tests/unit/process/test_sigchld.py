@@ -37,7 +37,11 @@ def test_one_end(harness: SpawnerHarness, monkeypatch: pytest.MonkeyPatch) -> No
         return next_ended(pid)
 
     monkeypatch.setattr(children, "next_ended", note)
-    client = harness.sh("exit 3")
+    client = harness.sh("read go; exit 3")
+    # the tick of the OOM setting looks for ended children, too
+    turn_until(harness.loop, lambda: not harness.spawner.armed)
+    asked.clear()
+    os.write(client.pipes[0], b"\n")
     harness.output_of(client)
     assert client.status == 3
     assert asked == [client.pid, -1]
