@@ -23,6 +23,7 @@ from chimirror.process.pipes import (
     SIGNALLING,
     ProcessPipes,
 )
+from chimirror.process.spawner import SpawnRequest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,19 +31,12 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from chimirror.io.loop import EventLoop
-    from chimirror.process.spawner import Pipes, Program, SpawnClient
+    from chimirror.process.spawner import Pipes, Program
 
     class SpawnBackend(Protocol):
         """Starts processes for sessions: Spawner, or ZygoteClient in a worker."""
 
-        def start(
-            self,
-            client: SpawnClient,
-            program: Program,
-            environment: Mapping[str, str],
-            keep_stderr: bool,
-            size: Sequence[int] | None = None,
-        ) -> None: ...
+        def start(self, request: SpawnRequest) -> None: ...
 
         def signal(self, pid: int, number: int) -> bool:
             """Send a signal. False: it waits already, `on_signals_taken` follows."""
@@ -162,10 +156,12 @@ class ApplicationProcess(ProcessPipes):
         `on_application_started` or `on_application_failed` follows, possibly later.
 
         Args:
-            program, environment, keep_stderr, size: as in `spawner.Spawner.start`.
+            program, environment, keep_stderr, size: as in `SpawnRequest`.
         """
         self.phase = STARTING
-        self._spawner.start(self, program, environment, keep_stderr, size)
+        self._spawner.start(
+            SpawnRequest(self, program, environment, keep_stderr=keep_stderr, size=size)
+        )
 
     def on_started(self, pid: int, pipes: Pipes) -> None:
         """Called when the process runs. Continues a stop that began meanwhile."""

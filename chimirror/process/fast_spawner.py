@@ -25,13 +25,13 @@ else:
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable
     from mmap import mmap
     from typing import Protocol
 
     from chimirror.io.loop import EventLoop
     from chimirror.process.reaper import Sweeper
-    from chimirror.process.spawner import Program, SpawnClient
+    from chimirror.process.spawner import SpawnRequest
 
     class StartedProcesses(Protocol):
         """Gets the pid of each application before it runs: WorkerProcesses."""
@@ -154,57 +154,44 @@ class FastSpawner(Spawner):
         self._limits = limits
         self._files: dict[str, tuple[str, ...]] = {}  # by the name of a program
 
-    def start(
-        self,
-        client: SpawnClient,
-        program: Program,
-        environment: Mapping[str, str],
-        keep_stderr: bool,
-        size: Sequence[int] | None = None,
-        cgroup: str = "",
-    ) -> None:
-        """Start a program. `client.on_started` or `on_start_failed` follows at once.
+    def start(self, request: SpawnRequest) -> None:
+        """Start a program. The result comes at once.
 
         The extension makes the pipes.
         """
+        client, program = request.client, request.program
         if program.pty or program.control:
-            super().start(client, program, environment, keep_stderr, size, cgroup)
+            super().start(request)
             return
-        fds = _PIPES if keep_stderr else _PIPES_WITHOUT_STDERR
+        fds = _PIPES if request.keep_stderr else _PIPES_WITHOUT_STDERR
         try:
-            pid, *ends = self._spawn_with(program, environment, fds, cgroup)
+            pid, *ends = self._spawn_with(request, fds)
         except (OSError, ValueError) as error:
-            self._report_failure(client, program, error)
+            self._report_failure(request, error)
             return
         self.add_child(pid, client)
         self.prefer_for_oom_kill(pid)
         client.on_started(pid, (ends[0], ends[1], ends[2], -1))
 
     def _execute(
-        self,
-        program: Program,
-        environment: Mapping[str, str],
-        child_fds: dict[int, int],
-        cgroup: str,
+        self, request: SpawnRequest, child_fds: dict[int, int]
     ) -> tuple[int, int]:
         get_fd = child_fds.get
         fds = (child_fds[0], get_fd(1, -1), get_fd(2, -1), get_fd(CONTROL_FD, -1))
-        pid, *_ = self._spawn_with(program, environment, fds, cgroup)
+        pid, *_ = self._spawn_with(request, fds)
         self.prefer_for_oom_kill(pid)
         return pid, -1
 
     def _spawn_with(
-        self,
-        program: Program,
-        environment: Mapping[str, str],
-        fds: tuple[int, int, int, int],
-        cgroup: str,
+        self, request: SpawnRequest, fds: tuple[int, int, int, int]
     ) -> tuple[int, int, int, int]:
         """Start a program with these descriptors, -1 or _NEW_PIPE.
 
         Returns:
             Its pid, and this process's ends of new pipes or -1.
         """
+        program, environment = request.program, request.environment
+        cgroup = request.cgroup
         session, began_at = environment.get(SESSION_VARIABLE, ""), self._loop.clock()
         offset = self._processes.begin(session, began_at)
         directory = opened = -1

@@ -118,6 +118,47 @@ def size_error(argv: Sequence[str], environment: Mapping[str, str]) -> str:
     return ""
 
 
+class SpawnRequest:
+    """One start. It belongs to the spawner, and nothing keeps it after the start.
+
+    Attributes:
+        client: called on the start and on the exit.
+        program: the program to start.
+        environment: the complete environment of the application.
+        keep_stderr: True for a pipe. Otherwise `on_started` gets -1, and standard error
+            is the null device or the terminal.
+        size: columns and rows of the terminal, if the program gets one.
+        cgroup: directory of the cgroup that the program is started in. Empty: that of
+            the process that starts it.
+    """
+
+    __slots__ = (
+        "cgroup",
+        "client",
+        "environment",
+        "keep_stderr",
+        "program",
+        "size",
+    )
+
+    def __init__(
+        self,
+        client: SpawnClient,
+        program: Program,
+        environment: Mapping[str, str],
+        *,
+        keep_stderr: bool,
+        size: Sequence[int] | None = None,
+        cgroup: str = "",
+    ) -> None:
+        self.client = client
+        self.program = program
+        self.environment = environment
+        self.keep_stderr = keep_stderr
+        self.size = size
+        self.cgroup = cgroup
+
+
 class Spawner(ChildWatcher):
     """Starts programs and reports the end of each to its client.
 
@@ -132,45 +173,28 @@ class Spawner(ChildWatcher):
         self._oom_pending: dict[int, int] = {}
         self._user_starts: UserStarts | None = None  # made by the first
 
-    def start(
-        self,
-        client: SpawnClient,
-        program: Program,
-        environment: Mapping[str, str],
-        keep_stderr: bool,
-        size: Sequence[int] | None = None,
-        cgroup: str = "",
-    ) -> None:
-        """Start a program. `client.on_started` or `on_start_failed` follows.
-
-        Args:
-            client: called on the start and on the exit.
-            program: the program to start.
-            environment: the complete environment of the application.
-            keep_stderr: True for a pipe. Otherwise `on_started` gets -1, and standard
-                error is the null device or the terminal.
-            size: columns and rows of the terminal, if the program gets one.
-            cgroup: directory of the cgroup that the program is started in. Empty: that
-                of this process.
-        """
+    def start(self, request: SpawnRequest) -> None:
+        """Start a program. `on_started` or `on_start_failed` of its client follows."""
+        client, program = request.client, request.program
         parent_fds: dict[int, int] = {}
         child_fds: dict[int, int] = {}
         try:
             if program.pty:
                 from chimirror.process import pty
 
-                environment = {"TERM": pty.TERM, **environment}
-                pty.open_pty(parent_fds, child_fds, size)
+                request.environment = {"TERM": pty.TERM, **request.environment}
+                pty.open_pty(parent_fds, child_fds, request.size)
             else:
-                _make_pipes(parent_fds, child_fds, 3 if keep_stderr else 2)
+                _make_pipes(parent_fds, child_fds, 3 if request.keep_stderr else 2)
             if program.control:
-                environment = {**environment, CONTROL_VARIABLE: str(CONTROL_FD)}
+                variable = {CONTROL_VARIABLE: str(CONTROL_FD)}
+                request.environment = {**request.environment, **variable}
                 _make_control_channel(parent_fds, child_fds)
-            pid, report = self._execute(program, environment, child_fds, cgroup)
+            pid, report = self._execute(request, child_fds)
         except (OSError, ValueError) as error:
             for fd in parent_fds.values():
                 os.close(fd)
-            self._report_failure(client, program, error)
+            self._report_failure(request, error)
             return
         finally:
             for fd in child_fds.values():
@@ -187,17 +211,13 @@ class Spawner(ChildWatcher):
             UserStart(starts, client, user, pid, report, pipes)
 
     def _report_failure(
-        self, client: SpawnClient, program: Program, error: OSError | ValueError
+        self, request: SpawnRequest, error: OSError | ValueError
     ) -> None:
-        text = children.explain(error, _subject(error, program))
-        client.on_start_failed(text, children.is_shortage(error))
+        text = children.explain(error, _subject(error, request.program))
+        request.client.on_start_failed(text, children.is_shortage(error))
 
     def _execute(
-        self,
-        program: Program,
-        environment: Mapping[str, str],
-        child_fds: dict[int, int],
-        cgroup: str,
+        self, request: SpawnRequest, child_fds: dict[int, int]
     ) -> tuple[int, int]:
         """Start a program with these descriptors.
 
@@ -207,13 +227,14 @@ class Spawner(ChildWatcher):
             Its pid, and -1 if it runs. Otherwise the descriptor of its report
             (user_program).
         """
-        if program.user_ids or cgroup:
+        program, environment = request.program, request.environment
+        if program.user_ids or request.cgroup:
             from chimirror.process.user_program import UserProgram
 
             argv, directory, ids = program.argv, program.directory, program.user_ids
             self._starts_of_users().check(program.user)
             user_program = UserProgram(
-                argv, directory, ids, pty=program.pty, cgroup=cgroup
+                argv, directory, ids, pty=program.pty, cgroup=request.cgroup
             )
             return user_program.fork(environment, child_fds)
         if program.directory is None:

@@ -19,30 +19,11 @@ from chimirror.process import children
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-    from typing import Protocol
+    from collections.abc import Iterable, Mapping
 
     from chimirror.io.loop import EventLoop
-    from chimirror.process.spawner import Program, SpawnClient
-
-    class CgroupSpawner(Protocol):
-        """Starts processes in a given cgroup: WorkerSpawner or ZygoteClient."""
-
-        def start(
-            self,
-            client: SpawnClient,
-            program: Program,
-            environment: Mapping[str, str],
-            keep_stderr: bool,
-            size: Sequence[int] | None = None,
-            cgroup: str = "",
-        ) -> None: ...
-
-        def transfer(self, pid: int, client: SpawnClient) -> None: ...
-
-        def signal(self, pid: int, number: int) -> bool: ...
-
-        def end_session(self, pid: int, session: str, survivors: bool) -> None: ...
+    from chimirror.process.spawner import SpawnRequest
+    from chimirror.server.retired_spares import TransferringSpawner
 
 
 OPEN_GROUPS = 16  # made at the start and kept open, with two descriptors each
@@ -67,7 +48,7 @@ class SessionCgroups(FatalErrorHandler):
     def __init__(
         self,
         loop: EventLoop,
-        spawner: CgroupSpawner,
+        spawner: TransferringSpawner,
         path: str,
         directories: dict[str, int],
     ) -> None:
@@ -113,22 +94,16 @@ class SessionCgroups(FatalErrorHandler):
                 raise ValueError(f"{limit_option(controller)}: {error}") from None
             self._enabled.add(controller)
 
-    def start(
-        self,
-        client: SpawnClient,
-        program: Program,
-        environment: Mapping[str, str],
-        keep_stderr: bool,
-        size: Sequence[int] | None = None,
-    ) -> None:
+    def start(self, request: SpawnRequest) -> None:
         """Start a program in a cgroup. The result comes as from the spawner."""
+        client = request.client
         try:
-            path = self._take(client.session, program.limits)
+            request.cgroup = self._take(client.session, request.program.limits)
         except OSError as error:
             text = children.explain(error, "the cgroup of the session")
             client.on_start_failed(text, children.is_shortage(error))
             return
-        self._spawner.start(client, program, environment, keep_stderr, size, path)
+        self._spawner.start(request)
 
     def limited_path(self, session: str) -> str:
         """Return the group of a session with limits, or nothing."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 from chimirror.io.loop import NEVER, FatalErrorHandler
 from chimirror.process.children import describe
 from chimirror.process.reaper import SESSION_VARIABLE
+from chimirror.process.spawner import SpawnRequest
 from chimirror.server.first_outputs import FirstOutputs
 from chimirror.server.retired_spares import RetiredSpares
 from chimirror.server.spare import Spare
@@ -20,14 +21,13 @@ from chimirror.text import escape_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator
     from typing import Protocol
 
     from chimirror.apps import Application, Catalog
     from chimirror.config import Config
     from chimirror.io.loop import EventLoop
     from chimirror.log.records import EventLog
-    from chimirror.process.spawner import Program, SpawnClient
     from chimirror.server.retired_spares import RetiredSpare, TransferringSpawner
     from chimirror.server.spare_table import SpareTable
     from chimirror.session import SessionEntry
@@ -148,21 +148,15 @@ class Spares(FatalErrorHandler):
             self._retire(spare)
         return None
 
-    def start(
-        self,
-        client: SpawnClient,
-        program: Program,
-        environment: Mapping[str, str],
-        keep_stderr: bool,
-        size: Sequence[int] | None = None,
-    ) -> None:
+    def start(self, request: SpawnRequest) -> None:
         """Start a program, or take the spare that is reserved for this session."""
+        client, size = request.client, request.size
         spare = self._reserved.pop(client.session, None)
         if spare is None:
-            self._spawner.start(client, program, environment, keep_stderr, size)
+            self._spawner.start(request)
             return
         self._spawner.transfer(spare.pid, client)
-        if size is not None and program.pty:
+        if size is not None and request.program.pty:
             from chimirror.process import pty
 
             pty.resize(spare.pipes[1], size[0], size[1])
@@ -282,7 +276,9 @@ class Spares(FatalErrorHandler):
         self._starting = pool
         self._count()
         environment = {**app.environment, SESSION_VARIABLE: spare.session}
-        self._spawner.start(spare, app.program, environment, pool.keeps_stderr)
+        self._spawner.start(
+            SpawnRequest(spare, app.program, environment, keep_stderr=pool.keeps_stderr)
+        )
 
     # Callbacks of spares
 

@@ -13,11 +13,11 @@ from chimirror.process.sigchld import SigchldReader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable
 
     from chimirror.io.loop import EventLoop
     from chimirror.process.process_table import WorkerProcesses
-    from chimirror.process.spawner import Program, SpawnClient
+    from chimirror.process.spawner import SpawnClient, SpawnRequest
     from chimirror.spawn.client import ZygoteClient
 
 
@@ -99,18 +99,10 @@ class WorkerSpawner:
         self.on_supervisor_lost: Callable[[], None] = lambda: None
         client.on_supervisor_lost = self._on_supervisor_lost
 
-    def start(
-        self,
-        client: SpawnClient,
-        program: Program,
-        environment: Mapping[str, str],
-        keep_stderr: bool,
-        size: Sequence[int] | None = None,
-        cgroup: str = "",
-    ) -> None:
+    def start(self, request: SpawnRequest) -> None:
         """Start a program. The result comes at once, except for another user."""
-        spawner = self._client if program.user_ids else self._fast
-        spawner.start(client, program, environment, keep_stderr, size, cgroup)
+        spawner = self._client if request.program.user_ids else self._fast
+        spawner.start(request)
 
     @property
     def cgroups(self) -> dict[str, int]:

@@ -21,10 +21,10 @@ from chimirror.spawn.start_queue import PendingStart, StartQueue, call
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable
 
     from chimirror.io.loop import EventLoop
-    from chimirror.process.spawner import Pipes, Program, SpawnClient
+    from chimirror.process.spawner import Pipes, SpawnClient, SpawnRequest
     from chimirror.spawn.messages import Message
     from chimirror.spawn.start_marks import StartMarks
 
@@ -104,19 +104,9 @@ class ZygoteClient(FatalErrorHandler):
 
     # Methods of a Spawner
 
-    def start(
-        self,
-        client: SpawnClient,
-        program: Program,
-        environment: Mapping[str, str],
-        keep_stderr: bool,
-        size: Sequence[int] | None = None,
-        cgroup: str = "",
-    ) -> None:
+    def start(self, request: SpawnRequest) -> None:
         """Ask a zygote to start a program. The result comes later."""
-        self._starts.add(
-            PendingStart(client, program, environment, keep_stderr, size, cgroup)
-        )
+        self._starts.add(PendingStart(request))
 
     def transfer(self, pid: int, client: SpawnClient) -> None:
         """Report the end of a running application to another client."""
@@ -214,10 +204,11 @@ class ZygoteClient(FatalErrorHandler):
     def _on_started(
         self, link: PacketSocket, started: messages.StartReply, pipes: list[int]
     ) -> None:
-        request = self._starts.take(started.started)
-        if request is None or link not in self._running:
+        start = self._starts.take(started.started)
+        if start is None or link not in self._running:
             _close(pipes)
             raise messages.MessageError(f"no start has number {started.started}")
+        request = start.request
         client = request.client
         keep_stderr, control = request.keep_stderr, request.program.control
         complete = len(pipes) == 2 + keep_stderr + control
@@ -239,10 +230,10 @@ class ZygoteClient(FatalErrorHandler):
         self._starts.send_waiting()
 
     def _on_start_failed(self, message: messages.StartFailed) -> None:
-        request = self._starts.take(message.failed)
-        if request is None:
+        start = self._starts.take(message.failed)
+        if start is None:
             raise messages.MessageError(f"no start has number {message.failed}")
-        client = request.client
+        client = start.request.client
         call(client, client.on_start_failed, message.reason, message.shortage)
         self._starts.send_waiting()
 

@@ -15,6 +15,7 @@ from chimirror.io.loop import NEVER
 from chimirror.io.packet_socket import PacketError, PacketSocket
 from chimirror.log.stderr import report_exception
 from chimirror.process.reaper import SESSION_VARIABLE
+from chimirror.process.spawner import SpawnRequest
 from chimirror.spawn import messages
 
 TYPE_CHECKING = False
@@ -313,9 +314,16 @@ class SpawnHandler(LinkHandler):
         environment: Mapping[str, str],
     ) -> None:
         process = ManagedProcess(self, session, message.start)
-        program, size = self._program_for(message), message.size or None
-        cgroup = self._cgroup_for(message)
-        self._spawner.start(process, program, environment, message.stderr, size, cgroup)
+        self._spawner.start(
+            SpawnRequest(
+                process,
+                self._program_for(message),
+                environment,
+                keep_stderr=message.stderr,
+                size=message.size or None,
+                cgroup=self._cgroup_for(message),
+            )
+        )
 
     def _cgroup_for(self, message: messages.StartRequest) -> str:
         """Return the cgroup of an application: that of this process."""

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from chimirror.io.loop import EventLoop
     from chimirror.process.reaper import Sweeper
-    from chimirror.process.spawner import Program
+    from chimirror.process.spawner import Program, SpawnRequest
 
     # Variables that differ in a copy. None removes one.
     Changes: TypeAlias = dict[bytes, bytes | None]
@@ -136,19 +136,15 @@ class ForkSpawner(Spawner):
         gc.freeze()
 
     def _execute(
-        self,
-        program: Program,
-        environment: Mapping[str, str],
-        pipes: dict[int, int],
-        cgroup: str,
+        self, request: SpawnRequest, child_fds: dict[int, int]
     ) -> tuple[int, int]:
-        changes = self._changes_to(environment)
+        program, changes = request.program, self._changes_to(request.environment)
         # A signal that arrives early has to wait until the copy is ready.
         previous = signal.pthread_sigmask(signal.SIG_BLOCK, ALL_SIGNALS)
         try:
             pid = os.fork()
             if pid == 0:
-                self._run_child(program, changes, pipes, cgroup)
+                self._run_child(program, changes, child_fds, request.cgroup)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, previous)
         if not program.pty:  # a group leader could not become a session leader

@@ -14,11 +14,11 @@ from chimirror.spawn import messages
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable
 
     from chimirror.io.loop import EventLoop
     from chimirror.io.packet_socket import PacketSocket
-    from chimirror.process.spawner import Program, SpawnClient
+    from chimirror.process.spawner import Program, SpawnClient, SpawnRequest
     from chimirror.spawn.start_marks import StartMarks
 
 MAX_IN_FLIGHT = 8  # starts: with more in flight, every answer comes late
@@ -31,36 +31,20 @@ BAR_TIME = 30.0  # seconds
 
 
 class PendingStart:
-    """A start without an answer."""
+    """A start without an answer.
 
-    __slots__ = (
-        "cgroup",
-        "client",
-        "deaths",
-        "environment",
-        "keep_stderr",
-        "link",
-        "program",
-        "size",
-    )
+    Attributes:
+        request: the start.
+        link: of the zygote that was asked, or None.
+        deaths: of zygotes, while this start was in flight.
+    """
 
-    def __init__(
-        self,
-        client: SpawnClient,
-        program: Program,
-        environment: Mapping[str, str],
-        keep_stderr: bool,
-        size: Sequence[int] | None = None,
-        cgroup: str = "",
-    ) -> None:
-        self.cgroup = cgroup
-        self.client = client
-        self.program = program
-        self.environment = environment
-        self.keep_stderr = keep_stderr
-        self.size = size
-        self.link: PacketSocket | None = None  # of the zygote that was asked
-        self.deaths = 0  # of zygotes, while this start was in flight
+    __slots__ = ("deaths", "link", "request")
+
+    def __init__(self, request: SpawnRequest) -> None:
+        self.request = request
+        self.link: PacketSocket | None = None
+        self.deaths = 0
 
 
 class StartQueue(FatalErrorHandler):
@@ -88,15 +72,15 @@ class StartQueue(FatalErrorHandler):
         self.armed = 0
         self.deadline = NEVER
 
-    def add(self, request: PendingStart) -> None:
+    def add(self, start: PendingStart) -> None:
         """Send a start, now or later."""
-        if self._is_barred(request.program):
+        if self._is_barred(start.request.program):
             reason = f"it has killed {MAX_KILLS} zygotes; see the log"
-            fail(request, reason, shortage=True)
+            fail(start, reason, shortage=True)
         elif self._is_late:
-            fail(request, "no zygote runs", shortage=True)
+            fail(start, "no zygote runs", shortage=True)
         else:
-            self._waiting.append(request)
+            self._waiting.append(start)
             self.send_waiting()
 
     def take(self, number: int) -> PendingStart | None:
@@ -114,27 +98,28 @@ class StartQueue(FatalErrorHandler):
                 return
             self._send(self._waiting.popleft(), self.zygote)
 
-    def _send(self, request: PendingStart, zygote: PacketSocket) -> None:
+    def _send(self, start: PendingStart, zygote: PacketSocket) -> None:
         self._sequence = number = self._sequence + 1
-        request.link = zygote
+        start.link = zygote
+        request = start.request
         program = request.program
         found = program.argv, program.directory or "", program.user_ids
         command, directory, user = found if program.from_file else ((), "", ())
         options = program.pty, program.control
         environment, stderr = dict(request.environment), request.keep_stderr
         size = request.size or ()
-        start = messages.StartRequest(
+        message = messages.StartRequest(
             *(number, environment, stderr, command, directory, *options, user, size),
             request.cgroup,
         )
-        packet = messages.encode(start)
+        packet = messages.encode(message)
         try:
             zygote.send(packet)
         except OSError:  # EMSGSIZE
             text = f"its command and environment are too large: {len(packet)} bytes"
-            fail(request, text, shortage=False)
+            fail(start, text, shortage=False)
             return
-        self._in_flight[number] = request
+        self._in_flight[number] = start
 
     # Start and loss of zygotes
 
@@ -151,21 +136,20 @@ class StartQueue(FatalErrorHandler):
             self.zygote = None
         killer = self._marks.take(self._worker)
         lost = [
-            number
-            for number, request in self._in_flight.items()
-            if request.link is link
+            number for number, start in self._in_flight.items() if start.link is link
         ]
         for number in reversed(lost):
-            request = self._in_flight.pop(number)
-            request.deaths += 1
+            start = self._in_flight.pop(number)
+            start.deaths += 1
             if number == killer:
-                self._note_kill(request.program)
-                reason = f"{request.program.argv[0]}: the zygote died of this start"
-                fail(request, reason, shortage=False)
-            elif request.deaths >= MAX_DEATHS:
-                fail(request, "zygotes die again and again", shortage=True)
+                program = start.request.program
+                self._note_kill(program)
+                reason = f"{program.argv[0]}: the zygote died of this start"
+                fail(start, reason, shortage=False)
+            elif start.deaths >= MAX_DEATHS:
+                fail(start, "zygotes die again and again", shortage=True)
             else:
-                self._waiting.appendleft(request)
+                self._waiting.appendleft(start)
         self.send_waiting()
 
     def on_supervisor_lost(self) -> None:
@@ -181,8 +165,8 @@ class StartQueue(FatalErrorHandler):
     def fail_waiting(self, reason: str, *, shortage: bool) -> None:
         """Fail all waiting starts."""
         waiting, self._waiting = self._waiting, deque()
-        for request in waiting:
-            fail(request, reason, shortage=shortage)
+        for start in waiting:
+            fail(start, reason, shortage=shortage)
 
     # Programs that kill zygotes
 
@@ -199,9 +183,10 @@ class StartQueue(FatalErrorHandler):
         return len(times) >= MAX_KILLS and times[-1] > self._loop.now - BAR_TIME
 
 
-def fail(request: PendingStart, reason: str, *, shortage: bool) -> None:
+def fail(start: PendingStart, reason: str, *, shortage: bool) -> None:
     """Report that a start has failed."""
-    call(request.client, request.client.on_start_failed, reason, shortage)
+    client = start.request.client
+    call(client, client.on_start_failed, reason, shortage)
 
 
 def call(client: SpawnClient, method: Callable[..., None], *arguments: object) -> None:

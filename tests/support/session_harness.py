@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import select
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from chimirror import program
@@ -26,7 +26,7 @@ from websocket_peer import Peer, upgrade
 if TYPE_CHECKING:
     from chimirror.log.output_logger import OutputLogger
     from chimirror.log.records import EventLog
-    from chimirror.process.spawner import Program, SpawnClient, Spawner
+    from chimirror.process.spawner import SpawnClient, Spawner, SpawnRequest
     from chimirror.session import Admission
 
 SESSION_ID = "0123456789abcdef" * 2
@@ -81,19 +81,12 @@ class FakeSpawner:
         self.channel: socket.socket | None = None
         self._client: SpawnClient | None = None
 
-    def start(
-        self,
-        client: SpawnClient,
-        program: Program,
-        environment: Mapping[str, str],
-        keep_stderr: bool,
-        size: Sequence[int] | None = None,
-    ) -> None:
-        self._client = client
-        self.program = program
-        self.size = size
-        self.environment = dict(environment)
-        self.keeps_stderr = keep_stderr
+    def start(self, request: SpawnRequest) -> None:
+        self._client = request.client
+        self.program = request.program
+        self.size = request.size
+        self.environment = dict(request.environment)
+        self.keeps_stderr = request.keep_stderr
         if not self.answers_late:
             self.answer()
 

@@ -5,6 +5,7 @@ All started processes have ended when the context is left.
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import sys
@@ -15,7 +16,7 @@ from chimirror.io.loop import EventLoop
 from chimirror.process import _fast_spawn, children, fast_spawner
 from chimirror.process.fast_spawner import FastSpawner
 from chimirror.process.reaper import StraySweeper
-from chimirror.process.spawner import Program, Spawner
+from chimirror.process.spawner import Program, Spawner, SpawnRequest
 from loops import Timer, event_loop, subreaper, turn_until
 
 TYPE_CHECKING = False
@@ -103,6 +104,11 @@ class FakeProcesses:
             self.sessions.remove(session)
 
 
+def kept_requests() -> list[SpawnRequest]:
+    """Return the requests that exist. After a start, they would only take memory."""
+    return [each for each in gc.get_objects() if isinstance(each, SpawnRequest)]
+
+
 class SpawnerHarness:
     """A loop and its spawner."""
 
@@ -127,7 +133,9 @@ class SpawnerHarness:
         client = Client(self.loop, self.spawner, session)
         self.clients.append(client)
         variables = {**PATH, "CHIMIRROR_SESSION": session, **(environment or {})}
-        self.spawner.start(client, program, variables, keep_stderr)
+        self.spawner.start(
+            SpawnRequest(client, program, variables, keep_stderr=keep_stderr)
+        )
         return client
 
     def sh(self, script: str, session: str = "session-1") -> Client:

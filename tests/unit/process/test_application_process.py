@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import select
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
@@ -29,7 +29,7 @@ from chimirror.process.application_process import (
     ApplicationProcess,
 )
 from chimirror.process.pipes import READ_SIZE
-from chimirror.process.spawner import Program, Spawner
+from chimirror.process.spawner import Program, Spawner, SpawnRequest
 from loops import FakeTimeWithPoller, Timer, event_loop, fill, subreaper, turn_until
 from processes import descendants, stopped, until
 
@@ -96,17 +96,11 @@ class FakeProcessSpawner:
         self.times: list[float] = []
         self.finished: list[tuple[int, str, bool]] = []
 
-    def start(
-        self,
-        client: ApplicationProcess,
-        program: Program,
-        environment: dict[str, str],
-        keep_stderr: bool,
-        size: Sequence[int] | None = None,
-    ) -> None:
-        assert program is PROGRAM
-        self.client = client
-        self.asked = (environment, keep_stderr)
+    def start(self, request: SpawnRequest) -> None:
+        assert request.program is PROGRAM
+        assert isinstance(request.client, ApplicationProcess)
+        self.client = request.client
+        self.asked = (request.environment, request.keep_stderr)
 
     def answer(self) -> None:
         self.stdin, stdin = os.pipe()
@@ -157,7 +151,7 @@ class ProcessHarness:
         self.application = ApplicationProcess(
             self.handler,
             loop,
-            self.process,  # type: ignore[arg-type]  # what it needs of a Starter
+            self.process,
             Timeouts,
             "session-1",
         )

@@ -19,9 +19,17 @@ import pytest
 import chimirror
 from chimirror.io import fds
 from chimirror.process import children, reaper
+from chimirror.process.spawner import SpawnRequest
 from loops import turn_until
 from processes import descriptors
-from spawner_fixture import PATH, Client, SpawnerHarness, program, spawner_harness
+from spawner_fixture import (
+    PATH,
+    Client,
+    SpawnerHarness,
+    kept_requests,
+    program,
+    spawner_harness,
+)
 
 NOBODY = 65534
 ROOT = str(Path(chimirror.__file__).parent.parent)
@@ -281,6 +289,12 @@ def test_its_end_is_reported(script: str, status: int, harness: SpawnerHarness) 
     assert (client.status, client.survivors) == (status, False)
 
 
+def test_nothing_keeps_the_request_of_a_start(harness: SpawnerHarness) -> None:
+    client = harness.start(program("cat").with_options(control=True))
+    assert client.pid
+    assert not kept_requests()
+
+
 def test_many_ends_at_once(harness: SpawnerHarness) -> None:
     command = program("sh", "-c", "read go; exit 4")
     clients = [harness.start(command) for _ in range(20)]
@@ -298,7 +312,7 @@ def test_an_error_of_one_client_affects_no_other(harness: SpawnerHarness) -> Non
 
     broken = Broken(harness.loop, harness.spawner, "session-1")
     harness.clients.append(broken)
-    harness.spawner.start(broken, program("true"), PATH, keep_stderr=True)
+    harness.spawner.start(SpawnRequest(broken, program("true"), PATH, keep_stderr=True))
     sound = harness.start(program("true"))
     harness.output_of(sound)
     turn_until(harness.loop, lambda: broken.errors)

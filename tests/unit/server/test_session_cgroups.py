@@ -9,7 +9,7 @@ import pytest
 from chimirror.apps import cgroup_limits
 from chimirror.config import parser
 from chimirror.host import cgroup_tree
-from chimirror.process.spawner import Program
+from chimirror.process.spawner import Program, SpawnRequest
 from chimirror.server.session_cgroups import OPEN_GROUPS, SessionCgroups
 from loops import event_loop
 from spawner_fixture import Client
@@ -38,8 +38,8 @@ class FakeSpawner:
     def __init__(self) -> None:
         self.started: list[str] = []
 
-    def start(self, *call: object) -> None:
-        self.started.append(Path(str(call[-1])).name)
+    def start(self, request: SpawnRequest) -> None:
+        self.started.append(Path(request.cgroup).name)
 
     def transfer(self, *call: object) -> None:
         """Never called."""
@@ -61,7 +61,7 @@ class Scene:
     def start(self, session: str, program: Program) -> Client:
         client = Client.__new__(Client)
         client.session, client.failed = session, ""
-        self.groups.start(client, program, {}, keep_stderr=False)
+        self.groups.start(SpawnRequest(client, program, {}, keep_stderr=False))
         return client
 
     def written(self, group: str, file: str) -> str:

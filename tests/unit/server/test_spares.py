@@ -30,7 +30,7 @@ from session_harness import RecordingEventLog
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from chimirror.process.spawner import SpawnClient
+    from chimirror.process.spawner import SpawnClient, SpawnRequest
 
 TICK = 1 / 32
 CAT = ("cat",)
@@ -60,11 +60,11 @@ class CountingSpawner(Spawner):
         super().__init__(loop)
         self.delayed: list[tuple[SpawnClient, Callable[[], None]]] = []
 
-    def start(self, client: SpawnClient, *rest: Any, **options: Any) -> None:
+    def start(self, request: SpawnRequest) -> None:
         self.starts += 1
-        start = partial(super().start, client, *rest, **options)
+        start = partial(super().start, request)
         if self.is_slow:
-            self.delayed.append((client, start))
+            self.delayed.append((request.client, start))
         else:
             start()
 

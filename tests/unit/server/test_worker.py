@@ -24,6 +24,7 @@ from chimirror.io import acceptor, listener
 from chimirror.io.loop import EventLoop
 from chimirror.log.records import EventLog
 from chimirror.process.application_process import ApplicationProcess
+from chimirror.process.spawner import SpawnRequest
 from chimirror.protocol.request_cache import SessionRequest
 from chimirror.resources import responder
 from chimirror.server import free_memory, worker
@@ -56,20 +57,13 @@ class FakeApplications(FakeSpawner):
         self.answers_late = False
         self._cast: list[FakeSpawner] = []
 
-    def start(
-        self,
-        client: Any,
-        program: Any,
-        environment: Any,
-        keep_stderr: bool,
-        size: Any = None,
-    ) -> None:
+    def start(self, request: SpawnRequest) -> None:
         member = Member(self, len(self._cast) + 1)
         self._cast.append(member)
         member.answers_late = self.answers_late
         if self.fails:
             member.failure, member.shortage = "no memory", True
-        member.start(client, program, environment, keep_stderr)
+        member.start(request)
 
     def signal(self, pid: int, number: int) -> bool:
         if number == signal.SIGKILL or self.obedient:

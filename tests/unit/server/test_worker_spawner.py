@@ -12,7 +12,7 @@ import pytest
 from chimirror.process import children, fast_spawner
 from chimirror.process.process_table import ProcessTable
 from chimirror.process.reaper import StraySweeper
-from chimirror.process.spawner import Program
+from chimirror.process.spawner import Program, SpawnRequest
 from chimirror.server.worker_spawner import WorkerSpawner
 from loops import event_loop, subreaper, turn_until
 from spawner_fixture import PATH, Client
@@ -33,8 +33,8 @@ class FakeZygoteClient:
         self.full = False
         self.on_supervisor_lost: Callable[[], None] = lambda: None
 
-    def start(self, client: Client, program: Program, *rest: object) -> None:
-        self.calls.append(("start", program.user_ids))
+    def start(self, request: SpawnRequest) -> None:
+        self.calls.append(("start", request.program.user_ids))
 
     def signal(self, pid: int, number: int) -> bool:
         self.calls.append(("signal", pid))
@@ -65,7 +65,7 @@ class Scene:
         self.clients.append(client)
         environment = {**PATH, "CHIMIRROR_SESSION": SESSION}
         program = Program(argv, user_ids=user)
-        self.spawner.start(client, program, environment, keep_stderr=True)
+        self.spawner.start(SpawnRequest(client, program, environment, keep_stderr=True))
         return client
 
 

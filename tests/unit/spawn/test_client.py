@@ -17,7 +17,7 @@ import pytest
 
 from chimirror.io import packet_socket
 from chimirror.io.loop import TICKS, EventLoop
-from chimirror.process.spawner import Program
+from chimirror.process.spawner import Program, SpawnRequest
 from chimirror.spawn import messages
 from chimirror.spawn.client import UNKNOWN_STATUS, ZygoteClient
 from chimirror.spawn.messages import (
@@ -37,6 +37,7 @@ from chimirror.spawn.start_queue import (
     MAX_KILLS,
     ZYGOTE_TIMEOUT,
 )
+from spawner_fixture import kept_requests
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -173,7 +174,9 @@ class ClientHarness:
         client = Client(self, session)
         variables = {"CHIMIRROR_SESSION": session, "A": "\udcff"}
         what = PROGRAM.with_options(control=control)
-        self.spawner.start(client, what, variables, keep_stderr)
+        self.spawner.start(
+            SpawnRequest(client, what, variables, keep_stderr=keep_stderr)
+        )
         return client
 
     def run(self, link: Link, session: str, pid: int) -> Client:
@@ -209,7 +212,9 @@ def test_start_to_end(harness: ClientHarness) -> None:
     assert asked == StartRequest(
         asked.start, environment, True, ["cat", "-u"], "/usr", user=[], size=[]
     )
+    assert len(kept_requests()) == 1
     zygote.start(asked, 4711)
+    assert not kept_requests()
     harness.spawner.signal(4711, 15)
     zygote.send(exited(4711, 3, survivors=True))
     harness.spawner.signal(4711, 9)  # too late: the pid may be reused
@@ -255,7 +260,8 @@ def test_what_cannot_be_started(harness: ClientHarness) -> None:
 def test_an_environment_that_fits_no_packet(harness: ClientHarness) -> None:
     zygote = harness.zygote()
     client = Client(harness, "s")
-    harness.spawner.start(client, PROGRAM, {"A": "x" * (1 << 22)}, True)
+    large = {"A": "x" * (1 << 22)}
+    harness.spawner.start(SpawnRequest(client, PROGRAM, large, keep_stderr=True))
     text = "its command and environment are too large: 4194454 bytes"
     assert client.told == [("failed", text)]
     harness.run(zygote, "next", 1)
@@ -520,7 +526,9 @@ def test_a_program_that_kills_zygotes_is_barred_for_a_while(
     barred = harness.start()
     assert barred.told == [("shortage", "it has killed 2 zygotes; see the log")]
     other = Client(harness, "other")
-    harness.spawner.start(other, Program(("other",)), {}, True)
+    harness.spawner.start(
+        SpawnRequest(other, Program(("other",)), {}, keep_stderr=True)
+    )
     assert len(zygote.receive_all()) == 1
     harness.loop.now += BAR_TIME
     harness.start()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from chimirror.process.spawner import Program, Spawner
 from chimirror.spawn import messages
@@ -13,9 +13,7 @@ from chimirror.spawn.handler import LinkHandler, SpawnHandler
 from loops import event_loop, turn_until
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from chimirror.process.spawner import SpawnClient
+    from chimirror.process.spawner import SpawnClient, SpawnRequest
 
 
 class SlowSpawner:
@@ -26,14 +24,8 @@ class SlowSpawner:
         self.signals: list[tuple[int, int]] = []
         self.sessions: list[tuple[int, str]] = []
 
-    def start(
-        self,
-        client: SpawnClient,
-        program: Program,
-        environment: Mapping[str, str],
-        *_: Any,
-    ) -> None:
-        self.clients_of_starts.append(client)
+    def start(self, request: SpawnRequest) -> None:
+        self.clients_of_starts.append(request.client)
 
     def clients(self) -> list[object]:
         return []
