@@ -24,11 +24,37 @@ CREDENTIALS = "CREDENTIALS_DIRECTORY"  # systemd.exec(5)
 TLS_CREDENTIALS = ("tls-cert", "tls-key", "tls-client-ca")
 
 
-def with_credentials(config: Config, environment: Mapping[str, str]) -> Config:
+def with_credentials(
+    program: str, config: Config, environment: Mapping[str, str]
+) -> Config:
     """Return the configuration with the certificates that systemd passes.
 
     Options come before credentials.
+
+    Raises:
+        UsageError: --tls-client is given, and clients are asked for no certificate.
     """
+    config = _add_credentials(config, environment)
+    try:
+        check_client_certificates(config)
+    except ValueError as error:
+        raise UsageError(program, str(error)) from None
+    return config
+
+
+def check_client_certificates(config: Config) -> None:
+    """Check that certificates are asked for, if a client may need one.
+
+    Raises:
+        ValueError: They are not. The text begins with an option.
+    """
+    if config.tls_client is not None and not config.tls_client_ca:
+        raise ValueError(
+            "--tls-client: clients are asked for no certificate; add --tls-client-ca"
+        )
+
+
+def _add_credentials(config: Config, environment: Mapping[str, str]) -> Config:
     directory = environment.get(CREDENTIALS)
     if not directory or config.tls_certs:
         return config
@@ -95,7 +121,11 @@ def open_catalog(
         return SingleApplication(config, inherited)
     from chimirror.apps.directory import ApplicationDirectory
 
-    return ApplicationDirectory(config.apps, config, inherited, check)
+    def check_all(config: Config) -> None:
+        check_client_certificates(config)
+        check(config)
+
+    return ApplicationDirectory(config.apps, config, inherited, check_all)
 
 
 def check_programs(config: Config, inherited: Mapping[str, str]) -> None:

@@ -336,7 +336,8 @@ def _prepare() -> tuple[Config, activation.InheritedConnection, Certificates | N
     """Read all that the first user of the process may read, the key included."""
     certificates = None
     try:
-        config = with_credentials(parser.parse_bridge(sys.argv[1:]), environ_dict())
+        config = parser.parse_bridge(sys.argv[1:])
+        config = with_credentials("chimirror-bridge", config, environ_dict())
         inherited = activation.find_connection(environ_dict())
         change_directory(config)
     except (parser.UsageError, activation.NoConnection, OSError) as error:

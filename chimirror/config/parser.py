@@ -289,7 +289,7 @@ def check_combination(fields: Mapping[str, Any]) -> Mapping[str, Any]:
         )
     if fields["pty"]:
         _suit_terminal(fields, mute)
-    if any(fields[name] for name in ("tls_keys", "tls_client_ca", "tls_client")):
+    if fields["tls_keys"] or fields["tls_client_ca"]:
         _check_tls(fields)
     if fields["spares"]:
         _suit_spares(fields["pass_env"])
@@ -332,13 +332,14 @@ def _refuse_limits(fields: Mapping[str, Any]) -> None:
 def _check_tls(fields: Mapping[str, Any]) -> None:
     """Check the options that need a certificate of the server, or of clients."""
     keys, certificates = len(fields["tls_keys"]), len(fields["tls_certs"])
+    if not certificates:
+        option = "--tls-key" if keys else "--tls-client-ca"
+        raise ValueError(f"{option}: there is no certificate; add --tls-cert")
     if keys not in (0, certificates):
         raise ValueError(
-            f"--tls-key: {keys} keys for {certificates} certificates; give one for "
-            "each --tls-cert"
+            f"--tls-key: each --tls-cert needs one; {certificates} of those are given, "
+            f"and {keys} of these"
         )
-    if fields["tls_client_ca"] and not certificates:
-        raise ValueError("--tls-client-ca: there is no TLS; add --tls-cert")
 
 
 def _suit_spares(names: Sequence[str]) -> None:

@@ -112,7 +112,7 @@ def main() -> None:
     listeners: list[Listener] = []
     try:
         config = parser.parse_server(sys.argv[1:], _describe)
-        config = program.with_credentials(config, os.environ)
+        config = program.with_credentials("chimirror-server", config, os.environ)
         process_title.show_as("chimirror-server", sys.argv[1:])
         stderr.set_format(config.log_format)
         fds.open_missing_stdio()

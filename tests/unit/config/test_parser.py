@@ -521,3 +521,27 @@ def test_spares_know_no_request(name: str) -> None:
 def test_the_number_of_spares_is_bounded(text: str) -> None:
     reason = f'--spares: "{text}" is not from 0 to 1024; write 4'
     assert refusal([f"--spares={text}", "cat"]) == reason
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ("--tls-key=k", "--tls-key: there is no certificate; add --tls-cert"),
+        (
+            "--tls-client-ca=c",
+            "--tls-client-ca: there is no certificate; add --tls-cert",
+        ),
+        ("--tls-cert=", "--tls-cert: no file is named; write its path"),
+        (
+            "--tls-cert=a --tls-cert=b --tls-key=k",
+            "--tls-key: each --tls-cert needs one; 2 of those are given, and 1 of "
+            "these",
+        ),
+        (
+            "--tls-cert=a --tls-client=yes",
+            '--tls-client: "yes" is not known; write required or optional',
+        ),
+    ],
+)
+def test_tls_options_that_do_not_fit(line: str, text: str) -> None:
+    assert refusal([*line.split(), "cat"]) == text
