@@ -534,8 +534,10 @@ def test_the_number_of_spares_is_bounded(text: str) -> None:
         ("--tls-cert=", "--tls-cert: no file is named; write its path"),
         (
             "--tls-cert=a --tls-cert=b --tls-key=k",
-            "--tls-key: each --tls-cert needs one; 2 of those are given, and 1 of "
-            "these",
+            (
+                "--tls-key: each --tls-cert needs one; 2 of those are given, and 1 of "
+                "these"
+            ),
         ),
         (
             "--tls-cert=a --tls-client=yes",
