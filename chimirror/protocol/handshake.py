@@ -322,8 +322,8 @@ def negotiate(
     elif scheme == "https":
         # RFC 9110, section 7.4: only a trusted gateway may have received it over TLS.
         text = (
-            "https:// is not served without TLS; a proxy in front that adds TLS has "
-            "to be named by --trusted-proxy"
+            "https:// is not served without TLS; start with --tls-cert, or name the "
+            "proxy that adds TLS by --trusted-proxy"
         )
         raise HTTPError(421, text, cause="scheme")
     # Only a request by HTTP/1.0 may have no Host.

@@ -186,7 +186,8 @@ def _malformed(text: str) -> HTTPError:
 def _check_start(line: bytes) -> None:
     """Refuse an impossible start of a request line. `line` may be incomplete."""
     if line[:1] == b"\x16":  # the handshake record of every TLS version
-        raise HTTPError(400, "this port speaks ws:// and http://, not TLS", cause="tls")
+        text = "this port speaks ws:// and http://, not TLS; --tls-cert adds it"
+        raise HTTPError(400, text, cause="tls")
     method = line.partition(b" ")[0]
     if (
         line[:1] == b" "

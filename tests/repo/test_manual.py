@@ -9,10 +9,12 @@ from __future__ import annotations
 import ast
 import os
 import re
+import ssl
 import subprocess
 import sys
 from functools import cache
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -51,6 +53,7 @@ from chimirror.services.blocking import KILL_GRACE
 from chimirror.services.options import MAX_MESSAGE as MAX_SERVICE_MESSAGE
 from chimirror.session import connection, relay
 from chimirror.spawn import start_queue
+from chimirror.tls import peer_variables
 
 ROOT = Path(__file__).parents[2]
 MAN = ROOT / "man"
@@ -304,6 +307,19 @@ def sample_request(*fields: bytes, host: bytes = b"localhost") -> http.HTTPReque
     return parsed[0]
 
 
+class FakeTls:
+    """A connection whose client has a certificate."""
+
+    def cipher(self) -> None:
+        """Return no cipher."""
+
+    def version(self) -> None:
+        """Return no version."""
+
+    def getpeercert(self) -> dict[str, object]:
+        return {"subject": ((("commonName", "anna"),),)}
+
+
 def test_environment_of_the_application() -> None:
     own_policy = policy.HandshakePolicy(["json"])
     accept = handshake.negotiate(sample_request(), own_policy, "192.0.2.1", 4711)
@@ -315,6 +331,7 @@ def test_environment_of_the_application() -> None:
         parser.parse_bridge(["cat"]),
     )
     given |= {"LC_*" if name == "LC_ALL" else name for name in inherited}
+    given |= peer_variables.of_connection(cast(ssl.SSLObject, FakeTls())).keys()
     assert variables("chimirror") == given | {"CHIMIRROR_SESSION", CONTROL_VARIABLE}
 
 

@@ -302,7 +302,7 @@ NOT_USED = (
 URL = "the request target has a malformed authority"
 PATH = "the request target must be a path that starts with /"
 BODY = "a request with a body is not served"
-TLS = "this port speaks ws:// and http://, not TLS"
+TLS = "this port speaks ws:// and http://, not TLS; --tls-cert adds it"
 
 
 @pytest.mark.parametrize(
