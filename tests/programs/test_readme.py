@@ -242,6 +242,9 @@ STEPS: tuple[tuple[str, Step], ...] = (
     ("{", partial(passes_to, '"protocolVersion":1', ACP)),
     ("chimirror-server --pty -- top", serves),
     (CLIENT, shows_a_program),
+    ("openssl req -x509 ", partial(answers, "", "", stderr="-----\n-----\n")),
+    ("chimirror-server --tls-cert server.crt --tls-key server.key", serves),
+    ("chimirror-connect --ca server.crt --cert anna.crt", ECHO),
     ("make install", partial(HOST, "systemctl enable")),
     (
         "CHIMIRROR_COMMAND=",
