@@ -120,6 +120,7 @@ def _identity(app: Application) -> tuple[Any, ...]:
         program.pty,
         program.control,
         program.user_ids,
+        program.limits,
         app.environment,
         config.stderr == "discard",
         config.spares,

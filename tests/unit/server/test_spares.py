@@ -444,7 +444,18 @@ def test_other_options_renew_and_the_same_do_not(workers: Workers) -> None:
     worker.pass_time(2 * CHECK_INTERVAL)
     assert worker.waiting() == first
     worker.catalog.default = Application("", worker.config, {**inherited, "TZ": "UTC"})
-    turn_until(worker.loop, lambda: worker.ended)
+    worker.pass_time(2 * CHECK_INTERVAL)  # less than their age
+    assert worker.await_spares(1) != first
+
+
+def test_other_limits_renew(workers: Workers) -> None:
+    """A spare is in a cgroup that has the limits already."""
+    worker = workers("--spares=2")
+    first = worker.await_spares(1)
+    words = ["--spares=2", "--session-tasks-max=9", "--stop-grace=0", "--", *CAT]
+    inherited = {"PATH": os.environ["PATH"]}
+    worker.catalog.default = Application("", parser.parse_server(words), inherited)
+    worker.pass_time(2 * CHECK_INTERVAL)
     assert worker.await_spares(1) != first
 
 
