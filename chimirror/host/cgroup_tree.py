@@ -181,14 +181,17 @@ class CgroupTree:
     Args:
         base: the group in which that process was started.
         pid: its process id.
+        guardian: its parent, if that is the guardian. It shares the leaf: a group with
+            processes cannot enable controllers for the groups below it.
 
     Attributes:
         path: the group of the server.
     """
 
-    def __init__(self, base: str, pid: int) -> None:
+    def __init__(self, base: str, pid: int, guardian: int = 0) -> None:
         self._base = base
         self._pid = pid
+        self._guardian = guardian
         self.path = f"{base}/{PREFIX}{pid}"
 
     def leftovers(self) -> list[str]:
@@ -212,7 +215,7 @@ class CgroupTree:
             return error.errno == ENOENT  # killed while it was made
 
     def create(self) -> None:
-        """Create the groups of the server, and move this process into its leaf.
+        """Create the groups of the server, and move its processes into the leaf.
 
         Raises:
             CgroupError: That is not possible. Nothing has changed.
@@ -226,9 +229,9 @@ class CgroupTree:
                 raise CgroupError(
                     "cgroup.kill is missing (Linux 5.14); write --session-cgroup off"
                 )
-            _write(f"{leaf}/cgroup.procs", b"0")
+            self._move_to(leaf)
         except (OSError, CgroupError) as error:
-            remove(self.path)
+            self.close()
             if isinstance(error, CgroupError):
                 raise
             text = f"{self.path}: {error.strerror}"
@@ -258,7 +261,7 @@ class CgroupTree:
         ]
 
     def close(self) -> None:
-        """Move this process back, and remove the groups.
+        """Move the processes back, and remove the groups.
 
         If that fails, systemd removes them with the unit, or the next server does.
         """
@@ -271,15 +274,23 @@ class CgroupTree:
         remove(self.path)
 
     def _leave(self) -> None:
-        """Move this process back. A group with processes enables no controllers."""
+        """Move the processes back. A group with processes enables no controllers."""
         try:
-            _write(f"{self._base}/cgroup.procs", b"0")
+            self._move_to(self._base)
         except OSError as error:
             if error.errno != EBUSY:
                 raise
             for path in (self.path, self._base):
                 _disable_all(path)
-            _write(f"{self._base}/cgroup.procs", b"0")
+            self._move_to(self._base)
+
+    def _move_to(self, path: str) -> None:
+        """Move this process, and the guardian unless that has ended."""
+        pids = [0]
+        if self._guardian and os.getppid() == self._guardian:
+            pids.append(self._guardian)
+        for pid in pids:
+            _write(f"{path}/cgroup.procs", str(pid).encode())
 
 
 def _disable_all(path: str) -> None:

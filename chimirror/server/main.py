@@ -117,6 +117,7 @@ def main() -> None:
         stderr.set_format(config.log_format)
         fds.open_missing_stdio()
         inherited = listener.systemd_listeners(os.environ)  # of this pid only
+        parent = 0
         if not program.is_systemd_unit():
             grace = config.kill_grace
             parent = guardian.guard("chimirror-server", grace, keeps_workers=True)
@@ -128,7 +129,8 @@ def main() -> None:
         _check_certificates(config)
         descriptors = capacity.raise_descriptor_limit()
         event_log = EventLog(config.log_format)
-        sys.exit(Supervisor(config, listeners, event_log, descriptors).run())
+        supervisor = Supervisor(config, listeners, event_log, descriptors, parent)
+        sys.exit(supervisor.run())
     except CertificateError as error:
         program.fail_with("chimirror-server", error, os.EX_CONFIG)
     except EXPECTED as error:

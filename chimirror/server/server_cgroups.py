@@ -46,10 +46,12 @@ class ServerCgroups(FatalErrorHandler):
     Args:
         loop: event loop of the supervisor.
         config: the command line.
+        guardian: the parent of this process, or 0 without a guardian.
     """
 
-    def __init__(self, loop: EventLoop, config: Config) -> None:
+    def __init__(self, loop: EventLoop, config: Config, guardian: int) -> None:
         self._loop = loop
+        self._guardian = guardian
         self._config = config
         self._tree: CgroupTree | None = None
         # groups to be removed: when their processes are killed, and looks until then
@@ -58,7 +60,9 @@ class ServerCgroups(FatalErrorHandler):
         self.deadline = NEVER
 
     def open(self, *, is_cheap: bool) -> None:
-        """Create the groups, and move this process. Called before any fork(2).
+        """Create the groups, and move this process and its guardian into a leaf.
+
+        Called before the zygote and the workers are forked.
 
         Args:
             is_cheap: False if a zygote starts the applications by posix_spawn(3). With
@@ -83,7 +87,7 @@ class ServerCgroups(FatalErrorHandler):
             # a busy machine. So auto takes them only where a unit has delegated them.
             if not is_required and not cgroup_tree.is_unit(base):
                 return
-            tree = CgroupTree(base, os.getpid())
+            tree = CgroupTree(base, os.getpid(), self._guardian)
             tree.create()
         except CgroupError as error:
             if is_required:

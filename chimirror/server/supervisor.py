@@ -54,6 +54,7 @@ class Supervisor(FatalErrorHandler):
         listeners: the listeners, which the workers share.
         event_log: records of the supervisor and, after the fork, of the workers.
         descriptors: the soft descriptor limit at the start, which applications get.
+        guardian: the pid of the guardian, or 0 without one.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Supervisor(FatalErrorHandler):
         listeners: list[Listener],
         event_log: EventLog,
         descriptors: int,
+        guardian: int = 0,
     ) -> None:
         self._config = config
         self._listeners = listeners
@@ -98,7 +100,7 @@ class Supervisor(FatalErrorHandler):
             self._workers,
             lambda text: event_log.message(3, text),
         )
-        self._cgroups = ServerCgroups(self._loop, config)
+        self._cgroups = ServerCgroups(self._loop, config, guardian)
         self._zygote_manager = ZygoteManager(
             self._loop,
             self._orphan_watcher,

@@ -1,8 +1,9 @@
 """Tests session limits on cgroup v2 with all controllers, as on every current host.
 
 The machines of the other tests share a kernel, which may have its controllers on v1.
-This machine has its own kernel. It is emulated and slow, so cgroup_v2_program.py runs
-its few tests in one boot, with the installation of the other machine.
+This machine has its own kernel. It is emulated and slow, so cgroup_v2_servers.py and
+cgroup_v2_program.py run their few tests in one boot, with the installation of the other
+machine.
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ pytestmark = pytest.mark.timeout(900)
 
 KERNEL = ROOT / "build" / "kernel"
 WITH_SYSTEMD_VM = ROOT / "tests" / "support" / "with-systemd-vm"
-TESTS = ROOT / "tests" / "support" / "cgroup_v2_program.py"
+TESTS = [
+    str(ROOT / "tests" / "support" / f"cgroup_v2_{name}.py")
+    for name in ("servers", "program")  # the latter leaves limits
+]
 # Inside, the source tree is read-only.
 ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("COVERAGE_")}
 ENVIRONMENT["PYTHONDONTWRITEBYTECODE"] = "1"
@@ -49,7 +53,7 @@ def test_on_a_kernel_of_its_own(host: Machine) -> None:
                 *("--verbose", "--timeout", "900"),
                 *("--kernel", str(KERNEL), "--over", str(over)),
                 *("--bind-ro", str(ROOT), "--bind-ro", sys.prefix),
-                *("--", *inside, str(TESTS)),
+                *("--", *inside, *TESTS),
             ],
             cwd=ROOT,
             env=ENVIRONMENT,
