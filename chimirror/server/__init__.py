@@ -17,6 +17,8 @@ Files:
 - `start_guard`: ends starts of workers and of the zygote that hang.
 - `worker_process`, `worker_link`: a worker, as the supervisor knows it.
 - `worker`: the process that accepts connections and runs sessions.
+- `worker_main`: makes the parts of a worker, after the fork.
+- `evictions`: closes the connections of a worker that give way to newer ones.
 - `admission`, `limit_table`: the session limits, counted over all workers.
 - `capacity`: the number of sessions that descriptors and process ids allow.
 - `preimport`: modules and settings that are loaded before the workers are forked.

@@ -16,7 +16,7 @@ from chimirror.host import runtime_dir
 from chimirror.io.loop import NEVER, EventLoop, FatalErrorHandler
 from chimirror.log.stderr import INFO, WARNING, report
 from chimirror.process import children, fork, process_title
-from chimirror.server import capacity, preimport, worker, zygote
+from chimirror.server import capacity, preimport, worker, worker_main, zygote
 from chimirror.server.admission import WorkerAdmission
 from chimirror.server.limit_table import LimitTable
 from chimirror.server.notifier import ServiceNotifier
@@ -244,7 +244,7 @@ class Supervisor(FatalErrorHandler):
             process_title.show_as(f"chimirror-server: worker {number}")
             self._loop.release_after_fork()
             self._zygote_manager.release_after_fork()
-            worker.run(
+            worker_main.run(
                 self._config,
                 self._listeners,
                 self._event_log,

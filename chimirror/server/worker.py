@@ -14,21 +14,17 @@ from chimirror.builtin_modules import environ_dict, os, signal, socket
 from chimirror.control import ControlRegistry
 from chimirror.io.acceptor import Acceptor
 from chimirror.io.activation import peer_uid
-from chimirror.io.loop import NEVER, EventLoop, FatalErrorHandler
+from chimirror.io.loop import NEVER, FatalErrorHandler
 from chimirror.io.pending_connections import PendingConnections
 from chimirror.protocol import DRAIN, OUT_OF_MEMORY
 from chimirror.protocol.addresses import plain_address
-from chimirror.server import capacity, free_memory
+from chimirror.server import free_memory
 from chimirror.server.admission import DrainingAdmission, source_key
 from chimirror.server.control_socket import WorkerControlSocket
-from chimirror.server.session_cgroups import SessionCgroups
+from chimirror.server.evictions import Evictions
 from chimirror.server.spares import Spares
-from chimirror.server.worker_spawner import WorkerSpawner
 from chimirror.session import Peer, SessionContext, new_session_id, session_secret
-from chimirror.session.connection import CLOSED
 from chimirror.session.session import Session
-from chimirror.spawn.client import ZygoteClient
-from chimirror.text import counted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,16 +33,14 @@ if TYPE_CHECKING:
     from chimirror.apps import Application
     from chimirror.config import Config
     from chimirror.io.listener import Listener
+    from chimirror.io.loop import EventLoop
     from chimirror.log.records import EventLog
-    from chimirror.process.process_table import WorkerProcesses
     from chimirror.server.admission import WorkerAdmission
     from chimirror.server.capacity import Room
-    from chimirror.server.heartbeat import HeartbeatTable
     from chimirror.server.retired_spares import TransferringSpawner
+    from chimirror.server.session_cgroups import SessionCgroups
     from chimirror.server.spare_table import SpareTable
-    from chimirror.server.stop_guard import StopDeadlines
-    from chimirror.session import ServedConnection, SessionEntry
-    from chimirror.spawn.start_marks import StartMarks
+    from chimirror.session import SessionEntry
 
 # connections per listener and turn, so that sessions are served in between
 ACCEPT_BATCH = 16
@@ -59,8 +53,6 @@ DRAIN_AND_REJECT = signal.SIGUSR2
 # Signals that a worker handles, or ignores because the supervisor handles them.
 _SUPERVISOR_SIGNALS = (signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 SIGNALS = (signal.SIGTERM, ABORT, DRAIN_AND_REJECT, *_SUPERVISOR_SIGNALS)
-# seconds between two warnings about connections that gave way
-WARNING_INTERVAL = 10.0
 # seconds for sessions to end, in addition to the timeouts of their applications
 STOP_MARGIN = 5.0
 
@@ -106,7 +98,6 @@ class Worker(SessionContext, FatalErrorHandler):
         "_rejecting",
         "_room",
         "_trusted",
-        "_eviction_warnings",
         "_set_stop_deadline",
         "_spare_table",
         "_spares",
@@ -150,11 +141,9 @@ class Worker(SessionContext, FatalErrorHandler):
         self._room = room
         self._trusted = catalog.default.policy.trusted
         limit, share = room.pending, room.pending_per_source
-        self.handshakes = PendingConnections(limit, share, self._on_handshake_evicted)
-        self.responses = PendingConnections(limit, share, self._on_response_evicted)
-        self._eviction_warnings = event_log.limit(
-            1, WARNING_INTERVAL, self._report_evictions
-        )
+        evictions = Evictions(event_log, self.log_internal_error)
+        self.handshakes = PendingConnections(limit, share, evictions.on_handshake)
+        self.responses = PendingConnections(limit, share, evictions.on_response)
         self._control_directory = control_directory
         self._control_socket: WorkerControlSocket | None = None
         if control_directory is not None:
@@ -261,40 +250,6 @@ class Worker(SessionContext, FatalErrorHandler):
         if isinstance(peer, ProxyPeer):
             return None
         return source_key(peer.address, peer.uid)
-
-    def _on_handshake_evicted(self, entry: ServedConnection) -> None:
-        """Called when a handshake gives way to a newer one. Warns now and then."""
-        try:
-            entry.give_way()
-        except Exception as error:  # noqa: BLE001 (the newer one does not pay for it)
-            self.log_internal_error(error, part="a handshake")
-        if entry.connection.state != CLOSED:
-            return  # its request has arrived
-        source = entry.peer.address or entry.peer.text
-        if not self._eviction_warnings.allows(source):
-            return
-        self.event_log.message(
-            4,
-            f"too many connections without a request, the most from {source}; "
-            "their oldest are closed: see --max-handshakes",
-        )
-
-    def _report_evictions(self, source: str, count: int) -> None:
-        """Called at the end of a WARNING_INTERVAL with the closes not warned about."""
-        connections = counted(count, "more connection")
-        self.event_log.message(
-            4,
-            f"closed {connections} without a request from {source} within "
-            f"{WARNING_INTERVAL:g} s",
-            suppressed=count,
-        )
-
-    def _on_response_evicted(self, entry: ServedConnection) -> None:
-        """Called when a connection that ends gives way to a newer one."""
-        try:
-            entry.connection.abort()
-        except Exception as error:  # noqa: BLE001 (the newer one does not pay for it)
-            self.log_internal_error(error, part="a response")
 
     # Room
 
@@ -510,91 +465,3 @@ class Worker(SessionContext, FatalErrorHandler):
     def _stop_if_idle(self) -> None:
         if self._draining and self.is_idle and self._spares.is_empty:
             self.loop.running = False
-
-
-def run(
-    config: Config,
-    listeners: list[Listener],
-    event_log: EventLog,
-    worker_admission: WorkerAdmission,
-    number: int,
-    room: Room,
-    link: socket.socket,
-    control_directory: str | None,
-    heartbeat: HeartbeatTable | None,
-    marks: StartMarks,
-    stop_deadlines: StopDeadlines,
-    processes: WorkerProcesses | None,
-    descriptors: int,
-    cgroup: str,
-    spare_table: SpareTable,
-) -> None:
-    """Be worker `number` until drained.
-
-    The zygote and the supervisor hold the other ends of this worker's links. They end
-    all processes that the worker leaves behind.
-
-    Args:
-        config: the command line.
-        listeners: the listeners, shared with the other workers.
-        event_log: records of this worker.
-        worker_admission: the limits of the whole server.
-        number: number of this worker.
-        room: numbers of connections that the descriptors of this process allow.
-        link: socket to the supervisor. When the supervisor is gone the worker drains,
-            because no process could replace or stop it.
-        control_directory: directory for the control socket of this worker, or None.
-        heartbeat: gets the heartbeats of this event loop, or None.
-        marks: names the start that a dead zygote was performing.
-        stop_deadlines: gets the time by which this worker will have ended.
-        processes: gets the applications that this worker starts itself. None if the
-            zygote starts all.
-        descriptors: the soft descriptor limit that applications get.
-        cgroup: the group to create for the sessions of this worker. Empty: none.
-        spare_table: the numbers of spares of all workers.
-    """
-    loop = EventLoop()
-    event_log.attach(loop)
-    client = ZygoteClient(loop, link, marks, number)
-    spawner: ZygoteClient | WorkerSpawner = client
-    if processes is not None:
-        limits = capacity.descriptor_limits(descriptors)
-        spawner = WorkerSpawner(loop, client, processes, limits)
-    cgroups = None
-    if cgroup:
-        kept = spawner.cgroups if isinstance(spawner, WorkerSpawner) else {}
-        cgroups = SessionCgroups(loop, spawner, cgroup, kept)
-        cgroups.enable(cgroup_limits(config))
-    worker = Worker(
-        config,
-        loop,
-        cgroups or spawner,
-        event_log,
-        worker_admission,
-        number,
-        room,
-        spare_table,
-        control_directory,
-        lambda deadline: stop_deadlines.set(number, deadline),
-        cgroups,
-    )
-    certificates = program.open_certificates(config)
-    if certificates is not None:
-        certificates.set_report(lambda text: event_log.message(3, text))
-        worker.certificates = certificates
-    spawner.on_supervisor_lost = worker.drain
-    client.on_faulty_packet = lambda reason: event_log.message(
-        3, f"dropped a faulty packet: {reason}"
-    )
-    if heartbeat is not None:
-        heartbeat.start_timer(loop, number)
-    try:
-        worker.serve(listeners)
-    finally:
-        if cgroups is not None:
-            cgroups.kill()
-        if isinstance(spawner, WorkerSpawner):
-            spawner.close()
-        if cgroups is not None:
-            cgroups.remove()
-        event_log.finish(config.linger_timeout)

@@ -420,14 +420,14 @@ def test_a_supervisor_that_dies_leaves_nothing_of_obstinate_applications(
 
 CRASHING = """
 import sys
-from chimirror.server import main, supervisor, worker
+from chimirror.server import main, supervisor, worker_main
 supervisor.MIN_LIFETIME = 1000
 def replace_soon(self, number):
     self._delayed_workers.append(number)
     self._loop.set_timer(self, self._loop.now)
 supervisor.Supervisor._replace_soon = replace_soon
 def fail(*args): raise ValueError("a bug")
-worker.run = fail
+worker_main.run = fail
 main.main()
 """
 

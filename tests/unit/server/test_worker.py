@@ -27,7 +27,7 @@ from chimirror.process.application_process import ApplicationProcess
 from chimirror.process.spawner import SpawnRequest
 from chimirror.protocol.request_cache import SessionRequest
 from chimirror.resources import responder
-from chimirror.server import free_memory, worker
+from chimirror.server import free_memory, worker, worker_main
 from chimirror.server.admission import WorkerAdmission
 from chimirror.server.capacity import Room
 from chimirror.server.limit_table import LimitTable
@@ -913,11 +913,11 @@ def test_a_worker_that_fails_has_written_its_records(
     table, spare_table = LimitTable(1, None, None, 1), SpareTable(1, 1)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with event_loop() as loop, theirs:
-        monkeypatch.setattr(worker, "EventLoop", lambda: loop)
-        monkeypatch.setattr(worker, "Worker", Failing)
+        monkeypatch.setattr(worker_main, "EventLoop", lambda: loop)
+        monkeypatch.setattr(worker_main, "Worker", Failing)
         admission = WorkerAdmission(table, None, 0)
         with pytest.raises(LookupError):
-            worker.run(
+            worker_main.run(
                 *(config, [], told, admission, 0, ROOM, ours, None, None),
                 StartMarks(1),
                 StopDeadlines(1),
