@@ -989,8 +989,30 @@ const WOULD_ACCEPT =
   "not pass on WebSocket (Upgrade), or the program cannot be started: the server's log " +
   "gives the reason";
 
-/** Codes of Node for a certificate that is not trusted. */
-const CERTIFICATE_FAULT = /CERT|SIGNATURE|HOSTNAME|_CA$/;
+const TRUST = "trust its authority with NODE_EXTRA_CA_CERTS";
+
+/** Codes of Node for a certificate that is not trusted, and why. */
+const CERTIFICATE_FAULTS = [
+  ["DEPTH_ZERO_SELF_SIGNED_CERT", "it is self-signed; if it is your own, " + TRUST],
+  ["CERT_HAS_EXPIRED", "it has expired; the server needs a new one"],
+  ["CERT_NOT_YET_VALID", "it is not valid yet; check the clocks of both machines"],
+  ["ERR_TLS_CERT_ALTNAME_INVALID", "it is for other names; use one of them in the URL"],
+  [/ISSUER|SIGNATURE|_IN_CHAIN$|_CA$/, "its authority is not known here; " + TRUST],
+  [/CERT|HOSTNAME/, "Node does not accept it"],
+];
+
+/** Codes of Node for other faults of TLS. */
+const TLS_FAULTS = [
+  [/WRONG_VERSION|PACKET_LENGTH|RECORD_LAYER/, "does not speak TLS; use ws://"],
+  [/ALERT_PROTOCOL_VERSION|UNSUPPORTED_PROTOCOL/, "shares no version of TLS with Node"],
+  [/ALERT_.*(CERTIFICATE|_CA$)/, "requires a client certificate, or refuses it"],
+  [/ALERT_HANDSHAKE/, "requires a client certificate, or shares no cipher with Node"],
+];
+
+/** Returns the row of a table whose first column matches a code. */
+function rowOf(faults, code = "") {
+  return faults.find(([key]) => (key.test ? key.test(code) : key === code));
+}
 
 /** Finds the reason for a failed connection, as far as a browser allows. */
 class RefusalReason {
@@ -1040,10 +1062,11 @@ class RefusalReason {
       return await this.#ask(signal);
     } catch ({ cause }) {
       signal?.throwIfAborted();
-      if (!CERTIFICATE_FAULT.test(cause?.code)) {
-        return this.#refused(`no reachable server answers at ${host}`);
-      }
-      const text = `the certificate of ${host} is not trusted: ${cause.code}`;
+      const [, fault] = rowOf(TLS_FAULTS, cause?.code) ?? [];
+      if (fault) return this.#refused(`${host} ${fault} (${cause.code})`);
+      const [, reason] = rowOf(CERTIFICATE_FAULTS, cause?.code) ?? [];
+      if (!reason) return this.#refused(`no reachable server answers at ${host}`);
+      const text = `the certificate of ${host} is not trusted: ${reason} (${cause.code})`;
       return this.#refused(text, { untrusted: true });
     }
   }

@@ -24,7 +24,6 @@ from tls_servers import certificate, server_context
 
 __all__ = ["cases", "certificate", "runner"]  # fixtures
 
-SELF_SIGNED = "DEPTH_ZERO_SELF_SIGNED_CERT"
 REFUSAL = "HTTP/1.1 {} No\r\nConnection: close\r\nContent-Length: 5\r\n{}\r\nfull\n"
 
 
@@ -167,4 +166,4 @@ def test_an_untrusted_certificate_is_final(certificate: Path, tmp_path: Path) ->
     secret.join()
     ((_, _, message),) = result["errors"]
     place = url.split("/")[2]
-    assert message == f"the certificate of {place} is not trusted: {SELF_SIGNED}"
+    assert message.startswith(f"the certificate of {place} is not trusted: it is self-")
