@@ -15,9 +15,8 @@ from contextlib import suppress
 from chimirror.builtin_modules import os
 from chimirror.io.write_buffer import WriteBuffer
 from chimirror.protocol.http import HTTPError
-from chimirror.session.connection import CONNECTING, Connection
-from chimirror.tls.channel import HANDSHAKE_RECORD, TlsChannel
-from chimirror.tls.errors import TlsError
+from chimirror.session.connection import CLOSING, CONNECTING, Connection
+from chimirror.tls.channel import HANDSHAKE_RECORD, MAX_DATA, TlsChannel
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,6 +34,11 @@ if TYPE_CHECKING:
 
         def on_tls_failed(self, error: HTTPError) -> None:
             """Called when there is no TLS. Nothing but the response may be sent."""
+
+
+# Bytes: a client that asks for new keys (RFC 8446, section 4.6.3) and reads none of the
+# answers would fill the memory.
+MAX_SEALED = 2 * MAX_DATA
 
 
 class TlsConnection(Connection):
@@ -93,6 +97,8 @@ class TlsConnection(Connection):
 
     def _receive(self, data: bytes) -> None:
         """Decrypt received bytes, and pass on the data in them."""
+        if self._keepalive is not None:  # a part of a record is a sign of life too
+            self._keepalive.on_data_received(self._loop.now)
         if self._proxy_header is not None:
             data = self._take_proxy_header(data)
         if not data:
@@ -101,43 +107,49 @@ class TlsConnection(Connection):
             self._fail("this port speaks TLS; write https:// or wss://", in_clear=True)
             return
         self._is_first = False
-        try:
-            content = self._channel.receive(data)
-        except TlsError as error:
-            self._send_sealed()  # the alert
-            self._fail(f"TLS has failed: {error}")
-            return
-        self._send_sealed()
+        content = self._channel.receive(data)
+        self._send_sealed()  # an alert among it
         if content:
             self.on_data(content)
-        if self._channel.is_peer_closed:
+        if self._channel.failure:
+            self._fail(f"TLS has failed: {self._channel.failure}")
+        elif self._channel.is_peer_closed:
             self._watch()
 
     def _take_proxy_header(self, data: bytes) -> bytes:
-        """Pass the PROXY header on, once it is complete. Returns what follows it."""
+        """Pass on bytes of the PROXY header. Returns what follows it."""
         from chimirror.protocol import proxy_protocol
 
-        header = (self._proxy_header or b"") + data
-        self._proxy_header = header
+        before = self._proxy_header or b""
+        self._proxy_header = header = before + data
         try:
             parsed = proxy_protocol.parse(header)
         except HTTPError:
-            self._is_plain = True
-            self.on_data(header)  # the handler refuses it likewise
-            return b""
+            parsed = None  # the handler refuses it likewise
         if parsed is None:
+            self.on_data(data)
             return b""
-        self._proxy_header, length = None, parsed[1]
-        self.on_data(header[:length])
-        return header[length:]
+        self._proxy_header, length = None, parsed[1] - len(before)
+        self.on_data(data[:length])
+        return data[length:]
 
     def _fail(self, text: str, *, in_clear: bool = False) -> None:
         """End a connection that has no TLS, or has it no more."""
         self._is_plain, self._has_failed = in_clear, not in_clear
-        if self.state == CONNECTING:
+        if self.state == CONNECTING and not self.paused:
             self._handler.on_tls_failed(HTTPError(400, text, cause="tls"))
         else:
             self._lose("client gone")
+
+    def on_eof(self) -> None:
+        """Called at the end of input, which may come within the handshake of TLS."""
+        if (
+            self.state == CONNECTING
+            and not (self._is_first or self._has_failed)
+            and not self._channel.is_established
+        ):
+            self._fail("the client has closed within the handshake of TLS")
+        super().on_eof()
 
     def _watch(self) -> None:
         """Poll. The peer's close_notify is the end of its input, without an event."""
@@ -176,8 +188,10 @@ class TlsConnection(Connection):
     def send_response(self, response: bytes) -> None:
         """Send a final HTTP response and close. Without TLS only in the clear.
 
-        Where TLS has failed, the close does not overtake the alert that says why.
+        A PROXY header is answered in the clear too. Where TLS has failed, the close
+        does not overtake the alert that says why.
         """
+        self._is_plain |= self._proxy_header is not None
         has_tls = self._channel.is_established and not self._has_failed
         super().send_response(response if has_tls or self._is_plain else b"")
 
@@ -219,10 +233,18 @@ class TlsConnection(Connection):
         if self._sealed and self.write_buffer is None:
             self.write_buffer = WriteBuffer(b"")
             self._watch()
+        if len(self._sealed) > MAX_SEALED:
+            self._fail("the client does not read the answers of TLS")
 
-    def shutdown_write(self) -> None:
-        """Close the outgoing direction: first that of TLS, then that of TCP."""
-        if not self._is_plain:
+    def _on_write_failed(self) -> None:
+        self._sealed = b""
+        super()._on_write_failed()
+
+    def on_write_buffer_empty(self) -> None:
+        """Called when all output is written. That of a closing connection ends here."""
+        if self.state == CLOSING and self.write_fd >= 0 and not self._is_plain:
             self._channel.close()
             self._send_sealed()
-        super().shutdown_write()
+            if self.write_buffer is not None:
+                return  # called again once the kernel has taken the rest
+        super().on_write_buffer_empty()

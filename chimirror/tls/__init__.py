@@ -2,7 +2,7 @@
 
 Modules:
     certificates: Certificates, the files of certificates as contexts.
-    errors: CertificateError and TlsError.
+    errors: CertificateError.
     channel: TlsChannel, one encrypted connection without its descriptors.
     peer_variables: What a connection says of its client, in Apache's variables.
 
