@@ -137,12 +137,15 @@ def _load(pair: CertificateFiles) -> ssl.SSLContext:
 
 
 def _state(path: str) -> FileState:
-    """Return what changes with the content of a file, None if there is none."""
+    """Return what changes with a file, None if there is none.
+
+    Its permissions change this too: a file may become readable after its content.
+    """
     try:
         found = os.stat(path)
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_size, found.st_ino, found.st_dev
+    return found.st_ctime_ns, found.st_size, found.st_ino, found.st_dev
 
 
 def _require(path: str, mark: bytes, what: str) -> None:
@@ -194,7 +197,7 @@ def names_of(server: ssl.SSLContext, path: str) -> frozenset[str]:
         for end in (*ends, *ends):
             with suppress(ssl.SSLWantReadError):
                 end.do_handshake()
-    except ssl.SSLError as error:
+    except OSError as error:
         raise CertificateError(f"{path}: not usable ({reason(error)})") from None
     found: dict[str, Any] = ends[0].getpeercert() or {}
     names = [value for kind, value in found.get("subjectAltName", ()) if kind == "DNS"]
