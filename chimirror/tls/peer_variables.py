@@ -20,7 +20,7 @@ _SHORT = {
     "organizationName": "O",
     "organizationalUnitName": "OU",
     "stateOrProvinceName": "ST",
-    "streetAddress": "STREET",
+    "streetAddress": "street",
     "surname": "SN",
     "userId": "UID",
 }
@@ -52,8 +52,8 @@ def subject_text(subject: object) -> str:
     relative: tuple[tuple[str, str], ...]
     for relative in subject:  # type: ignore[attr-defined]
         pairs = [f"{_SHORT.get(name, name)}={_escape(text)}" for name, text in relative]
-        parts.insert(0, "+".join(pairs))
-    return ",".join(parts)
+        parts.append("+".join(reversed(pairs)))  # as OpenSSL does
+    return ",".join(reversed(parts))
 
 
 def _escape(text: str) -> str:
