@@ -17,7 +17,7 @@ from chimirror.host.cgroup_tree import CgroupError
 from chimirror.io import fds, listener
 from chimirror.log import stderr
 from chimirror.log.records import EventLog
-from chimirror.process import children, fast_spawner, guardian, process_title
+from chimirror.process import children, fast_spawner, fork, guardian, process_title
 from chimirror.server import capacity, server_cgroups
 from chimirror.server.supervisor import Supervisor
 from chimirror.tls.errors import CertificateError
@@ -88,18 +88,21 @@ def _check_certificates(config: Config) -> None:
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
-        try:
-            program.open_certificates(config)
-        except CertificateError as error:
-            os.write(writer, str(error).encode(errors="replace"))
-        finally:
-            os._exit(os.EX_OK)
+        fork.run_child(lambda: _report_fault(config, writer))
     os.close(writer)
     with open(reader, errors="replace") as file:
         text = file.read()
-    os.waitpid(pid, 0)
-    if text:
-        raise CertificateError(text)
+    _, status = os.waitpid(pid, 0)
+    if text or status:
+        raise CertificateError(text or "the certificates cannot be loaded")
+
+
+def _report_fault(config: Config, writer: int) -> int:
+    try:
+        program.open_certificates(config)
+    except CertificateError as error:
+        os.write(writer, str(error).encode(errors="replace"))
+    return os.EX_OK
 
 
 def main() -> None:
