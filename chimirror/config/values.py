@@ -68,10 +68,12 @@ def log_format(text: str) -> str:
 
 
 def file(text: str) -> str:
-    """Read the path of a file."""
+    """Read the path of a file. It is kept when the directory is changed."""
     if not text:
         raise ValueError("no file is named; write its path")
-    return text
+    from chimirror.builtin_modules import os
+
+    return text if text.startswith("/") else f"{os.getcwd()}/{text}"
 
 
 def files(texts: list[str]) -> tuple[str, ...]:

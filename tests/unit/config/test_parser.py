@@ -6,6 +6,7 @@ without abbreviations, both read the same or both refuse.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from itertools import chain
@@ -213,7 +214,7 @@ def test_all_options_given() -> None:
         " --multiline split --direction receive --read-only --control"
         " --host Example.ORG --host b --origin https://A.example:443"
         " --trusted-proxy 10.0.0.0/8 --trusted-proxy unix --proxy-protocol"
-        " --tls-cert a.pem --tls-key=a.key --tls-cert b.pem --tls-key b.key"
+        " --tls-cert /a.pem --tls-key=a.key --tls-cert b.pem --tls-key /b.key"
         " --tls-client-ca ca.pem --tls-client optional --base-path /a/b/"
         " --max-message 64K --max-line 2M --max-output-message 4K"
         " --handshake-timeout 500ms --idle-timeout 1h"
@@ -238,9 +239,9 @@ def test_all_options_given() -> None:
         "origins": ("https://a.example",),
         "trusted_proxies": ("10.0.0.0/8", "unix"),
         "proxy_protocol": True,
-        "tls_certs": ("a.pem", "b.pem"),
-        "tls_keys": ("a.key", "b.key"),
-        "tls_client_ca": "ca.pem",
+        "tls_certs": ("/a.pem", f"{os.getcwd()}/b.pem"),
+        "tls_keys": (f"{os.getcwd()}/a.key", "/b.key"),
+        "tls_client_ca": f"{os.getcwd()}/ca.pem",
         "tls_client": "optional",
         "base_path": "/a/b",
         "max_message": 65536,
