@@ -175,8 +175,9 @@ ALERT_FAULTS = {
     "PROTOCOL_VERSION": "protocol version",
     "UNRECOGNIZED_NAME": "unknown name",
 }
-# Pages of nginx, Go and Apache about TLS, which have status 400.
+# Answers of chimirror, nginx, Go and Apache about TLS, which have status 400.
 PAGES = {
+    rb"this port speaks TLS": "TLS required",
     rb"plain HTTP request was sent to HTTPS port": "TLS required",
     rb"HTTP request to an HTTPS server": "TLS required",
     rb"plain HTTP to an SSL-enabled server": "TLS required",

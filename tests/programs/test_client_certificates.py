@@ -1,6 +1,6 @@
 """Certificates of clients, before a server that requires them for each connection.
 
-nginx checks them and passes the requests to a real server.
+chimirror-server checks them, or nginx in front of it.
 """
 
 from __future__ import annotations
@@ -23,17 +23,25 @@ __all__ = ["authority"]
 
 
 class Place(NamedTuple):
-    """URL of nginx, and the files of the client."""
+    """URL of the server, and the files of the client."""
 
     url: str
     ca: Path
     mine: Pair
 
 
-@pytest.fixture
-def place(authority: Authority, tmp_path: Path) -> Iterator[Place]:
+@pytest.fixture(params=["chimirror", "nginx"])
+def place(
+    request: pytest.FixtureRequest, authority: Authority, tmp_path: Path
+) -> Iterator[Place]:
     own = authority.issue("127.0.0.1")
     mine = authority.issue("me@a.example")
+    if request.param == "chimirror":
+        files = ("--tls-cert", str(own.both), "--tls-client-ca", str(authority.file))
+        with serve.server(tmp_path, ["cat"], *files) as service:
+            url = f"wss://127.0.0.1:{service.port}/"
+            yield Place(url, authority.file, mine)
+        return
     with (
         serve.server(tmp_path, ["cat"]) as service,
         serve.reserved() as port,

@@ -155,6 +155,28 @@ def nginx_strange_certificate(by: Authorities) -> AbstractContextManager[Place]:
     return nginx(by, "wss", ca=by.known.file, cert=mine.both)
 
 
+@contextmanager
+def own(by: Authorities, scheme: str, **options: Any) -> Iterator[Place]:
+    """chimirror-server, which requires a certificate."""
+    pair = by.known.issue("127.0.0.1")
+    files = ("--tls-cert", str(pair.both), "--tls-client-ca", str(by.known.file))
+    with serve.server(by.known.directory, ["cat"], *files) as service:
+        yield Place(service.port, options, scheme=scheme)
+
+
+def own_plain(by: Authorities) -> AbstractContextManager[Place]:
+    return own(by, "ws")
+
+
+def own_no_certificate(by: Authorities) -> AbstractContextManager[Place]:
+    return own(by, "wss", ca=by.known.file)
+
+
+def own_strange_certificate(by: Authorities) -> AbstractContextManager[Place]:
+    mine = by.other.issue("me@a.example")
+    return own(by, "wss", ca=by.known.file, cert=mine.both)
+
+
 REQUIRED = "requires a client certificate; give yours with {cert}"
 ANOTHER = "; give another with {cert}"
 REFUSED = "refuses the client certificate: "
@@ -168,10 +190,12 @@ FAILURES: dict[Server, tuple[str, str]] = {
     no_certificate: ("certificate required", REQUIRED),
     no_certificate_1_2: ("handshake refused", HANDSHAKE),
     openssl_no_certificate: ("certificate required", REQUIRED),
+    own_no_certificate: ("certificate required", REQUIRED),
     nginx_no_certificate: ("certificate required", REQUIRED),
     strange_certificate: ("certificate refused", UNKNOWN_THERE),
     strange_certificate_1_2: ("certificate refused", UNKNOWN_THERE),
     openssl_strange_certificate: ("certificate refused", UNKNOWN_THERE),
+    own_strange_certificate: ("certificate refused", UNKNOWN_THERE),
     nginx_strange_certificate: (
         "certificate refused",
         f"{REFUSED}the check of the server failed{ANOTHER}",
@@ -179,6 +203,7 @@ FAILURES: dict[Server, tuple[str, str]] = {
     old_certificate: ("certificate refused", f"{REFUSED}it has expired{ANOTHER}"),
     early_certificate: ("certificate refused", f"{REFUSED}it is not valid{ANOTHER}"),
     plain: ("no TLS", "does not speak TLS; use ws:// for it"),
+    own_plain: ("TLS required", "speaks TLS on this port; use wss:// for it"),
     nginx_plain: ("TLS required", "speaks TLS on this port; use wss:// for it"),
     hang_up: (
         "closed",
