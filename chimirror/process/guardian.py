@@ -3,7 +3,8 @@
 The process that was started becomes the guardian and forks the process that serves.
 The guardian is the child subreaper above it, so it adopts all descendants. Some of them
 may have left their session or cleared their environment. Until then a guardian only
-passes signals on. It ends with the status of the process that it guards.
+passes signals on. It ends with the status of the process that it guards. Ctrl-Z in a
+terminal stops both, and fg continues both.
 
 A systemd unit needs none: its cgroup ends the rest. Knows processes, no session and no
 loop. fork(2), prctl(2), sigwait(3).
@@ -29,6 +30,7 @@ PASSED_ON = (
     signal.SIGUSR2,
 )
 AWAITED = (*PASSED_ON, signal.SIGCHLD)
+AWAITED_WHILE_SERVING = (*AWAITED, signal.SIGTSTP)
 NAMING_DELAY = 1.0  # seconds: naming takes 0.3 ms from the start of the session
 
 
@@ -53,7 +55,7 @@ def guard(program: str, kill_grace: float, *, keeps_workers: bool = False) -> in
     guardian = os.getpid()
     reader, writer = os.pipe()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored ones leave no status
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, AWAITED)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, AWAITED_WHILE_SERVING)
     try:
         pid = os.fork()
     except OSError:
@@ -115,20 +117,34 @@ class _Guardian:
 
     def _await_status(self) -> int:
         """Pass signals on until the process has ended. Returns its exit status."""
-        info = signal.sigtimedwait(AWAITED, NAMING_DELAY)
+        info = signal.sigtimedwait(AWAITED_WHILE_SERVING, NAMING_DELAY)
         if info is None:
             from chimirror.process import process_title
 
             process_title.show_as(f"{self._program}: guardian")
-        number = info.si_signo if info else signal.sigwait(AWAITED)
+        number = info.si_signo if info else signal.sigwait(AWAITED_WHILE_SERVING)
         while True:
             # process 1 of a container adopts others, too
             while (end := children.next_ended()) is not None:
                 if end[0] == self._pid:
                     return end[1]
-            if number != signal.SIGCHLD:
+            if number == signal.SIGTSTP:
+                self._suspend()
+            elif number != signal.SIGCHLD:
                 os.kill(self._pid, number)
-            number = signal.sigwait(AWAITED)
+            number = signal.sigwait(AWAITED_WHILE_SERVING)
+
+    def _suspend(self) -> None:
+        """Stop the process group that serves and this process, until SIGCONT.
+
+        The kernel stops neither process 1 nor a member of an orphaned process group by
+        SIGTSTP, because no shell could continue it. Then all go on at once.
+        """
+        children.signal_with_group(self._pid, signal.SIGSTOP)
+        os.kill(os.getpid(), signal.SIGTSTP)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTSTP,))  # stops here
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTSTP,))
+        children.signal_with_group(self._pid, signal.SIGCONT)
 
     def _await_workers(self) -> None:
         """Wait for the processes that go on. A stop signal ends the wait."""
