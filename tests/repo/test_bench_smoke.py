@@ -43,7 +43,7 @@ FIGURES = {
     "ctl": "5 sessions listed, clock",
     "echo": "echo 64 B, pipelined",
     "idle_cpu": "pings to each session",
-    "memory": "together, 100 sessions",
+    "memory": "coming, 100 sessions",  # the memory of all processes may have shrunk
     "oneway": "out, 4 KiB",
     "services": "round trip, 70000 B",
     "spares": "first echo, python3",
