@@ -197,9 +197,13 @@ def probe(unit: str, words: Sequence[str] | None = None) -> Iterator[Finding]:
                 place = settings.place_of_fault("--help")
                 yield Finding(BAD, "application", text, "leave --help out", *place)
                 return
+            if words is not None and "about" in found:
+                continue  # a certificate, whatever the application is
             finding = _finding(shown, found)
             place = found.get("file"), found.get("line")
-            if place[0] is None and words is None:
+            if "setting" in found:
+                place = settings.places.get(found["setting"], NOWHERE)
+            elif place[0] is None and words is None:
                 about_command = "cure" not in found or found["absent"]
                 place = settings.place_of_fault("" if about_command else found["text"])
             yield finding._replace(file=place[0], line=place[1])
@@ -208,7 +212,7 @@ def probe(unit: str, words: Sequence[str] | None = None) -> Iterator[Finding]:
 def _finding(unit: str, found: dict[str, Any]) -> Finding:
     """Compare what the unit sees with what is there."""
     name, text = found["name"], found["text"]
-    about = f"application {name}" if name else "application"
+    about = f"application {name}" if name else found.get("about", "application")
     hidden = [path for path in found["absent"] if path and os.path.exists(path)]
     if hidden:
         is_needed = "cure" in found or found["script"] in hidden
@@ -216,7 +220,8 @@ def _finding(unit: str, found: dict[str, Any]) -> Finding:
         advice = f"move it to /opt, or see ProtectHome= in systemctl cat {unit}"
         return Finding(BAD if is_needed else WARNING, about, text, advice)
     if "cure" in found:
-        return Finding(BAD, about, f"{unit}: {text}", found["cure"])
+        verdict = WARNING if found.get("is_warning") else BAD
+        return Finding(verdict, about, f"{unit}: {text}", found["cure"])
     if found["script"]:
         text = f"{unit}: there is no {found['script']}"
         advice = "create it, unless the application does"

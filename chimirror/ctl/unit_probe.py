@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 
 from chimirror import apps
+from chimirror import program as programs
 from chimirror.apps import application_file, program_check
 from chimirror.config import parser
-from chimirror.ctl import app_files
+from chimirror.ctl import app_files, certificate_check
 from chimirror.process.effective_user import EffectiveUser
 
 TYPE_CHECKING = False
@@ -41,19 +43,23 @@ def main() -> None:
 
 
 def probe(program: str, words: Sequence[str]) -> Iterator[dict[str, object]]:
-    """Probe each application.
+    """Probe each certificate and each application.
 
     Yields:
-        `name`, empty for the application of a COMMAND. `text` is its command, or with
-        `cure` the reason why it cannot be served. `absent`: its absolute paths that do
-        not exist here, or that its user cannot read. `script`: its first argument if
-        it is one of them. `file` and `line`: the place of a fault in an application
-        file.
+        Of certificates: as `certificate_check.review`.
+        Of applications: `name`, empty for the application of a COMMAND. `text` is its
+        command, or with `cure` the reason why it cannot be served. `absent`: its
+        absolute paths that do not exist here, or that its user cannot read. `script`:
+        its first argument if it is one of them. `file` and `line`: the place of a
+        fault in an application file.
     """
     try:
         config = PARSERS[program](words)
         if config.apps is None and config.directory is not None:
             os.chdir(config.directory)
+        if program != "chimirror-zygote":
+            config = programs.with_credentials(program, config, os.environ)
+        yield from certificate_check.review(config, time.time())
         for app in _catalog(program, config).all():
             yield _describe(app, config)
     except parser.UsageError as error:
@@ -67,14 +73,9 @@ def probe(program: str, words: Sequence[str]) -> Iterator[dict[str, object]]:
 
 
 def _catalog(program: str, config: Config) -> apps.Catalog:
-    if config.apps is None:
-        return apps.SingleApplication(config, os.environ)
-    from chimirror.apps.directory import ApplicationDirectory
-
     if program == "chimirror-bridge":
-        checked = apps.refuse_limits
-        return ApplicationDirectory(config.apps, config, os.environ, checked)
-    return ApplicationDirectory(config.apps, config, os.environ)
+        return programs.open_catalog(config, os.environ, apps.refuse_limits)
+    return programs.open_catalog(config, os.environ)
 
 
 def _describe(app: Application, config: Config) -> dict[str, object]:

@@ -82,6 +82,21 @@ class Certificates:
                 self._report(f"{error}; the certificate before stays in use")
         return self._context
 
+    def validity(self) -> list[tuple[float, float]]:
+        """Return the first and last time of each certificate, in Unix seconds.
+
+        Raises:
+            CertificateError: A file cannot be used.
+        """
+        found = [_contents(_load(pair), pair.certificate) for pair in self._files]
+        return [
+            (
+                ssl.cert_time_to_seconds(each["notBefore"]),
+                ssl.cert_time_to_seconds(each["notAfter"]),
+            )
+            for each in found
+        ]
+
     def _read_states(self) -> list[FileState]:
         paths = [path for pair in self._files for path in pair]
         return [_state(path) for path in (*paths, self._client_ca) if path]
@@ -174,6 +189,15 @@ def _describe(pair: CertificateFiles, error: ssl.SSLError) -> str:
 def names_of(server: ssl.SSLContext, path: str) -> frozenset[str]:
     """Return the DNS names of the certificate of a context, in lower case.
 
+    Args, Raises: as in `_contents`.
+    """
+    names = _contents(server, path).get("subjectAltName", ())
+    return frozenset(str(value).lower() for kind, value in names if kind == "DNS")
+
+
+def _contents(server: ssl.SSLContext, path: str) -> dict[str, Any]:
+    """Return the certificate of a context, as `ssl.SSLSocket.getpeercert` does.
+
     The ssl module describes only the certificate of a peer. So a handshake in memory
     presents this one to a client that trusts it.
 
@@ -199,9 +223,7 @@ def names_of(server: ssl.SSLContext, path: str) -> frozenset[str]:
                 end.do_handshake()
     except OSError as error:
         raise CertificateError(f"{path}: not usable ({reason(error)})") from None
-    found: dict[str, Any] = ends[0].getpeercert() or {}
-    names = [value for kind, value in found.get("subjectAltName", ()) if kind == "DNS"]
-    return frozenset(str(name).lower() for name in names)
+    return ends[0].getpeercert() or {}
 
 
 def matches(name: str, known: frozenset[str]) -> bool:

@@ -68,6 +68,7 @@ LAYERS: dict[str, set[str]] = {
         *("config", ""),
     },
     "ctl": {
+        *("program", "tls"),
         *("resources", "apps", "process", "log", "host", "framing", "config"),
         *("protocol", "regular_file", ""),
     },

@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ctl_on_machine import ctl, ctl_failure
 from systemd_machine import Machine
+from tls_authority import Authority
 
 pytestmark = pytest.mark.timeout(300)
 
 CONFIGURATION = "/etc/chimirror/chimirror.conf"  # 1: the options, 2: the command
 DROP_IN = "/run/systemd/system/chimirror@.service.d/test.conf"
 APPS = "/etc/chimirror/apps"
+CERTIFICATE = "/etc/chimirror/tls.pem"
 HIDDEN = "/home/me/app.py"  # ProtectHome=yes
 
 
@@ -143,6 +146,26 @@ def test_a_service_that_cannot_be_set_up(machine: Machine, setting: str) -> None
     assert found["verdict"] == "bad"
     text = "chimirror@.service: no process starts with its settings"
     assert found["text"] == f"{DROP_IN}:2: {text}"
+
+
+def test_certificates(machine: Machine, tmp_path: Path) -> None:
+    """One that a user of the units cannot read, and one that ends soon."""
+    authority = Authority(tmp_path / "authority")
+    soon = authority.issue("chat.example", days=(-1, 2))
+    machine.write(CERTIFICATE, soon.both.read_text())
+    machine.path(CERTIFICATE).chmod(0o600)
+    machine.configure("/bin/cat", options=f"--tls-cert {CERTIFICATE}")
+    found = findings(machine)["certificate"]
+    text = f"{CERTIFICATE}: chimirror@.service: Permission denied"
+    assert (found["verdict"], found["text"]) == ("bad", text)
+    machine.configure("/bin/cat")
+    machine.drop_in(
+        "chimirror@.service", "Service", f"LoadCredential=tls-cert:{CERTIFICATE}"
+    )
+    found = findings(machine)["certificate"]
+    text = f"{DROP_IN}:2: chimirror@.service: credential tls-cert: it ends on "
+    assert found["verdict"] == "doubtful"
+    assert found["text"].startswith(text)
 
 
 def test_another_user_is_told_what_is_not_tried(machine: Machine) -> None:

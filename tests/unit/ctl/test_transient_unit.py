@@ -159,6 +159,20 @@ def test_findings(
     assert bool(finding.advice) == (verdict != "good")
 
 
+def test_a_certificate(machine: Machine) -> None:
+    """That of a credential has the place of its setting, and no part in `add`."""
+    whole: dict[str, object] = {"about": "certificate", "cure": "yes", "file": "/a"}
+    finding = probed(machine, printed(**whole))
+    assert finding[:3] == ("bad", "certificate", "a@.service: cat")
+    assert (finding.file, finding.line) == ("/a", None)
+    whole |= {"file": None, "setting": "User", "is_warning": True}
+    finding = probed(machine, printed(**whole))
+    assert (finding.verdict, finding.about) == ("doubtful", "certificate")
+    places = transient_unit.find_settings("a@chimirror-ctl.service").places
+    assert (finding.file, finding.line) == places["User"]
+    assert not list(transient_unit.probe("a@chimirror-ctl.service", ["cat"]))
+
+
 @pytest.mark.parametrize(
     ("script", "verdict", "text"),
     [
