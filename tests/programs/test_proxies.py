@@ -8,110 +8,40 @@ can forge none of them.
 
 from __future__ import annotations
 
-import base64
 import re
-import socket
-import ssl
-import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 import pytest
 
 from connect_process import connect
 from ctl_process import only_this_server
+from example_proxies import (
+    EXAMPLES,
+    FORWARDED,
+    HOST,
+    IN,
+    LOGIN,
+    NAME,
+    PASSWORD,
+    PROGRAM,
+    PROXIED,
+    USER,
+    environment,
+    haproxy,
+    nginx,
+    secured,
+)
 from fake_host import ctl
-from nginx_proxy import running_nginx
-from serve import Service, await_port, reserved, running, server
+from serve import Service, reserved, server
 from websocket_peer import Closed, Peer, stdin, text
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
-NAME = "chat.example.org"
-USER, PASSWORD = "anna", "secret of hers"
-LOGIN = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
-HOST = (f"Host: {NAME}", f"Origin: https://{NAME}")
-IN = (*HOST, f"Authorization: Basic {LOGIN}")
 LIES = (
     "X-Forwarded-For: 192.0.2.66",
     "X-Forwarded-Host: evil.example",
     "X-Forwarded-User: root",
 )
-FORWARDED = ("--host", NAME, "--trusted-proxy", "127.0.0.1")
-PROXIED = ("--host", NAME, "--proxy-protocol")
-PROGRAM = ["sh", "-c", "env; echo end; exec cat"]
-
-# Each change of a server's health is a line of the log.
-HEALTH = """
-    log stdout format raw local0
-    option log-health-checks
-"""
-
-
-def filled(example: str, directory: Path, ports: dict[str, int]) -> str:
-    """Return the published file with the ports and the directory of this test."""
-    content = (EXAMPLES / example).read_text()
-    for old, new in ports.items():
-        assert f"127.0.0.1:{old}" in content
-        content = content.replace(f"127.0.0.1:{old}", f"127.0.0.1:{new}")
-    return re.sub(r"/etc/(nginx|haproxy)/", f"{directory}/", content)
-
-
-def follow(content: str, directory: Path) -> None:
-    """Run the commands in the comments that make the certificate and the login.
-
-    The certificate is for localhost too, and the password is not asked for.
-    """
-    script = re.sub(r"^# ?", "", content, flags=re.MULTILINE)
-    command = r"^  ((?:openssl|cat|printf) (?:.*\\\n)*.*)"
-    found = re.findall(command, script, re.MULTILINE)
-    assert found[0].startswith("openssl req ")
-    names = f"DNS:{NAME}"
-    steps = "\n".join(found).replace(names, f"{names},DNS:localhost")
-    steps = steps.replace("openssl passwd -6", f"openssl passwd -6 '{PASSWORD}'")
-    argv = ["sh", "-ec", steps]
-    subprocess.run(argv, cwd=directory, check=True, capture_output=True)
-
-
-@contextmanager
-def nginx(directory: Path, *behind: int) -> Iterator[Service]:
-    with reserved() as port:
-        ports = {"8443": port, "30747": behind[0], "30748": behind[-1]}
-        site = filled("nginx.conf", directory, ports)
-        follow(site, directory)
-        with running_nginx(directory, site, port) as service:
-            yield service
-
-
-@contextmanager
-def haproxy(
-    directory: Path,
-    *behind: int,
-    tcp: bool = False,
-    version: str = "-v2",
-    checks: bool = False,
-) -> Iterator[Service]:
-    with reserved() as http, reserved() as plain:
-        ports = {"8444": http, "8445": plain}
-        ports |= {"30747": behind[0], "30748": behind[-1], "30749": behind[0]}
-        content = filled("haproxy.cfg", directory, ports)
-        follow(content, directory)
-        argv = ["openssl", "passwd", "-6", PASSWORD]
-        crypt = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
-        assert "password HASH\n" in content
-        content = content.replace("password HASH\n", f"password {crypt}")
-        assert "send-proxy-v2\n" in content
-        config = directory / "haproxy.cfg"
-        content = content.replace("send-proxy-v2\n", f"send-proxy{version}\n")
-        content = content.replace("\ndefaults\n", f"\ndefaults{HEALTH}")
-        # Under load, a check that is not wanted could take the server out of service.
-        config.write_text(
-            content.replace(" check", " check inter 100" if checks else "")
-        )
-        argv = ["haproxy", "-db", "-f", str(config)]
-        with running(directory, argv, f"haproxy{http}") as service:
-            await_port(service, plain if tcp else http)
-            yield service
 
 
 def haproxy_v1(directory: Path, behind: int) -> AbstractContextManager[Service]:
@@ -131,13 +61,6 @@ FRONTS: dict[str, tuple[Proxy, tuple[str, ...]]] = {
 }
 
 
-def secured(front: Service) -> socket.socket:
-    """Connect to a proxy by TLS, and trust its certificate alone."""
-    ca = front.log.parent / "chimirror.crt"
-    context = ssl.create_default_context(cafile=str(ca))
-    return context.wrap_socket(front.connect(), server_hostname=NAME)
-
-
 @pytest.fixture(params=list(FRONTS))
 def front(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Service]:
     """A proxy with a server behind it."""
@@ -145,14 +68,6 @@ def front(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Service]:
     with ExitStack() as stack:
         behind = stack.enter_context(server(tmp_path, PROGRAM, *options))
         yield stack.enter_context(proxy(tmp_path, behind.port))
-
-
-def environment(peer: Peer) -> dict[str, str]:
-    """Return the request variables that the application of an open session sees."""
-    said = b""
-    while not said.endswith(b"\nend\n"):
-        said += peer.output(1)
-    return dict(line.split("=", 1) for line in said.decode().splitlines()[:-1])
 
 
 def test_a_session(front: Service) -> None:
