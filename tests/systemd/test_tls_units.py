@@ -22,7 +22,7 @@ from websocket_peer import Peer
 pytestmark = pytest.mark.timeout(300)
 
 BRIDGE = "chimirror@.service"
-NAME = "chat.example.org"
+NAME = "a.example"
 TLS = "/etc/letsencrypt"
 LIVE = f"{TLS}/live/{NAME}"
 CLIENTS = "/etc/chimirror/clients.pem"
