@@ -202,8 +202,8 @@ def _check_origin(
     Args:
         value: The Origin field, if there is one.
         place: Host and port that the request names, port 0 if none.
-        scheme: The scheme from a trusted proxy, "" without one. A Host without port
-            then has the default port of the Origin's scheme.
+        scheme: The scheme of a server with TLS, or from a trusted proxy, "" without
+            one. A Host without port then has the default port of the Origin's scheme.
         policy: The policy of the endpoint.
     """
     if value is None:
@@ -214,7 +214,9 @@ def _check_origin(
         host, port = place
         if origin[0] in DEFAULT_PORTS:
             port = port or DEFAULT_PORTS[scheme or origin[0]]
-            if origin[1:] == (host, port):
+            # Anyone on the network can answer for a page of http.
+            is_weaker = scheme == "https" and origin[0] == "http"
+            if origin[1:] == (host, port) and not is_weaker:
                 return
         if policy.allows_origin(origin):
             return
@@ -285,6 +287,10 @@ def _check_secure(scheme: str) -> str:
     return "https"
 
 
+def _own_scheme(policy: HandshakePolicy) -> str:
+    return "https" if policy.secure else ""
+
+
 def negotiate(
     request: HTTPRequest, policy: HandshakePolicy, peer_address: str, peer_port: int
 ) -> AcceptedHandshake | ResourceRequest:
@@ -315,7 +321,7 @@ def negotiate(
 
         forwarded_peer = forwarded.peer(request, policy.trusted)
         peer_address, peer_port = forwarded_peer or (peer_address, peer_port)
-        scheme = forwarded.scheme(request) or scheme
+        scheme = forwarded.scheme(request) or scheme or _own_scheme(policy)
         host_field = forwarded.host(request) or host_field
     elif policy.secure:
         scheme = _check_secure(scheme)
@@ -335,7 +341,7 @@ def negotiate(
     if is_check and origin is None:  # browsers leave it out of a GET of the own origin
         origin = request.get(_CHECKED_ORIGIN)
     _check_origin(origin, place, scheme, policy)
-    scheme = scheme or ("https" if policy.secure else "http")
+    scheme = scheme or "http"
     if route:
         from chimirror.protocol.routes import ResourceRequest
 

@@ -17,6 +17,9 @@ import trustme
 
 from chimirror.tls.certificates import CertificateFiles, Certificates
 from chimirror.tls.channel import TlsChannel
+from serve import Service
+from tls_authority import Authority
+from websocket_peer import PATIENCE, Peer
 
 YEAR = datetime.timedelta(365)
 KEY_UPDATE_REQUESTED = 1  # SSL_key_update(3)
@@ -174,3 +177,31 @@ def handshake(
         client.shake_hands()
         channel.receive(client.outgoing.read())
     return channel
+
+
+def secure(
+    connection: socket.socket, context: ssl.SSLContext, name: str = "localhost"
+) -> Peer:
+    """Return a WebSocket client over TLS on a connected socket."""
+    connection.settimeout(PATIENCE)
+    try:
+        return Peer(context.wrap_socket(connection, server_hostname=name))
+    except OSError:
+        connection.close()
+        raise
+
+
+def tls_options(authority: Authority, *more: str) -> tuple[str, ...]:
+    """Return options of a server, with a certificate for this machine."""
+    pair = authority.issue("localhost", "127.0.0.1")
+    return ("--tls-cert", str(pair.cert), "--tls-key", str(pair.key), *more)
+
+
+def connect(
+    service: Service,
+    authority: Authority,
+    version: ssl.TLSVersion | None = None,
+    certificate: str = "",
+) -> Peer:
+    context = client_context(authority.ca, version, certificate)
+    return secure(service.connect(), context)

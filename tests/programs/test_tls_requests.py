@@ -1,0 +1,92 @@
+"""Requests over TLS: origins, URLs in documents, proxies and their headers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from serve import server
+from tls_authority import Authority, authority, stranger
+from tls_peers import client_context, connect, secure, tls_options
+from websocket_peer import Peer
+
+__all__ = ["authority", "stranger"]  # fixtures
+
+OPTIONS = ("--workers=2", "--framing", "stdio")
+
+
+def ask(peer: Peer, request: str) -> tuple[int, str]:
+    """Send one request without an upgrade. Returns the status and the body."""
+    peer.send_raw(request.replace("\n", "\r\n").encode())
+    reply = peer.refusal()
+    return reply.status, reply.body.decode()
+
+
+ORIGINS = {
+    "https://localhost:{port}": 101,
+    "http://localhost:{port}": 403,
+    "https://evil.example": 403,
+    "null": 403,
+}
+
+
+@pytest.mark.parametrize("origin", ORIGINS)
+def test_origin(tmp_path: Path, authority: Authority, origin: str) -> None:
+    with (
+        server(tmp_path, ["cat"], *tls_options(authority)) as service,
+        connect(service, authority) as peer,
+    ):
+        where = origin.format(port=service.port)
+        fields = (f"Host: localhost:{service.port}", f"Origin: {where}")
+        assert peer.open(fields=fields).status == ORIGINS[origin]
+
+
+def test_documents_name_urls_of_tls(tmp_path: Path, authority: Authority) -> None:
+    options = (*tls_options(authority), "--trusted-proxy", "127.0.0.2", *OPTIONS)
+    with server(tmp_path, ["cat"], *options) as service:
+        host = f"Host: localhost:{service.port}\n\n"
+        with connect(service, authority) as peer:
+            status, body = ask(peer, f"GET /asyncapi.json HTTP/1.1\n{host}")
+            assert status == 200
+            assert json.loads(body)["servers"]["here"]["protocol"] == "wss"
+        with connect(service, authority) as peer:
+            status, body = ask(peer, f"GET / HTTP/1.1\n{host}")
+            assert f"wss://localhost:{service.port}" in body
+            assert "ws://" not in body.replace("wss://", "")
+        with connect(service, authority) as peer:
+            target = f"http://localhost:{service.port}/"
+            assert ask(peer, f"GET {target} HTTP/1.1\n{host}")[0] == 421
+        with connect(service, authority) as peer:
+            target = f"https://localhost:{service.port}/"
+            assert ask(peer, f"GET {target} HTTP/1.1\n{host}")[0] == 200
+
+
+def test_forwarded_scheme_of_a_trusted_proxy(
+    tmp_path: Path, authority: Authority
+) -> None:
+    options = (*tls_options(authority), "--trusted-proxy", "127.0.0.1", *OPTIONS)
+    with server(tmp_path, ["cat"], *options) as service:
+        for scheme, expected in (("http", "ws"), ("https", "wss")):
+            with connect(service, authority) as peer:
+                fields = f"Host: localhost\nX-Forwarded-Proto: {scheme}\n\n"
+                _, body = ask(peer, f"GET /asyncapi.json HTTP/1.1\n{fields}")
+                found = json.loads(body)["servers"]["here"]["protocol"]
+                assert found == expected
+
+
+def test_proxy_header_before_tls(tmp_path: Path, authority: Authority) -> None:
+    show = ["sh", "-c", "echo $REMOTE_ADDR $HTTPS"]
+    options = (*tls_options(authority), "--proxy-protocol", *OPTIONS)
+    with server(tmp_path, show, *options) as service:
+        connection = service.connect()
+        connection.sendall(b"PROXY TCP4 192.0.2.7 192.0.2.1 4711 443\r\n")
+        with secure(connection, client_context(authority.ca)) as peer:
+            peer.open(framing="stdio")
+            assert peer.output(1) == b"192.0.2.7 on\n"
+        with Peer(service.connect()) as peer:
+            peer.send_raw(b"PROXY nonsense\r\n")
+            reply = peer.refusal()
+            assert reply.status == 400
+            assert b"PROXY protocol" in reply.body
