@@ -30,8 +30,8 @@ export PIP_USE_PEP517 := 1
 
 TOOLS := busybox-static chromium dbus default-jre-headless gnucobol haproxy htop \
 	iproute2 less libnss-systemd mandoc neovim nginx-light nodejs perl pipx procps \
-	python3-systemd python3-venv qemu-system-x86 shellcheck socat systemd tmux vim \
-	websocketd xinetd zsh
+	python3-systemd python3-venv qemu-system-x86 shellcheck socat sslscan systemd \
+	tmux vim websocketd xinetd zsh
 # To compile systemd-python, which has no wheels.
 LIBRARIES := gcc libc6-dev libsystemd-dev pkgconf python3-dev
 # Compiles the extension for another architecture.

@@ -1,0 +1,178 @@
+"""chimirror-server over TLS: renewal, applications, spares, terminals, drain."""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+import subprocess
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from ctl_process import only_this_server
+from fake_host import ctl
+from serve import LAUNCH, ROOT, server
+from tls_authority import Authority, authority, stranger
+from tls_peers import TLS_1_3, client_context, connect, secure, tls_options
+from websocket_peer import Closed, stdin, upgrade
+
+__all__ = ["authority", "stranger"]  # fixtures
+
+OPTIONS = ("--workers=2", "--framing", "stdio")
+
+
+def test_renewal_ends_no_session(
+    tmp_path: Path, authority: Authority, full: bool
+) -> None:
+    """Both certificates are in use at once: each session keeps its own."""
+    pair = authority.issue("localhost")
+    options = (*OPTIONS, "--tls-cert", str(pair.both))
+    context = client_context(authority.ca)
+    with server(tmp_path, ["cat"], *options) as service, ExitStack() as stack:
+        peers = []
+
+        def open_more(count: int) -> set[str]:
+            serials = set()
+            for _ in range(count):
+                peer = stack.enter_context(secure(service.connect(), context))
+                peer.open(framing="stdio")
+                peers.append(peer)
+                assert isinstance(peer.socket, ssl.SSLSocket)
+                found = peer.socket.getpeercert() or {}
+                serials.add(str(found["serialNumber"]))
+            return serials
+
+        first = open_more(500 if full else 40)
+        new = authority.issue("localhost", "new.example").both
+        staged = tmp_path / "staged.pem"
+        staged.write_bytes(new.read_bytes())
+        staged.rename(pair.both)
+        second = open_more(8)
+        assert len(first) == len(second) == 1
+        assert first != second
+        pair.both.write_bytes(b"")
+        assert open_more(8) == second
+        report = "no certificate in PEM is in this file; the certificate before stays"
+        assert 1 <= service.log.read_text().count(report) <= 2  # once in each worker
+        for peer in peers:
+            peer.send(stdin(b"still here"))
+        for peer in peers:
+            assert peer.output(10) == b"still here"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda path: path.unlink(), "No such file or directory"),
+        (lambda path: path.write_text(""), "no certificate in PEM is in this file"),
+    ],
+)
+def test_faulty_certificate_at_the_start(
+    tmp_path: Path, authority: Authority, spoil: object, reason: str
+) -> None:
+    pair = authority.issue("localhost")
+    assert callable(spoil)
+    spoil(pair.both)
+    for program in ("chimirror.server.main", "chimirror.bridge"):
+        found = start(program, "--tls-cert", str(pair.both))
+        assert found.returncode == 78, found.stderr
+        (line,) = found.stderr.splitlines()
+        assert f"{pair.both}: {reason}" in line
+
+
+def start(program: str, *options: str) -> subprocess.CompletedProcess[str]:
+    listen = ("--listen", "127.0.0.1:0") if "server" in program else ()
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        return subprocess.run(
+            [*LAUNCH, program, *listen, *options, "--", "cat"],
+            stdin=theirs.fileno(),
+            stdout=theirs.fileno(),
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONPATH": ROOT},
+            timeout=200,
+        )
+
+
+def test_relative_paths_and_a_directory(tmp_path: Path, authority: Authority) -> None:
+    """The directory of the application is not that of the certificate."""
+    pair = authority.issue("localhost")
+    relative = os.path.relpath(pair.both)
+    place = tmp_path / "place"
+    place.mkdir()
+    options = ("--tls-cert", relative, "--directory", str(place), "--framing=stdio")
+    with (
+        server(tmp_path, ["pwd"], *options) as service,
+        connect(service, authority) as peer,
+    ):
+        peer.open(framing="stdio")
+        assert peer.output(1).decode().strip() == str(place)
+
+
+def test_application_that_requires_a_certificate(
+    tmp_path: Path, authority: Authority
+) -> None:
+    apps = tmp_path / "apps"
+    apps.mkdir()
+    command = 'command = ["sh", "-c", "echo $SSL_CLIENT_VERIFY"]\nframing = "stdio"\n'
+    (apps / "open.toml").write_text(command)
+    (apps / "closed.toml").write_text(f'{command}tls-client = "required"\n')
+    clients = ("--tls-client-ca", str(authority.file), "--tls-client", "optional")
+    options = ("--apps", str(apps), *tls_options(authority, *clients))
+    alice = str(authority.issue("alice@example.org").both)
+    with server(tmp_path, [], *options) as service:
+        for name, certificate, verified in (
+            ("open", "", b"NONE\n"),
+            ("open", alice, b"SUCCESS\n"),
+            ("closed", alice, b"SUCCESS\n"),
+        ):
+            with connect(service, authority, None, certificate) as peer:
+                peer.open(f"/{name}", framing="stdio")
+                assert peer.output(1) == verified
+        with connect(service, authority) as peer:
+            peer.send_raw(upgrade("/closed", "stdio", ()))
+            reply = peer.refusal()
+            assert reply.status == 403
+            assert b"needs a client certificate" in reply.body
+
+
+def test_environment_of_a_spare(tmp_path: Path, authority: Authority) -> None:
+    """It started before the handshake, and is told over its control channel."""
+    program = tmp_path / "app.py"
+    program.write_text(
+        "import json, os, sys\n"
+        "channel = os.fdopen(int(os.environ['CHIMIRROR_CONTROL_FD']), 'r+b', 0)\n"
+        "for line in channel:\n"
+        "    found = json.loads(line)\n"
+        "    if found.get('method') == 'session.environment':\n"
+        "        print(json.dumps(found['params']), flush=True)\n"
+    )
+    options = (*tls_options(authority), "--spares=1", "--control", *OPTIONS)
+    with (
+        server(tmp_path, ["python3", str(program)], *options) as service,
+        connect(service, authority, TLS_1_3) as peer,
+    ):
+        peer.open(framing="stdio")
+        found = peer.output(1).decode()
+        assert '"HTTPS": "on"' in found
+        assert '"SSL_PROTOCOL": "TLSv1.3"' in found
+
+
+def test_drain_and_terminal(
+    tmp_path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    options = (*tls_options(authority), "--pty", "--drain-timeout=0", *OPTIONS)
+    show = ["sh", "-c", "tty >/dev/null && echo terminal; exec cat"]
+    with server(tmp_path, show, *options) as service:
+        host = only_this_server(tmp_path, service)
+        with connect(service, authority) as peer:
+            peer.open(framing="stdio")
+            assert peer.output(1) == b"terminal\r\n"
+            listed = ctl(host, "sessions")
+            assert "127.0.0.1" in listed.text
+            service.process.terminate()
+            assert peer.transcript().closed == Closed(1001, "drain")
