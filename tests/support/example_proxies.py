@@ -10,7 +10,7 @@ import re
 import socket
 import ssl
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -79,19 +79,21 @@ def follow(content: str, directory: Path) -> None:
 
 
 @contextmanager
-def nginx(directory: Path, *behind: int, mark: str = "") -> Iterator[Service]:
+def nginx(
+    directory: Path, *behind: int, marks: Sequence[str] = ()
+) -> Iterator[Service]:
     """Run nginx in front of these servers.
 
     Args:
         directory: For its files.
         behind: The ports of one or two servers.
-        mark: As in `used`.
+        marks: As in `used`, of several comments.
     """
     with reserved() as port:
         ports = {"8443": port, "30747": behind[0], "30748": behind[-1]}
         site = filled("nginx.conf", directory, ports)
         follow(site, directory)
-        if mark:
+        for mark in marks:
             site = used(site, mark)
         with running_nginx(directory, site, port) as service:
             yield service
@@ -104,12 +106,12 @@ def haproxy(
     tcp: bool = False,
     version: str = "-v2",
     checks: bool = False,
-    mark: str = "",
+    marks: Sequence[str] = (),
 ) -> Iterator[Service]:
     """Run HAProxy in front of these servers.
 
     Args:
-        directory, behind, mark: As in `nginx`.
+        directory, behind, marks: As in `nginx`.
         tcp: The frontend of TCP is awaited, and not that of HTTP.
         version: Of the PROXY protocol: -v2, or empty for the first one.
         checks: The health of the servers is checked.
@@ -119,7 +121,7 @@ def haproxy(
         ports |= {"30747": behind[0], "30748": behind[-1], "30749": behind[0]}
         content = filled("haproxy.cfg", directory, ports)
         follow(content, directory)
-        if mark:
+        for mark in marks:
             content = used(content, mark)
         argv = ["openssl", "passwd", "-6", PASSWORD]
         crypt = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
@@ -130,9 +132,8 @@ def haproxy(
         content = content.replace("send-proxy-v2\n", f"send-proxy{version}\n")
         content = content.replace("\ndefaults\n", f"\ndefaults{HEALTH}")
         # Under load, a check that is not wanted could take the server out of service.
-        config.write_text(
-            content.replace(" check", " check inter 100" if checks else "")
-        )
+        wanted = " check inter 100" if checks else ""
+        config.write_text(re.sub(r" check(?=\s)", wanted, content))
         argv = ["haproxy", "-db", "-f", str(config)]
         with running(directory, argv, f"haproxy{http}") as service:
             await_port(service, plain if tcp else http)
