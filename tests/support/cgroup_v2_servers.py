@@ -25,6 +25,7 @@ from processes import MARK, ended, until
 from serve import LAUNCH, Service, running
 from shell_sessions import SOON
 from spare_programs import GRACES, started
+from systemd_machine import Machine
 from websocket_peer import Closed, stdin
 
 pytestmark = pytest.mark.timeout(600)
@@ -50,8 +51,9 @@ OPTIONS = (
 
 
 @pytest.fixture
-def base() -> Iterator[Path]:
+def base(host: Machine) -> Iterator[Path]:
     """A group that has no process, before and after the test."""
+    assert host.cgroups == "unified"
     root = Path(cgroup.ROOT, "cgroup.subtree_control")
     root.write_text(" ".join(f"+{name}" for name in CONTROLLERS))
     BASE.mkdir()
