@@ -29,6 +29,7 @@ from chimirror.server.worker_process import WorkerProcess
 from chimirror.server.worker_starts import WorkerStarts
 from chimirror.server.zygote_manager import ZygoteManager
 from chimirror.spawn.start_marks import StartMarks
+from chimirror.tls.errors import CertificateError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -244,23 +245,26 @@ class Supervisor(FatalErrorHandler):
             process_title.show_as(f"chimirror-server: worker {number}")
             self._loop.release_after_fork()
             self._zygote_manager.release_after_fork()
-            worker_main.run(
-                self._config,
-                self._listeners,
-                self._event_log,
-                WorkerAdmission(self._table, self._by_name, number),
-                number,
-                self._room_per_worker,
-                worker_link,
-                self._control_directory,
-                self._notifier.heartbeat,
-                self._marks,
-                self._stop_deadlines,
-                self._worker_starts.part(number),
-                self._descriptors,
-                self._cgroups.worker_path(os.getpid()),
-                self._spare_table,
-            )
+            try:
+                worker_main.run(
+                    self._config,
+                    self._listeners,
+                    self._event_log,
+                    WorkerAdmission(self._table, self._by_name, number),
+                    number,
+                    self._room_per_worker,
+                    worker_link,
+                    self._control_directory,
+                    self._notifier.heartbeat,
+                    self._marks,
+                    self._stop_deadlines,
+                    self._worker_starts.part(number),
+                    self._descriptors,
+                    self._cgroups.worker_path(os.getpid()),
+                    self._spare_table,
+                )
+            except CertificateError:
+                return os.EX_CONFIG
             return os.EX_OK
 
         fork.run_child(run)
@@ -276,6 +280,9 @@ class Supervisor(FatalErrorHandler):
         self._spare_table.set_count(process.number, 0)
         self._notifier.clear_heartbeat(process.number)
         if self._stopping and status == 0:
+            return
+        if status == os.EX_CONFIG and not self._stopping:
+            self._replace_soon(process.number)  # until its certificates are mended
             return
         text = children.describe(status)
         label = f"worker {process.number} (pid {process.pid})"

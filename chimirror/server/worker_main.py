@@ -13,6 +13,7 @@ from chimirror.server.session_cgroups import SessionCgroups
 from chimirror.server.worker import Worker
 from chimirror.server.worker_spawner import WorkerSpawner
 from chimirror.spawn.client import ZygoteClient
+from chimirror.tls.errors import CertificateError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,9 +71,18 @@ def run(
         descriptors: the soft descriptor limit that applications get.
         cgroup: the group to create for the sessions of this worker. Empty: none.
         spare_table: the numbers of spares of all workers.
+
+    Raises:
+        CertificateError: The certificates cannot be used any more.
     """
     loop = EventLoop()
     event_log.attach(loop)
+    try:
+        certificates = program.open_certificates(config)
+    except CertificateError as error:
+        event_log.message(3, f"{error}; worker {number} waits for it")
+        event_log.finish(config.linger_timeout)
+        raise
     client = ZygoteClient(loop, link, marks, number)
     spawner: ZygoteClient | WorkerSpawner = client
     if processes is not None:
@@ -96,7 +106,6 @@ def run(
         lambda deadline: stop_deadlines.set(number, deadline),
         cgroups,
     )
-    certificates = program.open_certificates(config)
     if certificates is not None:
         certificates.set_report(lambda text: event_log.message(3, text))
         worker.certificates = certificates

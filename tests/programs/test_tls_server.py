@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import ssl
 import subprocess
@@ -62,6 +63,26 @@ def test_renewal_ends_no_session(
             peer.send(stdin(b"still here"))
         for peer in peers:
             assert peer.output(10) == b"still here"
+
+
+def test_replaced_worker_waits_for_usable_files(
+    tmp_path: Path, authority: Authority
+) -> None:
+    """The server gives up after five such deaths of workers for other reasons."""
+    pair = authority.issue("localhost")
+    good = pair.both.read_bytes()
+    options = ("--workers=1", "--framing=stdio", "--tls-cert", str(pair.both))
+    with server(tmp_path, ["echo", "hello"], *options) as service:
+        service.await_workers(1)
+        pair.both.write_bytes(b"")
+        (worker,) = service.workers()
+        os.kill(worker, signal.SIGKILL)
+        report = "no certificate in PEM is in this file; worker 0 waits for it"
+        service.find(f"(?s)(?:{report}.*){{6}}")
+        pair.both.write_bytes(good)
+        with connect(service, authority) as peer:
+            peer.open(framing="stdio")
+            assert peer.output(1) == b"hello\n"
 
 
 @pytest.mark.parametrize(
