@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from control_clients import authorized
 from ctl_process import only_this_server
 from fake_host import ctl
 from serve import LAUNCH, ROOT, server
@@ -182,6 +183,33 @@ def test_environment_of_a_spare(tmp_path: Path, authority: Authority) -> None:
         found = peer.output(1).decode()
         assert '"HTTPS": "on"' in found
         assert '"SSL_PROTOCOL": "TLSv1.3"' in found
+
+
+def test_control_and_limits(
+    tmp_path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The control connection is encrypted too, and a full server says so."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    context = client_context(authority.ca)
+
+    def connect_securely() -> socket.socket:
+        return context.wrap_socket(service.connect(), server_hostname="localhost")
+
+    options = (*tls_options(authority), "--max-sessions=1", *OPTIONS)
+    with (
+        server(tmp_path, ["cat"], *options) as service,
+        connect(service, authority) as peer,
+    ):
+        peer.open(framing="stdio")
+        with authorized(connect_securely, peer.message()) as client:
+            paused = client.ask("pause", streams=["stdin"])
+            assert paused["paused"] == ["stdin"]
+            client.ask("resume", streams=["stdin"])
+        with connect(service, authority) as second:
+            second.send_raw(upgrade("/", "stdio", ()))
+            assert second.refusal().status == 503
+        peer.send_close()
+        assert peer.transcript().closed == Closed(1000, "")
 
 
 def test_drain_and_terminal(
