@@ -6,7 +6,6 @@ processes once it has enabled a controller (cgroups(7), no internal processes).
 
 from __future__ import annotations
 
-import json
 import os
 import uuid
 from collections.abc import Iterator
@@ -17,10 +16,8 @@ import pytest
 
 import processes
 import websocket_peer
-from chimirror.ctl.paths import HostPaths
-from chimirror.host import cgroup, cgroup_tree
-from ctl_process import only_this_server
-from fake_host import ctl
+from chimirror.ctl.control_client import ControlClient
+from chimirror.host import cgroup, cgroup_tree, runtime_dir
 from processes import MARK, ended, until
 from serve import LAUNCH, Service, running
 from shell_sessions import SOON
@@ -81,17 +78,24 @@ def group_of(pid: int) -> Path:
     return Path(f"{cgroup.ROOT}{path}")
 
 
-def await_spare(host: HostPaths) -> int:
-    """Wait until the worker has a spare. Returns the process."""
-    found: list[int] = []
+def await_spare(service: Service) -> int:
+    """Wait until the worker has a spare. Returns the process.
+
+    Asks the worker: chimirror-ctl would pass through no directory of another user, and
+    the installed server owns that of the control sockets.
+    """
+    directory = runtime_dir.directory(os.environ, os.geteuid())
+    path = Path(str(directory), "servers", str(service.pid), "0")
+    until(path.exists, "its control socket")
+    found: list[object] = []
 
     def ask() -> bool:
-        rows = json.loads(ctl(host, "sessions", "--json").text)
-        found[:] = [row["application_pid"] for row in rows if row["state"] == "spare"]
+        with ControlClient(str(path), "worker 0") as worker:
+            found[:] = [row["application_pid"] for row in worker.sessions()]
         return bool(found)
 
     until(ask, "a spare", SOON)
-    return found[0]
+    return int(str(found[0]))
 
 
 @pytest.mark.parametrize(
@@ -111,8 +115,7 @@ def test_a_spare_has_limits(
     monkeypatch.chdir(tmp_path)
     tmp_path.joinpath("eater.py").write_text(EATER)
     with server_below(base, tmp_path, *words) as service:
-        host = only_this_server(tmp_path, service)
-        spare = await_spare(host)
+        spare = await_spare(service)
         group = group_of(spare)
         assert group.is_relative_to(base / f"chimirror-{service.pid}")
         assert {name: (group / name).read_text().strip() for name in LIMITS} == LIMITS
@@ -126,5 +129,5 @@ def test_a_spare_has_limits(
             peer.send(stdin(b"100000000\n"))
             assert ended(spare, SOON)
             assert peer.transcript().closed == Closed(1011, "out of memory")
-        other = group_of(await_spare(host))
+        other = group_of(await_spare(service))
         assert "oom_kill 0\n" in (other / "memory.events").read_text()
