@@ -7,7 +7,8 @@ from bottom to top:
 - framing, io (event loop, sockets), host (systemd, cgroups, runtime files), log
 - manifest, process (applications as child processes)
 - spawn (processes started by another process), apps (catalog of applications)
-- resources (responses to plain GET requests), program (shared by the programs)
+- resources (responses to plain GET requests), access (who a client is)
+- program (shared by the programs)
 - session (one application and its client), control (of sessions by other peers)
 - bridge, server, zygote and ctl, the programs
 

@@ -36,10 +36,11 @@ LAYERS: dict[str, set[str]] = {
     "spawn": {"process", "log", "io", ""},
     "apps": {"manifest", "process", "config", "protocol", "regular_file", ""},
     "resources": {"apps", "manifest", "io", "protocol", ""},
+    "access": {"process", "io", "config", "protocol", ""},
     "program": {"apps", "tls", "log", "io", "config", "protocol", ""},
     "session": {
-        *("tls", "resources", "apps", "process", "log", "io", "framing", "config"),
-        *("protocol", ""),
+        *("tls", "access", "resources", "apps", "process", "log", "io", "framing"),
+        *("config", "protocol", ""),
     },
     "control": {
         *("session", "resources", "apps", "process", "host", "io", "framing"),
@@ -48,6 +49,7 @@ LAYERS: dict[str, set[str]] = {
     "bridge": {
         *(
             "tls",
+            "access",
             "control",
             "session",
             "program",
@@ -60,8 +62,8 @@ LAYERS: dict[str, set[str]] = {
         *("config", "protocol", ""),
     },
     "server": {
-        *("tls", "control", "session", "program", "apps", "spawn", "process", "log"),
-        *("host", "io", "framing", "config", "protocol", ""),
+        *("tls", "access", "control", "session", "program", "apps", "spawn", "process"),
+        *("log", "host", "io", "framing", "config", "protocol", ""),
     },
     "zygote": {
         *("session", "program", "apps", "spawn", "process", "log", "host", "io"),
@@ -74,6 +76,7 @@ LAYERS: dict[str, set[str]] = {
     },
     "client": {""},
     "connect": {"client", "config", ""},
+    "authorize": {"config", "io", "log", "program", ""},
     "services": {""},
     "web": set(),
 }
