@@ -132,7 +132,7 @@ class RequestHandler:
 
     def _serve_resource(self, request: ResourceRequest, app: Application) -> None:
         """Respond to a plain request."""
-        from chimirror.protocol.routes import CATALOG, METHODS, PAGE, TEXT
+        from chimirror.protocol.routes import CATALOG, MANIFEST, METHODS, PAGE, TEXT
         from chimirror.resources import responder
 
         context = self._context
@@ -140,6 +140,8 @@ class RequestHandler:
             # Not recorded: a balancer may ask each second.
             self._send_response(context.capacity_error("drain"))
             return
+        if request.route in (MANIFEST, PAGE, TEXT):
+            self._require_certificate(app)
         if request.route == CATALOG:
             self._owner.connection.pause_until_response()
             if context.catalog_builder is None:

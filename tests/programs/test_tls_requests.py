@@ -90,3 +90,42 @@ def test_proxy_header_before_tls(tmp_path: Path, authority: Authority) -> None:
             reply = peer.refusal()
             assert reply.status == 400
             assert b"PROXY protocol" in reply.body
+
+
+REQUESTS = {  # to an application that needs a certificate, and their statuses with one
+    "GET {} HTTP/1.1": 200,
+    "HEAD {} HTTP/1.1": 200,
+    "GET {} HTTP/1.0": 200,
+    "GET {}/asyncapi.json HTTP/1.1": 200,
+    "GET {} HTTP/1.1\nChimirror-Subprotocol: chimirror.stdio.v1": 204,
+}
+OTHERS = {  # that need none
+    "OPTIONS {} HTTP/1.1": 204,
+    "GET /.well-known/chimirror HTTP/1.1": 200,
+}
+
+
+def test_documents_of_an_application_that_requires_a_certificate(
+    tmp_path: Path, authority: Authority
+) -> None:
+    """A client that may not have a session learns nothing else of it either."""
+    apps = tmp_path / "apps"
+    apps.mkdir()
+    command = 'command = ["cat"]\nframing = "stdio"\n'
+    (apps / "open.toml").write_text(command)
+    (apps / "closed.toml").write_text(f'{command}tls-client = "required"\n')
+    clients = ("--tls-client-ca", str(authority.file), "--tls-client", "optional")
+    options = ("--console", "--apps", str(apps), *tls_options(authority, *clients))
+    alice = str(authority.issue("alice@example.org").both)
+    with server(tmp_path, [], *options) as service:
+
+        def status(request: str, path: str, certificate: str = "") -> int:
+            with connect(service, authority, None, certificate) as peer:
+                return ask(peer, f"{request.format(path)}\nHost: localhost\n\n")[0]
+
+        for request, expected in REQUESTS.items():
+            assert status(request, "/closed") == 403, request
+            assert status(request, "/closed", alice) == expected, request
+            assert status(request, "/open") == expected, request
+        for request, expected in OTHERS.items():
+            assert status(request, "/closed") == expected, request
