@@ -88,7 +88,8 @@ class StatusReporter:
 
     def on_error(self, error: Exception) -> None:
         """Called on an internal error; logs it, and the session goes on."""
-        self._context.log_internal_error(error, self._session.session_id)
+        session = self._session
+        self._context.log_internal_error(error, session.session_id, session.user)
 
 
 def _line(values: dict[str, str | int]) -> bytes:

@@ -118,7 +118,8 @@ class SessionController:
 
     def on_error(self, error: Exception) -> None:
         """Called with an internal error. Writes it to the log."""
-        self._context.log_internal_error(error, self.session.session_id)
+        session = self.session
+        self._context.log_internal_error(error, session.session_id, session.user)
 
     # Output
 
@@ -126,7 +127,8 @@ class SessionController:
         """Send output to a peer from now on, and record the user of the peer."""
         self._watchers[peer] = watcher
         self.session.process.output_observer = self.on_output
-        self._context.event_log.output_followed(self.session.session_id, uid)
+        session = self.session
+        self._context.event_log.output_followed(session.session_id, uid, session.user)
 
     def on_output(self, stream: str, chunk: bytes) -> None:
         """Called with output of the application. Never affects the session."""

@@ -133,6 +133,7 @@ class OutputLogger:
         log: writes the lines.
         session_id: id of the session, part of each record.
         source: its streams are paused while their lines wait.
+        user: name of the session's client, part of each record, or "".
 
     Attributes:
         has_ended: whether the application has ended.
@@ -152,11 +153,15 @@ class OutputLogger:
         "is_queued",
         "session_id",
         "unreported",
+        "user",
     )
 
-    def __init__(self, log: LineLog, session_id: str, source: OutputSource) -> None:
+    def __init__(
+        self, log: LineLog, session_id: str, source: OutputSource, user: str = ""
+    ) -> None:
         self._log = log
         self.session_id = session_id
+        self.user = user
         self._source: OutputSource | None = source
         self._buffers: list[LineBuffer] = []
         self.has_ended = self.is_queued = False

@@ -130,16 +130,18 @@ class RecordWriter:
         self._loop = loop
         self._clock = loop.clock
 
-    def _encode_constant(self, session: str, stream: str) -> tuple[bytes, bytes]:
+    def _encode_constant(
+        self, output: OutputLogger, stream: str
+    ) -> tuple[bytes, bytes]:
         """Encode the parts that all lines of a stream share. For the subclass."""
         raise NotImplementedError
 
-    def _encode_dropped(self, count: int, session: str) -> bytes:
+    def _encode_dropped(self, count: int, output: OutputLogger | None) -> bytes:
         """Encode a record that reports dropped records. For the subclass.
 
         Args:
             count: number of dropped records.
-            session: lines of this session were dropped. Empty for other records.
+            output: lines of this output were dropped. None for other records.
         """
         raise NotImplementedError
 
@@ -174,7 +176,7 @@ class RecordWriter:
     ) -> None:
         """Queue the last record of a session, with the number of dropped lines."""
         if output.unreported:
-            self.append(self._encode_dropped(output.unreported, output.session_id))
+            self.append(self._encode_dropped(output.unreported, output))
         self.append(encode(output.dropped))
 
     def _count_dropped(self, count: int, output: OutputLogger | None = None) -> None:
@@ -281,7 +283,7 @@ class RecordWriter:
         lines = buffer.peek(SHARE, sink.max_output)
         constant = buffer.constant
         if constant is None:
-            constant = self._encode_constant(output.session_id, buffer.stream)
+            constant = self._encode_constant(output, buffer.stream)
             buffer.constant = constant
         encode = sink.encode_line
         records = [encode(printable(line), constant) for line in lines]
@@ -327,11 +329,8 @@ class RecordWriter:
 
     def _report_dropped(self, output: OutputLogger | None) -> list[bytes]:
         """Return a record that reports dropped lines or records, if there are any."""
-        if output is None:
-            count, session = self._unreported, ""
-        else:
-            count, session = output.unreported, output.session_id
-        return [self._encode_dropped(count, session)] if count else []
+        count = self._unreported if output is None else output.unreported
+        return [self._encode_dropped(count, output)] if count else []
 
     def _on_dropped_reported(self, output: OutputLogger | None) -> None:
         if output is None:

@@ -96,16 +96,18 @@ class EventLog(RecordWriter):
         origin: str,
         framing: str,
         application: str = "",
+        user: str = "",
     ) -> None:
         """Record that the application of a session has started."""
-        peer, command = escape(peer), escape(command)
+        peer, command, user = escape(peer), escape(command), escape(user)
         self._append(
             SESSION_STARTED,
             INFO,
-            f"session {short_id(session)} for {peer} started: {command}",
+            f"{session_name(session, user)} for {peer} started: {command}",
             [
                 ("CHIMIRROR_SESSION", session),
                 ("CHIMIRROR_PEER", peer),
+                ("CHIMIRROR_USER", user),
                 ("CHIMIRROR_COMMAND", command),
                 ("CHIMIRROR_APPLICATION", application),
                 ("CHIMIRROR_PATH", escape(path)),
@@ -114,10 +116,11 @@ class EventLog(RecordWriter):
             ],
         )
 
-    def start_failed(self, session: str, reason: str) -> None:
+    def start_failed(self, session: str, reason: str, user: str = "") -> None:
         """Record why the application of a session could not be started."""
-        text = f"session {short_id(session)}: cannot start the application: {reason}"
-        self.message(3, text, session=session)
+        user = escape(user)
+        text = f"{session_name(session, user)}: cannot start the application: {reason}"
+        self.message(3, text, session=session, user=user)
 
     def session_ended(
         self,
@@ -132,6 +135,7 @@ class EventLog(RecordWriter):
         reason: str,
         duration_usec: int,
         application: str = "",
+        user: str = "",
         output: OutputLogger | None = None,
     ) -> None:
         """Record that a session has ended completely, after its last line of output.
@@ -146,15 +150,17 @@ class EventLog(RecordWriter):
             reason: the reason of the close frame, in which data are escaped.
             duration_usec: microseconds since the handshake.
             application: name of the application, if it has one.
+            user: name of the client, if it is known.
             output: its output, if some went to the log.
         """
         # An escaped part of the reason is not escaped again.
-        peer, reason = escape(peer), shorten(printable(reason))
-        text = f"session {short_id(session)} for {peer} ended after "
+        peer, user, reason = escape(peer), escape(user), shorten(printable(reason))
+        text = f"{session_name(session, user)} for {peer} ended after "
         text += f"{duration_usec / 1e6:.1f} s: {reason}"
         fields = [
             ("CHIMIRROR_SESSION", session),
             ("CHIMIRROR_PEER", peer),
+            ("CHIMIRROR_USER", user),
             ("CHIMIRROR_COMMAND", escape(command)),
             ("CHIMIRROR_APPLICATION", application),
             ("CHIMIRROR_BYTES_IN", str(bytes_in)),
@@ -176,7 +182,13 @@ class EventLog(RecordWriter):
         self.append_after_output(output, encode)
 
     def request_rejected(
-        self, peer: str, path: str | bytes, status: int, cause: str, detail: str
+        self,
+        peer: str,
+        path: str | bytes,
+        status: int,
+        cause: str,
+        detail: str,
+        user: str = "",
     ) -> None:
         """Record a rejected request. In a flood, only the first few and a count.
 
@@ -186,6 +198,7 @@ class EventLog(RecordWriter):
             status: HTTP status of the response.
             cause: short fixed word.
             detail: the reason, one line.
+            user: name of the client, if it is known.
         """
         if self._rejections is None:
             report = self._report_rejections
@@ -193,14 +206,16 @@ class EventLog(RecordWriter):
         if not self._rejections.allows(cause):
             return
         peer, shown_path = escape(peer), escape(path)
-        cause, detail = escape(cause), escape(detail)
-        place = f" {shown_path}" if shown_path else ""
+        cause, detail, user = escape(cause), escape(detail), escape(user)
+        # The address comes first: log watchers look for it there.
+        place = _of(user) + (f" {shown_path}" if shown_path else "")
         self._append(
             REFUSED,
             NOTICE,
             f"refused {peer}{place}: {status} {cause}: {detail}",
             [
                 ("CHIMIRROR_PEER", peer),
+                ("CHIMIRROR_USER", user),
                 ("CHIMIRROR_PATH", shown_path),
                 ("CHIMIRROR_STATUS", str(status)),
                 ("CHIMIRROR_CAUSE", cause),
@@ -249,15 +264,21 @@ class EventLog(RecordWriter):
             text = f"worker {number} (pid {pid}) serves sessions"
             self._append(SERVING, DEBUG, text, [("CHIMIRROR_WORKER", str(pid))])
 
-    def output_followed(self, session: str, uid: int) -> None:
+    def output_followed(self, session: str, uid: int, user: str = "") -> None:
         """Record that a user begins to follow the output of a session.
 
         Args:
             session: its id.
             uid: user of the control client.
+            user: name of the client of the session, if it is known.
         """
-        text = f"session {short_id(session)}: uid {uid} follows the output"
-        fields = [("CHIMIRROR_SESSION", session), ("CHIMIRROR_UID", str(uid))]
+        user = escape(user)
+        text = f"{session_name(session, user)}: uid {uid} follows the output"
+        fields = [
+            ("CHIMIRROR_SESSION", session),
+            ("CHIMIRROR_USER", user),
+            ("CHIMIRROR_UID", str(uid)),
+        ]
         self._append(OUTPUT_FOLLOWED, NOTICE, text, fields)
 
     def message(self, priority: int, text: str, **fields: object) -> None:
@@ -285,19 +306,25 @@ class EventLog(RecordWriter):
         record = [("MESSAGE", text), *common_fields(message_id, priority)]
         return self._sink.encode([*record, *[field for field in fields if field[1]]])
 
-    def _encode_constant(self, session: str, stream: str) -> tuple[bytes, bytes]:
+    def _encode_constant(
+        self, output: OutputLogger, stream: str
+    ) -> tuple[bytes, bytes]:
         """Encode the parts that all lines of a stream share."""
-        fields = [("CHIMIRROR_SESSION", session), ("CHIMIRROR_STREAM", stream)]
-        common = common_fields(APPLICATION_OUTPUT, INFO)
-        return self._sink.encode_constant([*common, *fields], short_id(session) + ": ")
+        session = output.session_id
+        fields = [*common_fields(APPLICATION_OUTPUT, INFO), *_session_fields(output)]
+        fields.append(("CHIMIRROR_STREAM", stream))
+        return self._sink.encode_constant(fields, short_id(session) + ": ")
 
-    def _encode_dropped(self, count: int, session: str) -> bytes:
+    def _encode_dropped(self, count: int, output: OutputLogger | None) -> bytes:
         """Encode a record that reports dropped lines of a session, or other records."""
-        text = f"dropped {counted(count, 'line' if session else 'record')}"
-        text += f" of session {short_id(session)}" if session else ""
+        text, fields = f"dropped {counted(count, 'record')}", []
+        if output is not None:
+            name = session_name(output.session_id, escape(output.user))
+            text = f"dropped {counted(count, 'line')} of {name}"
+            fields = _session_fields(output)
         text += ": the log did not take them"
-        fields = [("CHIMIRROR_SESSION", session), ("CHIMIRROR_DROPPED", str(count))]
-        return self._encode(MESSAGE, WARNING, text, fields)
+        dropped = ("CHIMIRROR_DROPPED", str(count))
+        return self._encode(MESSAGE, WARNING, text, [*fields, dropped])
 
 
 def common_fields(message_id: str, priority: int) -> Fields:
@@ -307,6 +334,26 @@ def common_fields(message_id: str, priority: int) -> Fields:
         ("PRIORITY", str(priority)),
         ("SYSLOG_IDENTIFIER", "chimirror"),
     ]
+
+
+def _session_fields(output: OutputLogger) -> Fields:
+    """Return the fields of records about the output of a session."""
+    fields = [("CHIMIRROR_SESSION", output.session_id)]
+    return [*fields, ("CHIMIRROR_USER", escape(output.user))] if output.user else fields
+
+
+def session_name(session: str, user: str) -> str:
+    """Return the name of a session in messages.
+
+    Args:
+        session: its id.
+        user: name of its client, escaped. Empty if it is not known.
+    """
+    return f"session {short_id(session)}{_of(user)}"
+
+
+def _of(user: str) -> str:
+    return f" of {user}" if user else ""
 
 
 def _printable_lines(text: str) -> str:

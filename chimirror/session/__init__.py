@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
     from typing import Protocol
 
+    from chimirror.access import Identity
     from chimirror.apps import Application, Catalog
     from chimirror.config import Config
     from chimirror.framing import Framing
@@ -93,6 +94,7 @@ if TYPE_CHECKING:
 
         session_id: str
         application: Application
+        identity: Identity | None
         framing: Framing
         process: ApplicationProcess
         opened_at: float
@@ -102,6 +104,9 @@ if TYPE_CHECKING:
         messages_out: int
         status: int | None
         reason: str
+
+        @property
+        def user(self) -> str: ...
 
         def hash_secret(self) -> bytes: ...
 
@@ -446,22 +451,27 @@ class SessionContext:
         return None
 
     def log_internal_error(
-        self, error: Exception, session: str = "", *, part: str = ""
+        self, error: Exception, session: str = "", user: str = "", *, part: str = ""
     ) -> None:
         """Log the traceback of an internal error.
 
         Args:
             error: the error.
             session: id of the session that met the error.
+            user: name of the session's client, if it is known.
             part: the part of the program, for an error outside of a session.
         """
         import traceback
 
-        from chimirror.text import short_id
+        from chimirror.log.records import session_name
+        from chimirror.text import escape
 
-        place = f"session {short_id(session)}" if session else part
+        user = escape(user)
+        place = session_name(session, user) if session else part
         summary = traceback.format_exception_only(error)[-1].strip()
         fields = {"session": session} if session else {}
+        if user:
+            fields["user"] = user
         detail = "".join(traceback.format_exception(error))
         text = f"internal error in {place}: {summary}"
         self.event_log.message(3, text, **fields, detail=detail)

@@ -76,6 +76,11 @@ class Relay:
 
     # Defined by the subclass
 
+    @property
+    def user(self) -> str:
+        """Name of the client, "" if it is not known."""
+        raise NotImplementedError
+
     def close(self, reason: CloseReason) -> None:
         """Close the session."""
         raise NotImplementedError
@@ -252,7 +257,7 @@ class Relay:
 
             self.on_first_line()
             log, source = self._context.event_log, self.process
-            self._output_logger = OutputLogger(log, self.session_id, source)
+            self._output_logger = OutputLogger(log, self.session_id, source, self.user)
         self._output_logger.write(stream, chunk)
 
     def _send(self, buffers: Sequence[Buffer], messages: int) -> None:

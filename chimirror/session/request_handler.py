@@ -34,6 +34,9 @@ if TYPE_CHECKING:
         session_id: str
 
         @property
+        def user(self) -> str: ...
+
+        @property
         def connection(self) -> Connection: ...
 
         def on_peer_named(self) -> None: ...
@@ -257,15 +260,16 @@ class RequestHandler:
         if shortage:
             self.reject(self._context.capacity_error("start-shortage"), reason)
         else:
-            self._context.event_log.start_failed(self._owner.session_id, reason)
+            owner = self._owner
+            self._context.event_log.start_failed(owner.session_id, reason, owner.user)
             self.reject(_start_error())
 
     def reject(self, error: http.HTTPError, detail: str = "") -> None:
         """Send an error response and record it. Only the record gets `detail`."""
         detail = detail or error.detail or error.text
-        path = path_of(self._head)
+        path, owner = path_of(self._head), self._owner
         self._context.event_log.request_rejected(
-            self._owner.peer.text, path, error.status, error.cause, detail
+            owner.peer.text, path, error.status, error.cause, detail, owner.user
         )
         self._send_response(error)
 

@@ -33,6 +33,7 @@ from chimirror.session.request_handler import RequestHandler
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from chimirror.access import Identity
     from chimirror.apps import Application
     from chimirror.config import Config
     from chimirror.protocol import CloseReason
@@ -66,6 +67,7 @@ class Session(Relay):
         "_request_handler",
         "_stage",
         "application",
+        "identity",
         "opened_at",
         "peer",
         "status",
@@ -81,6 +83,7 @@ class Session(Relay):
     ) -> None:
         super().__init__(context, session_id)
         self.peer = peer
+        self.identity: Identity | None = None  # None: not known, or anonymous
         # None once the request has been answered.
         self._request_handler: RequestHandler | None = RequestHandler(context, self)
         self._stage = HANDSHAKE
@@ -104,6 +107,11 @@ class Session(Relay):
                 self, loop, config, read_fd, write_fd, context.certificates
             )
         context.on_connected(self)
+
+    @property
+    def user(self) -> str:
+        """Name of the client, "" if it is not known."""
+        return "" if self.identity is None else self.identity.user
 
     # The request
 
@@ -426,6 +434,7 @@ class Session(Relay):
             path=request.target.partition("?")[0],  # a query may hold a secret
             origin=request.origin.decode("latin-1"),
             framing=request.framing,
+            user=self.user,
         )
         self.hash_secret()
 
@@ -443,6 +452,7 @@ class Session(Relay):
             exit="" if status is None else describe(status),
             reason=self.reason,
             duration_usec=int((context.loop.clock() - self.opened_at) * 1_000_000),
+            user=self.user,
             output=self._output_logger,
         )
 
@@ -450,7 +460,7 @@ class Session(Relay):
 
     def on_error(self, error: Exception) -> None:
         """Called with an internal error. Only this session ends, with a close frame."""
-        self._context.log_internal_error(error, self.session_id)
+        self._context.log_internal_error(error, self.session_id, self.user)
         if self._has_failed:  # closing has failed, too
             self.connection.abort()
             self.process.kill()

@@ -36,6 +36,7 @@ def summarize(context: SessionContext, session: SessionEntry) -> dict[str, str |
         "started": now - age,
         "updated": now,
         "peer": session.peer.text,
+        **({"user": escape(session.user)} if session.user else {}),
         "application": session.application.name,
         "command": session.application.command,
         "framing": session.framing.name,
@@ -50,8 +51,9 @@ def summarize(context: SessionContext, session: SessionEntry) -> dict[str, str |
 
 def status_line(fields: dict[str, str | int]) -> str:
     """Return the fields on one line, for `systemctl status`."""
+    user = f" of {fields['user']}" if "user" in fields else ""
     return (
-        f"{escape(str(fields['peer']))}: {escape(str(fields['command']))}; "
+        f"{escape(str(fields['peer']))}{user}: {escape(str(fields['command']))}; "
         f"in {fields['bytes_in']} bytes, {fields['messages_in']} messages; "
         f"out {fields['bytes_out']} bytes, {fields['messages_out']} messages"
     )

@@ -150,6 +150,11 @@ class FakeSpawner:
             self.channel.close()
 
 
+def of_user(user: str) -> dict[str, Any]:
+    """Return the field of a known user."""
+    return {"user": user} if user else {}
+
+
 class RecordingEventLog:
     """Event log that keeps its records."""
 
@@ -163,13 +168,21 @@ class RecordingEventLog:
         self.records.append(("end", fields))
 
     def request_rejected(
-        self, peer: str, path: str | bytes, status: int, cause: str, detail: str
+        self,
+        peer: str,
+        path: str | bytes,
+        status: int,
+        cause: str,
+        detail: str,
+        user: str = "",
     ) -> None:
         fields = {"peer": peer, "status": status, "cause": cause, "detail": detail}
-        self.records.append(("refused", {**fields, "path": path}))
+        fields |= {"path": path, **of_user(user)}
+        self.records.append(("refused", fields))
 
-    def start_failed(self, session: str, reason: str) -> None:
-        self.records.append(("start failed", {"session": session, "reason": reason}))
+    def start_failed(self, session: str, reason: str, user: str = "") -> None:
+        fields = {"session": session, "reason": reason, **of_user(user)}
+        self.records.append(("start failed", fields))
 
     def limit(
         self, limit: int, period: float, report: Callable[[str, int], None]
@@ -193,11 +206,13 @@ class RecordingEventLog:
             lines = buffer.peek(1, MAX_LINE)
             for line in lines:
                 fields = {"session": output.session_id, "line": line}
+                fields |= of_user(output.user)
                 self.records.append((buffer.stream, fields))
             buffer.consume(len(lines))
 
-    def output_followed(self, session: str, uid: int) -> None:
-        self.records.append(("followed", {"session": session, "uid": uid}))
+    def output_followed(self, session: str, uid: int, user: str = "") -> None:
+        fields = {"session": session, "uid": uid, **of_user(user)}
+        self.records.append(("followed", fields))
 
     def message(self, priority: int, text: str, **fields: object) -> None:
         self.records.append(("note", {"priority": priority, "text": text, **fields}))

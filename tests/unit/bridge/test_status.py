@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from chimirror.access import Identity
 from chimirror.bridge.status import StatusReporter
 from chimirror.host import runtime_dir
 from processes import until
@@ -47,6 +48,7 @@ def test_file_exists_as_long_as_the_session(directory: Path) -> None:
         found = status_line(directory)
         assert found["peer"] == "192.0.2.7:4711"
         assert found["command"] == "program argument"
+        assert "user" not in found
         assert (found["pid"], found["application_pid"]) == (os.getpid(), 4711)
         assert (found["id"], found["framing"]) == (SESSION_ID, "json")
         assert (found["state"], found["bytes_in"]) == ("open", 0)
@@ -121,6 +123,23 @@ def test_service_manager_is_notified_of_changes(
         harness.wait(60)
         with pytest.raises(BlockingIOError):
             manager.recv(999)
+        status.remove()
+
+
+def test_a_known_user_is_named(
+    directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with manager, SessionHarness() as harness:
+        manager.bind(str(tmp_path / "notify"))
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        harness.session.identity = Identity("CORP\\ann", "Basic")
+        harness.open()
+        status = StatusReporter(harness.context, harness.session)
+        harness.wait(2.5)
+        assert status_line(directory)["user"] == r"CORP\\ann"
+        line = manager.recv(999)
+        assert line.startswith(rb"STATUS=192.0.2.7:4711 of CORP\\ann: program argument")
         status.remove()
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from chimirror.access import Identity
 from chimirror.control import controller
 from chimirror.control.connection import FINISH_TIMEOUT
 from chimirror.io.write_buffer import HIGH
@@ -62,11 +63,13 @@ def skipped_in(lines: list[Any]) -> int:
 def test_all_output_is_copied_until_the_end(controlled: ControlledSession) -> None:
     """The log gets standard error here, and the watcher too."""
     harness = controlled.harness
+    harness.session.identity = Identity("ann", "Basic")
     harness.print(b"before")
     watchers = [attached(controlled), attached(controlled)]
     assert watchers[0].ask("attach")["id"] == SESSION_ID, "again, without an effect"
-    assert [one["session"] for one in harness.event_log.of("followed")] == (
-        [SESSION_ID] * 2
+    followed = harness.event_log.of("followed")
+    assert [(one["session"], one["user"]) for one in followed] == (
+        [(SESSION_ID, "ann")] * 2
     )
     harness.print(b"out\xff")
     harness.print(b"error\n", "stderr")

@@ -84,9 +84,9 @@ def stderr_is_a_pipe() -> Iterator[Callable[[], list[dict[str, str]]]]:
         os.close(read)
 
 
-def output(told: EventLog, data: bytes) -> None:
+def output(told: EventLog, data: bytes, user: str = "") -> None:
     """Log output of an application that ends."""
-    logger = OutputLogger(told, "1d" * 16, Source())
+    logger = OutputLogger(told, "1d" * 16, Source(), user)
     logger.write("stderr", data)
     logger.finish()
 
@@ -211,6 +211,63 @@ def test_message(told: EventLog, journal: FakeJournal) -> None:
     told.message(3, "x" * 10_000_000, detail="😀" * 10_000_000)
     found = journal.read()
     assert (len(found["MESSAGE"]), len(found["CHIMIRROR_DETAIL"])) == (16384, 16384)
+
+
+# Users
+
+
+def tell_of(told: EventLog, user: str) -> None:
+    """Write a record of each kind that can name a user."""
+    session = "1d" * 16
+    told.session_started(session, "p", "cat", "/", "", "json", user=user)
+    told.start_failed(session, "EIO", user)
+    told.output_followed(session, 0, user)
+    told.request_rejected("p", "/a", 503, "max-rate", "d", user)
+    told.session_ended(
+        session, "p", "cat", 0, 0, 0, 0, "exit 0", "exit 0", 0, user=user
+    )
+    output(told, b"a line\n", user)
+    told.finish()
+
+
+MESSAGES = [
+    "session 1d1d1d1d{} for p started: cat",
+    "session 1d1d1d1d{}: cannot start the application: EIO",
+    "session 1d1d1d1d{}: uid 0 follows the output",
+    "refused p{} /a: 503 max-rate: d",
+    "session 1d1d1d1d{} for p ended after 0.0 s: exit 0",
+    "1d1d1d1d: a line",
+]
+
+
+@pytest.mark.parametrize(
+    ("user", "shown"),
+    [
+        ("ann", "ann"),
+        ("Jürgen Groß", "Jürgen Groß"),
+        ("CORP\\ann", "CORP\\\\ann"),
+        ("x\nMESSAGE=forged\x1b[2J", "x\\x0aMESSAGE=forged\\x1b[2J"),
+        ("ä" * 256, "ä" * 126 + "…"),
+    ],
+)
+def test_records_name_the_user(
+    told: EventLog, journal: FakeJournal, user: str, shown: str
+) -> None:
+    tell_of(told, user)
+    found = journal.rest()
+    assert [record["CHIMIRROR_USER"] for record in found] == [shown] * len(MESSAGES)
+    expected = [message.format(f" of {shown}") for message in MESSAGES]
+    assert [record["MESSAGE"] for record in found] == expected
+
+
+def test_records_without_a_user_do_not_mention_one(
+    told: EventLog, journal: FakeJournal
+) -> None:
+    tell_of(told, "")
+    found = journal.rest()
+    assert not any("CHIMIRROR_USER" in record for record in found)
+    expected = [message.format("") for message in MESSAGES]
+    assert [record["MESSAGE"] for record in found] == expected
 
 
 # Application output

@@ -17,8 +17,10 @@ from typing import Any
 
 import pytest
 
+from chimirror.access import Identity
 from chimirror.apps import Application
 from chimirror.framing.json_framing import JsonFraming
+from chimirror.framing.lines import LinesFraming
 from chimirror.io.write_buffer import HIGH
 from chimirror.protocol import (
     CLOSED_BY_CONTROL,
@@ -82,6 +84,7 @@ def test_session_from_request_to_record() -> None:
             "path": "/a",
             "origin": "http://localhost",
             "framing": "json",
+            "user": "",
         },
     )
     assert end[0] == "end"
@@ -98,8 +101,38 @@ def test_session_from_request_to_record() -> None:
         "messages_out": 2,
         "exit": "exit 0",
         "reason": "exit 0",
+        "user": "",
         "output": None,
     }
+
+
+def test_every_record_names_a_known_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    with SessionHarness("--framing=lines", "--stderr=log") as harness:
+        harness.session.identity = Identity("ann", "Basic")
+        harness.open("lines")
+        harness.print(b"oops\n", "stderr")
+        monkeypatch.setattr(LinesFraming, "decode_batch", fail)
+        harness.say(text("x"))
+        harness.exit()
+    records = harness.event_log.records
+    assert [kind for kind, _ in records] == ["start", "stderr", "note", "end"]
+    assert [fields["user"] for _, fields in records] == ["ann"] * 4
+    text_of_error = harness.event_log.of("note")[0]["text"]
+    assert text_of_error.startswith("internal error in session 01234567 of ann: ")
+
+
+@pytest.mark.parametrize("failure", ["EAGAIN", "no such program"])
+def test_a_failed_start_names_a_known_user(failure: str) -> None:
+    with SessionHarness() as harness:
+        harness.session.identity = Identity("ann", "Basic")
+        harness.application.failure = failure
+        harness.application.shortage = failure == "EAGAIN"
+        harness.ask(upgrade("/", "json", ()))
+        harness.peer.close()
+        harness.end()
+    *failed, (kind, refusal) = harness.event_log.records
+    assert (kind, refusal["user"]) == ("refused", "ann")
+    assert [fields["user"] for _, fields in failed] == ["ann"] * (failure != "EAGAIN")
 
 
 def test_a_short_session_has_both_records() -> None:
