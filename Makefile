@@ -12,6 +12,8 @@
 # make attack run all attacks on a server on loopback, and print what others noticed:
 #             15 minutes (some of them: ARGS="pings silent"; their names: ARGS=--list)
 # make pictures  make the pictures of README.md
+# make access run the long flows of logins and certificates through other programs:
+#             2 minutes (some of them: ARGS="-k certbot")
 # make fuzz   fuzz each parser for 20 seconds (ARGS="frames 60": one of them, for 60)
 # make dist   write to dist/ what an index takes: the source, a wheel with the C
 #             extension, and a pure one for the systems that cannot load that
@@ -37,6 +39,9 @@ LIBRARIES := gcc libc6-dev libsystemd-dev pkgconf python3-dev
 # Compiles the extension for another architecture.
 CROSS := gcc-aarch64-linux-gnu libc6-dev-arm64-cross
 
+# An authority of certificates and its client.
+ACCESS := certbot pebble
+
 # npm packages that check manifests (the one-file build of the parser has no
 # dependencies), the types of chimirror.js, the console, and that web/vendor equals
 # the published files.
@@ -61,8 +66,8 @@ CHECK := tests/unit tests/repo
 HOST_PYTHON ?= /usr/bin/python3
 HOST := /opt/chimirror
 
-.PHONY: demo editor chat unroll orders check test coverage wheel bench attack fuzz pictures \
-	dist install uninstall clean
+.PHONY: demo editor chat unroll orders check test coverage wheel bench attack access fuzz \
+	pictures dist install uninstall clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo
@@ -146,6 +151,10 @@ bench: $(VENV)/.test
 attack: $(VENV)/.test
 	@$(PIP) install --force-reinstall --no-deps --no-build-isolation .
 	@$(BIN)/python -P tests/attack/attack.py $(ARGS)
+
+access: wheel
+	@.ci/packages $(ACCESS)
+	@$(PYTEST) tests/access $(ARGS)
 
 fuzz: $(VENV)/.test
 	@$(PIP) install --force-reinstall --no-deps --no-build-isolation .
