@@ -19,6 +19,7 @@ Modules from the bottom up, without I/O:
 
 - `errors`, `results`, `close_text`, `url`, `deadline`
 - `tls_errors`: failures of TLS
+- `credentials`: tokens, and what a server asks for
 - `stdio_messages` and `framing`: messages
 - `window` and `buffers`: output on its way, and unread output
 - `websocket` and `handshake`: one WebSocket
@@ -44,6 +45,7 @@ from chimirror.client.errors import (
     ConnectTimeout,
     ControlLost,
     Error,
+    Forbidden,
     InvalidCertificate,
     InvalidURL,
     LineTooLong,
@@ -54,6 +56,7 @@ from chimirror.client.errors import (
     SessionLost,
     SessionOver,
     TLSFailure,
+    Unauthorized,
     Unread,
     Untrusted,
 )
@@ -71,6 +74,7 @@ __all__ = [
     "Error",
     "Exit",
     "ExitFailure",
+    "Forbidden",
     "InvalidCertificate",
     "InvalidURL",
     "LineTooLong",
@@ -84,6 +88,7 @@ __all__ = [
     "SessionLost",
     "SessionOver",
     "TLSFailure",
+    "Unauthorized",
     "Unread",
     "Untrusted",
     "connect",

@@ -364,6 +364,8 @@ def connect(
         subprotocol: The server's own name for that framing, such as "mcp".
         headers: Additional header fields of the request. A Host replaces that of the
             URL.
+        token: Token that the server asks for (Bearer), or a function that returns one
+            or an awaitable of it. The function is called for each connection.
         origin: Value of an Origin header, as browsers send it.
         ca: PEM file of the authorities to trust for wss://, instead of the system's.
         cert: PEM file of a client certificate, or a pair of it and the file of its key.
@@ -381,9 +383,10 @@ def connect(
 
     Raises:
         NotConnected: There is no session. Refused: the server gave a reason.
+            Unauthorized: it does not know the client.
         InvalidURL, ValueError: The arguments cannot describe a session.
         InvalidCertificate: A file of `ca` or `cert` cannot be used.
-        TypeError: `ssl` is given with `ca` or `cert`.
+        TypeError: `ssl` is given with `ca` or `cert`, or `token` has another type.
     """
     servers = servers_from(url, options)
     kind = create(framing)

@@ -214,6 +214,9 @@ async def _wait_for_step(step: Step) -> object:
     if isinstance(step, Sleep):
         await asyncio.sleep(step.seconds)
         return None
+    if callable(step):
+        result = step()
+        return await result if inspect.isawaitable(result) else result
     if isinstance(step, ResolveHost):
         return await loop.getaddrinfo(step.host, step.port, type=socket.SOCK_STREAM)
     assert isinstance(step, WaitForSocket)

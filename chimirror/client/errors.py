@@ -102,6 +102,29 @@ class Refused(NotConnected):
         self.retry_after = int(seconds[:9]) if is_number else None
 
 
+class Unauthorized(Refused):
+    """The server does not know the client, status 401.
+
+    Attributes:
+        schemes: What the server asks for, such as "Bearer" and "Basic". Untrusted text.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        status: int,
+        text: str,
+        headers: Mapping[str, str],
+        schemes: Sequence[str] = (),
+    ) -> None:
+        super().__init__(message, status, text, headers)
+        self.schemes = tuple(schemes)
+
+
+class Forbidden(Refused):
+    """The server knows the client or its page, and does not serve it, status 403."""
+
+
 # During the session.
 
 

@@ -70,8 +70,11 @@ def open_first(
 def _open(params: ConnectionParams, clock: Callable[[], float]) -> Flow[Any]:
     """Open a connection to an address of one URL, within the time limit for it.
 
-    Each address has its share of the time that is left.
+    Each address has its share of the time that is left. The function for the token
+    comes before that time.
     """
+    if callable(params.token):
+        params = params.with_token((yield params.token))
     deadline = Deadline(params.timeout, clock)
     if params.address is not None:
         addresses = [params.address]

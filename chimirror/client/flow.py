@@ -53,8 +53,9 @@ class OpenConnection(NamedTuple):
     seconds: float
 
 
-# None waits until anything has changed in the session. A callable is a handler of the
-# caller: the driver calls it, and the asyncio driver awaits an awaitable result.
+# None waits until anything has changed in the session. A callable is a function of the
+# caller: the driver calls it, and the asyncio driver awaits an awaitable result. While
+# a connection is opened, the flow gets the result.
 Step = (
     WaitForSocket | ResolveHost | Sleep | OpenConnection | Callable[[], object] | None
 )

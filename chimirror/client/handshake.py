@@ -17,8 +17,15 @@ from websockets.exceptions import InvalidMessage, InvalidStatus, SecurityError
 from websockets.headers import build_host
 from websockets.typing import Origin, Subprotocol
 
+from chimirror.client import credentials
 from chimirror.client.buffers import MAX_LINE
-from chimirror.client.errors import ConnectTimeout, NotConnected, Refused
+from chimirror.client.errors import (
+    ConnectTimeout,
+    Forbidden,
+    NotConnected,
+    Refused,
+    Unauthorized,
+)
 from chimirror.client.tls_errors import OptionNames, failure, failure_in_response
 from chimirror.client.url import Target
 from chimirror.client.websocket import WebSocketProtocol
@@ -28,6 +35,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
+    from chimirror.client.credentials import Token
     from chimirror.client.errors import TLSFailure
     from chimirror.client.tls_settings import TLSSettings
 
@@ -73,6 +81,7 @@ class ConnectionParams:
         address: The address of the server, None for any that the host has.
         target: The parsed URL.
         tls: Settings for a wss:// URL.
+        token: The token as given: a str, or a function that is called for each URL.
         timeout: Seconds from name resolution to the first message.
         is_upgrade: The request asks for a WebSocket, otherwise for a resource.
         trace: Called with a line about each step of the handshake, None for none.
@@ -83,8 +92,10 @@ class ConnectionParams:
         "target",
         "tls",
         "timeout",
+        "token",
         "is_upgrade",
         "trace",
+        "_authorization",
         "_fields",
         "_offered_size",
         "_origin",
@@ -96,6 +107,7 @@ class ConnectionParams:
         target: Target,
         *,
         headers: Headers = (),
+        token: Token | None = None,
         origin: str | None = None,
         tls: TLSSettings | None = None,
         timeout: float = 10,
@@ -119,14 +131,43 @@ class ConnectionParams:
         self.is_upgrade = True
         pairs = headers.items() if isinstance(headers, Mapping) else headers
         self._fields = [(name, field_value(name, value)) for name, value in pairs]
+        self.token = token
+        self._authorization = None if token is None else self._check_token(token)
         self._origin = Origin(origin) if origin is not None else None
         self._offered_size = [] if size is None else [_size_subprotocol(*size)]
         self._websocket_options = max_message, ping_interval, ping_timeout
+
+    @property
+    def is_authorized(self) -> bool:
+        """Whether the request has an Authorization field."""
+        return (
+            self.token is not None
+            or self.target.uri.username is not None
+            or any(name.lower() == "authorization" for name, _ in self._fields)
+        )
+
+    def _check_token(self, token: Token) -> str | None:
+        """Return the Authorization field of a token that is known already."""
+        names = [name.lower() for name, _ in self._fields]
+        if "authorization" in names or self.target.uri.username is not None:
+            place = "headers" if "authorization" in names else "the URL"
+            raise ValueError(f"token: {place} authorizes too; give one of them")
+        return None if callable(token) else credentials.authorization(token)
 
     def at(self, address: Address) -> ConnectionParams:
         """Return these parameters for one address of the host."""
         other = copy(self)
         other.address = address
+        return other
+
+    def with_token(self, token: object) -> ConnectionParams:
+        """Return these parameters with the result of the function `token`.
+
+        Raises:
+            TypeError, ValueError: It is not a token.
+        """
+        other = copy(self)
+        other._authorization = credentials.authorization(token)  # noqa: SLF001
         return other
 
     def create_websocket(
@@ -159,6 +200,8 @@ class ConnectionParams:
                 del request.headers[name]
             request.headers["Connection"] = "close"
         request.headers["User-Agent"] = USER_AGENT
+        if self._authorization is not None:
+            request.headers["Authorization"] = self._authorization
         for name, value in self._fields:
             if name in request.headers and name.lower() in REPLACEABLE_FIELDS:
                 del request.headers[name]
@@ -313,6 +356,7 @@ def _status_error(error: InvalidStatus) -> Refused:
     headers: dict[str, str] = {}
     for name, value in response.headers.raw_items():
         headers.setdefault(name.lower(), value)
+    schemes = credentials.schemes(response.headers.get_all("WWW-Authenticate"))
     response_text = ""
     # Only plain text is shown: the HTML page of a proxy does not help on a terminal.
     if headers.get("content-type", "text/plain").lower().startswith("text/plain"):
@@ -323,11 +367,15 @@ def _status_error(error: InvalidStatus) -> Refused:
             text += f" ({hint} {escape_line(headers[name], 256)})"
     if response.status_code < 400 and "location" not in headers:
         text += " (no WebSocket at this URL)"
-    return Refused(text, response.status_code, response_text, headers)
+    if schemes:
+        text += f" (it asks for {credentials.wanted(schemes)})"
+    parts = text, response.status_code, response_text, headers
+    if response.status_code == 401:
+        return Unauthorized(*parts, schemes)
+    return (Forbidden if response.status_code == 403 else Refused)(*parts)
 
 
 _HINTS = {
     "location": "not followed: it points to",
     "retry-after": "try again after",
-    "www-authenticate": "it asks for Authorization:",
 }

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ssl import SSLContext
     from typing import TypedDict
 
+    from chimirror.client.credentials import Token
     from chimirror.client.handshake import Headers
     from chimirror.client.tls_settings import Path
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
         """Options of `connect` beside URL and framing, in both APIs."""
 
         headers: Headers
+        token: Token | None
         origin: str | None
         ssl: SSLContext | None
         ca: Path | None
@@ -49,7 +51,7 @@ def servers_from(
     Raises:
         InvalidURL, ValueError: The arguments cannot describe a session.
         InvalidCertificate: A file of `ca` or `cert` cannot be used.
-        TypeError: `ssl` is given with `ca` or `cert`.
+        TypeError: `ssl` is given with `ca` or `cert`, or `token` has another type.
     """
     targets = [parse(url) for url in ([urls] if isinstance(urls, str) else urls)]
     if not targets:

@@ -225,6 +225,8 @@ def _wait_for_step(step: Step) -> object:
     if isinstance(step, Sleep):
         time.sleep(step.seconds)
         return None
+    if callable(step):
+        return step()
     if isinstance(step, ResolveHost):
         return socket.getaddrinfo(step.host, step.port, type=socket.SOCK_STREAM)
     assert isinstance(step, WaitForSocket)

@@ -38,6 +38,9 @@ def test_blocking(url: str) -> None:
     blocking.connect(url, framing="lines").send(b"x")  # type: ignore[arg-type]
     blocking.connect(url, framing="other")  # type: ignore[call-overload]
     blocking.connect(url, size=(132, 43))
+    blocking.connect(url, token="x")
+    blocking.connect(url, token=lambda: "x")
+    blocking.connect(url, token=b"x")  # type: ignore[call-overload]
     assert_type(blocking.connect([url, url]).url, str)
     blocking.connect(url, size=132)  # type: ignore[call-overload]
     blocking.connect(url, time=1)  # type: ignore[call-overload]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Iterator, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -14,7 +16,17 @@ from chimirror.client.flow import OpenConnection, ResolveHost, Sleep
 from chimirror.client.handshake import ConnectionParams
 from chimirror.client.servers import servers_from
 
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from chimirror.client.servers import ConnectOptions
+
 A, B, C = "ws://a/", "ws://u:secret@b/", "ws://c/"
+
+
+STATUSES = json.loads(
+    (Path(__file__).parents[2] / "support/status_cases.json").read_text()
+)
 
 
 def refused(status: int, seconds: str = "") -> Refused:
@@ -37,20 +49,28 @@ class Driver:
         self.slept: list[float] = []
         self._addresses = addresses
 
-    def run(self, urls: str | Sequence[str], answers: Sequence[object]) -> Any:
+    def run(
+        self,
+        urls: str | Sequence[str],
+        answers: Sequence[object],
+        **options: Unpack[ConnectOptions],
+    ) -> Any:
         """Return the result of the flow.
 
         Args:
             urls: The argument of `connect`.
             answers: For each handshake: an exception, or the result.
+            options: Those of `connect`.
         """
         left: Iterator[object] = iter(answers)
-        flow = open_first(servers_from(urls, {}), lambda: self.now)
+        flow = open_first(servers_from(urls, options), lambda: self.now)
         try:
             step = next(flow)
             while True:
                 answer: object = True
-                if isinstance(step, ResolveHost):
+                if callable(step):
+                    answer = step()
+                elif isinstance(step, ResolveHost):
                     answer = self._addresses
                 elif isinstance(step, Sleep):
                     self.slept.append(step.seconds)
@@ -114,6 +134,39 @@ def test_all_are_tried_once_more_after_the_shortest_wait(address: Any) -> None:
     assert str(caught.value) == text
     assert caught.value.failures == tuple(again)
     assert caught.value.retry
+
+
+@pytest.mark.parametrize("case", STATUSES, ids=lambda case: case["status"])
+def test_statuses(address: Any, case: dict[str, Any]) -> None:
+    """The table of all clients: which refusal is final, and which wait is observed."""
+    driver = Driver(address)
+    error = refused(case["status"], "1")
+    assert error.retry == case["retry"]
+    if not case["retry"]:
+        with pytest.raises(Refused):
+            driver.run([A, C], [error])
+    elif case["waits"]:
+        driver.run([A, C], [error, error, True])
+    else:
+        with pytest.raises(NotConnected):
+            driver.run([A, C], [error, error])
+    assert driver.slept == ([1] if case["waits"] else [])
+
+
+def test_a_token_is_asked_for_at_each_url(address: Any) -> None:
+    """Not at each address. The time of the function is its own."""
+    driver = Driver(address, address)
+    given: list[str] = []
+
+    def token() -> str:
+        driver.now += 60
+        given.append(f"t{len(given)}")
+        return given[-1]
+
+    answers = [refused(503), refused(503, "2"), refused(503), refused(503), True]
+    driver.run([A, C], answers, token=token)
+    assert given == ["t0", "t1", "t2"]
+    assert driver.attempts[0] == (A, 5)
 
 
 @pytest.mark.parametrize("seconds", ["", "31", "Wed, 21 Oct 2026 07:28:00 GMT"])
