@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from chimirror.client.handshake import ConnectionParams
     from chimirror.client.tls_settings import TLSSettings
     from chimirror.client.url import Target
+    from chimirror.connect.login import Login
     from chimirror.connect.opening import Opened
     from chimirror.connect.tty import LocalTerminal
 
@@ -47,6 +48,10 @@ Options:
                            [default: 5]
   --header FIELD           Send this field, NAME:VALUE, with the request;
                            repeatable.
+  --token-file FILE        Log in with the token in this file, which is read for
+                           each connection.
+  --netrc-file FILE        Log in with the user and password that this file has
+                           for the host, as for curl.
   --origin ORIGIN          Send this Origin, as the page of a browser would.
   --ca FILE                Trust the authorities in this PEM file, and no others.
   --cert FILE              Show the server the certificate in this PEM file.
@@ -109,7 +114,7 @@ def _run(argv: Sequence[str]) -> int:
 
         return _print(f"chimirror-connect {__version__}\n")
 
-    from chimirror.connect import opening, tls_options
+    from chimirror.connect import login, opening, tls_options
     from chimirror.connect.errors import UsageError
 
     try:
@@ -117,9 +122,15 @@ def _run(argv: Sequence[str]) -> int:
         linger = _time(given, "--linger", "parse_timeout")
         targets = [_target(each) for each in given["URL"]]
         tls_options.check(given, targets)
+        fields = [_field(text) for text in given["--header"]]
         terminal = None if given["--list"] else _local_terminal(given)
         settings = tls_options.settings(given)
-        servers = [_params(given, each, settings, terminal) for each in targets]
+        servers = [
+            _params(given, each, own, settings, terminal)
+            for each, own in zip(
+                targets, login.logins(given, fields, targets), strict=True
+            )
+        ]
     except ValueError as error:
         raise UsageError(str(error)) from None
     if given["--list"]:
@@ -162,6 +173,7 @@ def _relay(
 def _params(
     given: dict[str, Any],
     target: Target,
+    login: Login,
     settings: TLSSettings,
     terminal: LocalTerminal | None,
 ) -> ConnectionParams:
@@ -176,7 +188,8 @@ def _params(
 
     params = ConnectionParams(
         target,
-        headers=[_field(text) for text in given["--header"]],
+        headers=login.headers,
+        token=login.token,
         origin=given["--origin"],
         tls=settings,
         timeout=_time(given, "--connect-timeout", "parse_deadline"),

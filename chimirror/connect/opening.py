@@ -8,7 +8,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from chimirror.client import ConnectTimeout, NotConnected, Refused, SessionLost
+from chimirror.client import (
+    ConnectTimeout,
+    NotConnected,
+    Refused,
+    SessionLost,
+    Unauthorized,
+)
 from chimirror.client.blocking import start
 from chimirror.connect import catalog, offers
 from chimirror.connect.errors import ConnectError, NameMissing
@@ -70,7 +76,7 @@ def open_session(
     except (NotConnected, SessionLost) as error:
         if len(servers) == 1:
             _raise_if_name_missing(servers[0], error)
-        raise ConnectError(f"{error}{_cure(error)}") from None
+        raise ConnectError(f"{error}{_cure(error, servers)}") from None
 
 
 def _raise_if_name_missing(params: ConnectionParams, error: Error) -> None:
@@ -97,12 +103,14 @@ def list_applications(servers: Sequence[ConnectionParams]) -> str:
     try:
         return catalog.table(catalog.read(servers))
     except NotConnected as error:
-        raise ConnectError(f"{error}{_cure(error)}") from None
+        raise ConnectError(f"{error}{_cure(error, servers)}") from None
 
 
-def _cure(error: Error) -> str:
+def _cure(error: Error, servers: Sequence[ConnectionParams]) -> str:
     if isinstance(error, ConnectTimeout):
         return " (set a longer --connect-timeout)"
+    if isinstance(error, Unauthorized):
+        return "" if servers[0].is_authorized else _login_cure(error)
     if "choosing a subprotocol" in str(error):
         return "; text goes with --framing lines"
     if not isinstance(error, Refused):
@@ -112,8 +120,15 @@ def _cure(error: Error) -> str:
     return _REFUSAL_CURES.get(error.status, "")
 
 
+def _login_cure(error: Unauthorized) -> str:
+    """Name the options for the schemes that the server asks for."""
+    known = {name.lower() for name in error.schemes} & _LOGIN_OPTIONS.keys()
+    options = [f"{_LOGIN_OPTIONS[name]} FILE" for name in sorted(known)]
+    return f"; log in with {' or '.join(options)}" if options else ""
+
+
+_LOGIN_OPTIONS = {"basic": "--netrc-file", "bearer": "--token-file"}
 _REFUSAL_CURES = {
     400: "; choose one with --framing or --subprotocol",
-    401: "; log in with --header Authorization:...",
     404: "; --list shows the applications of a server",
 }
