@@ -58,11 +58,11 @@ class TemplateAdmission:
         self._limit = min(limit, _MAX_PLACES)
         self._table = table
 
-    def acquire(self, peer: Peer, app: Application) -> str | None:
+    def acquire(self, peer: Peer, app: Application, user: str = "") -> str | None:
         """Take a place. Returns "max-sessions" if there is none, else None."""
         return self._search(users.lock_byte)
 
-    def find_exceeded(self, peer: Peer, app: Application) -> str | None:
+    def find_exceeded(self, peer: Peer, app: Application, user: str = "") -> str | None:
         """Return what `acquire` would return. Takes no place."""
         return self._search(users.is_byte_free)
 
@@ -80,7 +80,7 @@ class TemplateAdmission:
         """Return True if there are more instances than sessions may be."""
         return self._instances.count() > self._limit
 
-    def release(self, peer: Peer, app: Application) -> None:
+    def release(self, peer: Peer, app: Application, user: str = "") -> None:
         """Do nothing: the place is free once the process has ended."""
 
     def retry_after(self, cause: str) -> int:

@@ -84,6 +84,7 @@ class Config:
     session_tasks_max: int | None
     session_cpu_weight: int | None
     max_sessions_per_source: int | None
+    max_sessions_per_user: int | None
     max_rate: float | None
     max_handshakes: int  # of each worker
     max_handshakes_per_source: int | None  # None: as many as of all sources

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 VARIABLES = (
     *("CHIMIRROR_COMMAND", "CHIMIRROR_OPTIONS", "CHIMIRROR_ZYGOTE"),
     *("CHIMIRROR_MAX_SESSIONS", "CHIMIRROR_MAX_SESSIONS_PER_SOURCE"),
-    "CHIMIRROR_SESSION_TIMEOUT",
+    *("CHIMIRROR_MAX_SESSIONS_PER_USER", "CHIMIRROR_SESSION_TIMEOUT"),
 )
 # PATH of services that set none: systemd.exec(5).
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

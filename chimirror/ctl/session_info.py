@@ -46,6 +46,7 @@ class SessionInfo:
     pid: int
     started: int
     peer: str = ""
+    user: str = ""
     command: str = ""
     application: str = ""
     application_pid: int = 0
@@ -106,6 +107,7 @@ def read(report: Object) -> SessionInfo:
         pid=json_fields.count(report, "pid"),
         started=json_fields.count(report, "started"),
         peer=json_fields.text(report, "peer"),
+        user=json_fields.text(report, "user", ""),
         command=json_fields.text(report, "command"),
         application=json_fields.text(report, "application", ""),
         application_pid=json_fields.count(report, "application_pid", 0),

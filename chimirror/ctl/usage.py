@@ -107,6 +107,7 @@ Options:
   --session-timeout TIME       limit: maximum duration of each session.
   --sessions N                 limit: concurrent sessions.
   --sessions-per-source N      limit: concurrent sessions from one address.
+  --sessions-per-user N        limit: concurrent sessions of one user, in the server.
   --runtime                    limit: until the machine restarts.
   --now                        drain: end the sessions, with 1001 drain.
   --apps DIR                   check, manifest, add, remove: the directory of the

@@ -77,6 +77,10 @@ class Supervisor(FatalErrorHandler):
         self._by_name = None
         if config.apps is not None:
             self._by_name = LimitTable(total, total, None, count)
+        self._by_user = None
+        if config.max_sessions_per_user is not None:
+            per_user = config.max_sessions_per_user
+            self._by_user = LimitTable(total, per_user, None, count)
         self._spare_table = SpareTable(count, capacity.processes())
         self._loop = EventLoop()
         event_log.attach(self._loop)
@@ -250,7 +254,7 @@ class Supervisor(FatalErrorHandler):
                     self._config,
                     self._listeners,
                     self._event_log,
-                    WorkerAdmission(self._table, self._by_name, number),
+                    WorkerAdmission(self._table, self._by_name, self._by_user, number),
                     number,
                     self._room_per_worker,
                     worker_link,
@@ -274,7 +278,7 @@ class Supervisor(FatalErrorHandler):
         self._workers.discard(process)
         self._worker_starts.on_worker_exit(process.number)
         self._cgroups.on_worker_exit(process.pid)
-        for table in (self._table, self._by_name):
+        for table in (self._table, self._by_name, self._by_user):
             if table is not None:
                 table.release_worker(process.number)
         self._spare_table.set_count(process.number, 0)
@@ -313,8 +317,9 @@ class Supervisor(FatalErrorHandler):
     def _run_zygote(self, control: socket.socket) -> NoReturn:
         def run() -> int:
             self._loop.release_after_fork()
-            tables = self._table, self._by_name, self._stop_deadlines
-            for shared in (*tables, self._spare_table, self._worker_starts):
+            limits = self._table, self._by_name, self._by_user
+            tables = self._stop_deadlines, self._spare_table
+            for shared in (*limits, *tables, self._worker_starts):
                 if shared is not None:
                     shared.close()
             descriptors, workers = self._descriptors, self._worker_count

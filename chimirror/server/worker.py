@@ -273,11 +273,11 @@ class Worker(SessionContext, FatalErrorHandler):
         if not self._acceptor.open:
             self._update_accepting()
 
-    def admit(self, peer: Peer, app: Application) -> str | None:
+    def admit(self, peer: Peer, app: Application, user: str) -> str | None:
         """Count one session, or return the name of the limit that forbids it."""
         if not self._room.has_session(len(self.sessions), len(self.gateways)):
             return "max-sessions"
-        return super().admit(peer, app)
+        return super().admit(peer, app, user)
 
     def on_session_admitted(self, session: SessionEntry) -> None:
         """Called when a handshake has become a session. It may get a spare."""

@@ -48,13 +48,15 @@ if TYPE_CHECKING:
     class Admission(Protocol):
         """Limits on the number and rate of sessions."""
 
-        def acquire(self, peer: Peer, app: Application) -> str | None:
+        def acquire(self, peer: Peer, app: Application, user: str = "") -> str | None:
             """Count one session, or return the name of the limit that forbids it."""
 
-        def find_exceeded(self, peer: Peer, app: Application) -> str | None:
+        def find_exceeded(
+            self, peer: Peer, app: Application, user: str = ""
+        ) -> str | None:
             """Return the limit that `acquire` would return. Counts nothing."""
 
-        def release(self, peer: Peer, app: Application) -> None:
+        def release(self, peer: Peer, app: Application, user: str = "") -> None:
             """Stop counting one session."""
 
         def retry_after(self, cause: str) -> int:
@@ -156,6 +158,7 @@ if TYPE_CHECKING:
 CAPACITY_MESSAGES = {
     "max-sessions": "all sessions are taken",
     "max-sessions-per-source": "all sessions of this address are taken",
+    "max-sessions-per-user": "all sessions of this user are taken",
     "max-sessions-per-application": "all sessions of this application are taken",
     "max-rate": "too many new sessions just now",
     "start-shortage": "no application can be started just now",
@@ -198,13 +201,13 @@ class NoLimits:
 
     __slots__ = ()
 
-    def acquire(self, peer: Peer, app: Application) -> None:
+    def acquire(self, peer: Peer, app: Application, user: str = "") -> None:
         """Admit every session."""
 
-    def find_exceeded(self, peer: Peer, app: Application) -> None:
+    def find_exceeded(self, peer: Peer, app: Application, user: str = "") -> None:
         """Return None: there are no limits."""
 
-    def release(self, peer: Peer, app: Application) -> None:
+    def release(self, peer: Peer, app: Application, user: str = "") -> None:
         """Do nothing: nothing was counted."""
 
     def retry_after(self, cause: str) -> int:
@@ -357,9 +360,9 @@ class SessionContext:
         """Called when a handshake has succeeded or failed."""
         self.connecting -= 1
 
-    def admit(self, peer: Peer, app: Application) -> str | None:
+    def admit(self, peer: Peer, app: Application, user: str) -> str | None:
         """Count one session, or return the name of the limit that forbids it."""
-        return self.admission.acquire(peer, app)
+        return self.admission.acquire(peer, app, user)
 
     def on_session_admitted(self, session: SessionEntry) -> None:
         """Called when a handshake has become a session."""

@@ -200,7 +200,7 @@ class RequestHandler:
         self._set_peer(request)
         if app.config.tls_client is not None:
             self._require_certificate(app)
-        cause = context.admit(owner.peer, app)
+        cause = context.admit(owner.peer, app, owner.user)
         if cause is not None:
             raise context.capacity_error(cause)
         self._head = self._head[request.size :]
@@ -220,7 +220,7 @@ class RequestHandler:
             self._require_control()
         else:
             self._require_certificate(app)
-            cause = context.admission.find_exceeded(owner.peer, app)
+            cause = context.admission.find_exceeded(owner.peer, app, owner.user)
             if cause is not None:
                 # Not recorded: the handshake was, and chimirror-ctl counts records.
                 self._send_response(context.capacity_error(cause))

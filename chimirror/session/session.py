@@ -403,7 +403,7 @@ class Session(Relay):
             return
         if self._stage == ADMITTED and (is_closed or self in context.responses):
             self._stage = RELEASED
-            context.admission.release(self.peer, self.application)
+            context.admission.release(self.peer, self.application, self.user)
             context.on_session_ended(self.session_id)
             if self.opened_at:
                 self._record_start()

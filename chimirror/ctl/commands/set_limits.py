@@ -37,11 +37,13 @@ DEFAULT = "default"  # removes a limit that this verb has set
 MIN_MEMORY = 32 << 20  # bytes: a bridge and its interpreter need half of it
 MAX_SESSIONS = "CHIMIRROR_MAX_SESSIONS"
 MAX_SESSIONS_PER_SOURCE = "CHIMIRROR_MAX_SESSIONS_PER_SOURCE"
+MAX_SESSIONS_PER_USER = "CHIMIRROR_MAX_SESSIONS_PER_USER"
 SESSION_TIMEOUT = "CHIMIRROR_SESSION_TIMEOUT"
 # Options that the units give to the bridge and to the server.
 OPTIONS = {
     "--max-sessions": MAX_SESSIONS,
     "--max-sessions-per-source": MAX_SESSIONS_PER_SOURCE,
+    "--max-sessions-per-user": MAX_SESSIONS_PER_USER,
     "--session-timeout": SESSION_TIMEOUT,
 }
 _SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -85,8 +87,8 @@ def sessions(text: str) -> str:
     return str(quantities.count(text))
 
 
-def sources(text: str) -> str:
-    """Convert a number of sessions per address for the server."""
+def shares(text: str) -> str:
+    """Convert a number of sessions per address or user for the server."""
     return str(quantities.limit(text) or "off")
 
 
@@ -125,7 +127,8 @@ SERVER = LimitTarget(
     {
         "--session-timeout": (SESSION_TIMEOUT, seconds),
         "--sessions": (MAX_SESSIONS, sessions),
-        "--sessions-per-source": (MAX_SESSIONS_PER_SOURCE, sources),
+        "--sessions-per-source": (MAX_SESSIONS_PER_SOURCE, shares),
+        "--sessions-per-user": (MAX_SESSIONS_PER_USER, shares),
     },
 )
 
@@ -168,6 +171,9 @@ def targets(units: UnitNames) -> tuple[LimitTarget, ...]:
 def limit(given: CommandLine, host: HostPaths, output: OutputWriter) -> int:
     """Set all given limits, or none if one of them is invalid."""
     name = given.options.get("--application")
+    if name is not None and "--sessions-per-user" in given:
+        text = "--sessions-per-user is a limit of the server alone"
+        raise CommandError(os.EX_USAGE, f"{text}; write it without --application")
     units = unit_names.units(name or "")
     changes = [
         (target, _parsed(given, target.settings), _parsed(given, target.variables))

@@ -46,6 +46,7 @@ MEANINGS = {
     "session-timeout": "maximum age of each session; used: the oldest",
     "server-sessions": "sessions of the server; further requests are answered 503",
     "server-sessions-per-source": "its sessions from one address; used: the busiest",
+    "server-sessions-per-user": "its sessions of one user; used: the busiest",
     "server-session-timeout": "maximum age of its sessions; used: the oldest",
 }
 # The formatters of a limit, which was set, and of its usage, which is measured.
@@ -78,6 +79,7 @@ OF_SERVER = ("MainPID", "Environment", "EnvironmentFiles")
 SERVER_LIMITS = {
     "server-sessions": "--max-sessions",
     "server-sessions-per-source": "--max-sessions-per-source",
+    "server-sessions-per-user": "--max-sessions-per-user",
     "server-session-timeout": "--session-timeout",
 }
 
@@ -259,6 +261,7 @@ def usage_of_server(sessions: list[SessionInfo]) -> dict[str, float | None]:
     return {
         "server-sessions": len(sessions),
         "server-sessions-per-source": _busiest(sessions),
+        "server-sessions-per-user": _busiest_user(sessions),
         "server-session-timeout": _oldest(sessions),
     }
 
@@ -268,6 +271,12 @@ def _busiest(sessions: list[SessionInfo]) -> int:
     found = Counter(
         session.peer.rpartition(":")[0] for session in sessions if session.peer
     )
+    return max(found.values(), default=0)
+
+
+def _busiest_user(sessions: list[SessionInfo]) -> int:
+    """Return the number of sessions of the user that has most."""
+    found = Counter(session.user for session in sessions if session.user)
     return max(found.values(), default=0)
 
 

@@ -29,7 +29,7 @@ _chimirror_ctl() {
             return
             ;;
         --peer | --application | --older | --younger | --lines | --url | --set | --own-socket | \
-            --*-max | --cpu-quota | --session-timeout | --sessions | --sessions-per-source)
+            --*-max | --cpu-quota | --session-timeout | --sessions | --sessions-per-*)
             return
             ;;
     esac
@@ -46,7 +46,7 @@ _chimirror_ctl() {
         limit)
             options='--memory-max --tasks-max --cpu-quota --session-memory-max
                 --session-tasks-max --session-timeout --sessions --sessions-per-source
-                --runtime --application'
+                --sessions-per-user --runtime --application'
             ;;
         drain) options='--now' ;;
         manifest) options='--apps --url' ;;

@@ -175,6 +175,7 @@ def test_defaults() -> None:
         "max_sessions": None,
         "user_range": None,
         "max_sessions_per_source": None,
+        "max_sessions_per_user": None,
         "max_rate": None,
         "max_handshakes": 512,
         "max_handshakes_per_source": 256,
@@ -207,7 +208,7 @@ def test_all_options_given() -> None:
         "--listen [::1]:8000 --listen unix:/run/a --bind-ipv6-only"
         " --socket-mode 0660 --workers 2 --drain-timeout 1min --session-cgroup on"
         " --session-memory-max 512M --session-tasks-max 64 --session-cpu-weight 50"
-        " --max-sessions 100 --max-sessions-per-source=5"
+        " --max-sessions 100 --max-sessions-per-source=5 --max-sessions-per-user 3"
         " --max-rate 90/min --max-handshakes 8 --max-handshakes-per-source off"
         " --framing lines,json --stderr log --subprotocol mcp=lines"
         " --session-id-header X-Id"
@@ -275,6 +276,7 @@ def test_all_options_given() -> None:
         "session_cpu_weight": 50,
         "max_sessions": 100,
         "max_sessions_per_source": 5,
+        "max_sessions_per_user": 3,
         "max_rate": 1.5,
         "max_handshakes": 8,
         "max_handshakes_per_source": None,

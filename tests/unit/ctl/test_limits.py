@@ -93,6 +93,7 @@ def test_all_limits(
         *"--session-memory-max 64M --session-tasks-max off".split(),
         *("--session-timeout", "1h 30min", "--sessions", "2000"),
         *("--sessions-per-source", "off"),
+        *("--sessions-per-user", "5"),
     )
     units = f"{machine.directory}/etc/systemd/system"
     assert files(machine) == {
@@ -104,6 +105,7 @@ def test_all_limits(
             "CHIMIRROR_SESSION_TIMEOUT=1h 30min",
             "CHIMIRROR_MAX_SESSIONS=2000",
             "CHIMIRROR_MAX_SESSIONS_PER_SOURCE=off",
+            "CHIMIRROR_MAX_SESSIONS_PER_USER=5",
         ],
         "etc/chimirror.slice.d/50-ctl.conf": [
             *("[Slice]", "MemoryMax=4G", "TasksMax=5000", "CPUQuota=150%"),
@@ -122,7 +124,7 @@ def test_all_limits(
     }
     assert calls(machine)[-2] == "daemon-reload"
     assert "chimirror@.service: MemoryMax=64M\n" in screen.text
-    assert len(screen.text.splitlines()) == 12
+    assert len(screen.text.splitlines()) == 13
     assert "systemctl restart chimirror-server.service" in capfd.readouterr().err
 
 
@@ -226,6 +228,7 @@ def test_default_removes_a_limit(machine: Machine) -> None:
         ("--session-timeout", "long", "is not a time"),
         ("--sessions", "off", "is not a count"),
         ("--sessions-per-source", "-1", "is not a count"),
+        ("--sessions-per-user", "-1", "is not a count"),
     ],
 )
 def test_invalid_values(
@@ -323,6 +326,7 @@ def test_limits_and_their_usage(machine: Machine) -> None:
     assert rows == {
         "server-sessions": ["-", "0", "unit"],
         "server-sessions-per-source": ["-", "0", "unit"],
+        "server-sessions-per-user": ["-", "0", "unit"],
         "server-session-timeout": ["60", "-", "unit"],
         "memory-max": ["4294967296", "9000000", "persistent"],
         "tasks-max": ["-", "18", "unit"],
@@ -381,24 +385,44 @@ def test_usage_of_the_limits_of_one_application(machine: Machine) -> None:
     assert (used["sessions"], used["session-memory-max"]) == ("1", "3000000")
 
 
+SERVER_OPTIONS = (
+    *("--max-sessions", "--max-sessions-per-source", "--max-sessions-per-user"),
+    "--session-timeout",
+)
+
+
 @pytest.mark.parametrize(
-    ("command", "rows"),
+    ("values", "rows"),
     [
         # The limits at the start of the server, and the current ones.
-        ("9 --max-sessions-per-source 4 --session-timeout off", ["9", "4", "-"]),
-        ("7 --max-sessions-per-source off --session-timeout 1min", ["7", "-", "60"]),
+        (("9", "4", "2", "off"), ["9", "4", "2", "-"]),
+        (("7", "off", "off", "1min"), ["7", "-", "-", "60"]),
     ],
 )
 def test_limits_of_a_running_server(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch, command: str, rows: list[str]
+    machine: Machine,
+    monkeypatch: pytest.MonkeyPatch,
+    values: tuple[str, ...],
+    rows: list[str],
 ) -> None:
     monkeypatch.setenv("PID", "77")
-    machine.process(77, f"chimirror-server --max-sessions {command} -- cat")
+    given = [f"{o} {v}" for o, v in zip(SERVER_OPTIONS, values, strict=True)]
+    machine.process(77, f"chimirror-server {' '.join(given)} -- cat")
     machine.write("etc/server", "CHIMIRROR_MAX_SESSIONS=7\n")
     shown = [row for row in ctl(machine.host, "limits").rows() if "server" in row[0]]
     assert [row[1] for row in shown] == rows
-    held = ["outdated"] * 3 if rows[0] == "9" else ["persistent", "unit", "unit"]
+    held = ["outdated"] * 4 if rows[0] == "9" else ["persistent", *["unit"] * 3]
     assert [row[3] for row in shown] == held
+
+
+def test_users_are_counted_by_the_server_alone(
+    machine: Machine,
+) -> None:
+    words = "limit --application chess --sessions 3 --sessions-per-user 2".split()
+    with pytest.raises(CommandError, match="write it without --application") as caught:
+        ctl(machine.host, *words)
+    assert caught.value.status == os.EX_USAGE
+    assert files(machine) == {}
 
 
 def test_every_limit_that_is_shown_can_be_set() -> None:

@@ -128,7 +128,7 @@ class RunningWorker:
             self.loop,
             cast("Any", self.applications),
             cast("Any", self.records),
-            WorkerAdmission(self.table, None, 0),
+            WorkerAdmission(self.table, None, None, 0),
             0,
             room,
             self.spare_table,
@@ -915,7 +915,7 @@ def test_a_worker_that_fails_has_written_its_records(
     with event_loop() as loop, theirs:
         monkeypatch.setattr(worker_main, "EventLoop", lambda: loop)
         monkeypatch.setattr(worker_main, "Worker", Failing)
-        admission = WorkerAdmission(table, None, 0)
+        admission = WorkerAdmission(table, None, None, 0)
         with pytest.raises(LookupError):
             worker_main.run(
                 *(config, [], told, admission, 0, ROOM, ours, None, None),

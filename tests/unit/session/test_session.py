@@ -320,16 +320,22 @@ class CountingAdmission:
     def __init__(self, cause: str | None) -> None:
         self.cause = cause
         self.admitted: list[Address] = []
+        self.users: list[str] = []
 
-    def acquire(self, peer: Address, app: Application) -> str | None:
+    def acquire(self, peer: Address, app: Application, user: str = "") -> str | None:
         if self.cause is None:
             self.admitted.append(peer)
+            self.users.append(user)
         return self.cause
 
-    def release(self, peer: Address, app: Application) -> None:
+    def release(self, peer: Address, app: Application, user: str = "") -> None:
         self.admitted.remove(peer)
+        self.users.remove(user)
 
-    def find_exceeded(self, peer: Address, app: Application) -> str | None:
+    def find_exceeded(
+        self, peer: Address, app: Application, user: str = ""
+    ) -> str | None:
+        self.users.append(user)
         return self.cause
 
     def retry_after(self, cause: str) -> int:
@@ -341,6 +347,7 @@ class CountingAdmission:
     [
         ("max-sessions", "all sessions are taken"),
         ("max-sessions-per-source", "all sessions of this address are taken"),
+        ("max-sessions-per-user", "all sessions of this user are taken"),
         ("max-rate", "too many new sessions just now"),
     ],
 )
@@ -417,6 +424,28 @@ def test_admission_is_released_once() -> None:
         harness.peer.close()
         harness.end()
         assert admission.admitted == []
+
+
+def test_limits_count_the_user() -> None:
+    admission = CountingAdmission(None)
+    with SessionHarness(admission=admission) as harness:
+        harness.session.identity = Identity("ann", "Basic")
+        harness.open()
+        assert admission.users == ["ann"]
+        harness.exit()
+        harness.peer.close()
+        harness.end()
+        assert admission.users == []
+
+
+def test_a_check_asks_for_the_limit_of_the_user(tmp_path: Path) -> None:
+    (tmp_path / "plain.toml").write_text('command = ["cat"]')
+    admission = CountingAdmission("max-sessions-per-user")
+    with SessionHarness("--apps", str(tmp_path), admission=admission) as harness:
+        harness.session.identity = Identity("ann", "Basic")
+        harness.ask(CHECK % (b"/plain", b"json"))
+        assert harness.peer.refusal().status == 503
+        assert admission.users == ["ann"]
 
 
 def test_failed_start_releases_the_admission() -> None:
