@@ -30,10 +30,10 @@ PIP := $(BIN)/python -m pip $(shell [ -t 2 ] || echo --quiet) --disable-pip-vers
 # The pip of Debian 12 warns about another way to install sdnotify.
 export PIP_USE_PEP517 := 1
 
-TOOLS := busybox-static chromium dbus default-jre-headless gnucobol haproxy htop \
-	iproute2 less libnss-systemd mandoc neovim nginx-light nodejs perl pipx procps \
-	python3-systemd python3-venv qemu-system-x86 shellcheck socat sslscan systemd \
-	tmux vim websocketd xinetd zsh
+TOOLS := apache2-utils busybox-static chromium dbus default-jre-headless gnucobol \
+	haproxy htop iproute2 less libnss-systemd mandoc neovim nginx-light nodejs perl \
+	pipx procps python3-systemd python3-venv qemu-system-x86 shellcheck socat sslscan \
+	systemd tmux vim websocketd xinetd zsh
 # To compile systemd-python, which has no wheels.
 LIBRARIES := gcc libc6-dev libsystemd-dev pkgconf python3-dev
 # Compiles the extension for another architecture.

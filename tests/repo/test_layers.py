@@ -76,7 +76,9 @@ LAYERS: dict[str, set[str]] = {
     },
     "client": {""},
     "connect": {"client", "config", ""},
-    "authorize": {"config", "io", "log", "program", ""},
+    "authorize": {
+        *("access", "process", "io", "host", "config", "protocol", "regular_file", ""),
+    },
     "services": {""},
     "web": set(),
 }

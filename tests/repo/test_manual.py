@@ -65,6 +65,7 @@ PROGRAMS = (
     "chimirror-connect",
     "chimirror-zygote",
     "chimirror-ctl",
+    "chimirror-authorize",
 )
 MODULES = {
     "chimirror-bridge": "bridge",
@@ -72,6 +73,7 @@ MODULES = {
     "chimirror-connect": "connect.main",
     "chimirror-zygote": "zygote",
     "chimirror-ctl": "ctl.main",
+    "chimirror-authorize": "authorize.main",
 }
 # The sources of the exit statuses and the environment of each program.
 DECIDING = {
@@ -99,6 +101,9 @@ DECIDING = {
     "chimirror-ctl": tuple(
         str(file.relative_to(SOURCES)) for file in SOURCES.glob("ctl/**/*.py")
     ),
+    "chimirror-authorize": tuple(
+        str(file.relative_to(SOURCES)) for file in SOURCES.glob("authorize/*.py")
+    ),
 }
 READING = {
     "chimirror-bridge": ("host/runtime_dir.py", "host/sd_notify.py", "log/sinks.py"),
@@ -110,6 +115,7 @@ READING = {
         "log/sinks.py",
     ),
     "chimirror-zygote": ("host/sd_notify.py", "io/listener.py", "log/sinks.py"),
+    "chimirror-authorize": ("host/sd_notify.py", "io/listener.py"),
 }
 STARTED_BY_SHELL = "chimirror-bridge"
 

@@ -17,6 +17,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "chimirror"
 SIDES = {
+    "authorize": "authorize",
     "client": "client",
     "connect": "client",
     "ctl": "ctl",
