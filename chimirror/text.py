@@ -5,8 +5,9 @@ not change the direction of writing. The functions never fail. Pure: knows nothi
 the place where the text is shown.
 
 `escape` is for fields: unambiguous, bounded in bytes, `\xNN` for each byte that is not
-printable. `printable` is for text that is already a line or a traceback. `escape_line`
-is for messages that the client library shows to users: bounded in characters.
+printable. `escape_name` is for names of users. `printable` is for text that is already
+a line or a traceback. `escape_line` is for messages that the client library shows to
+users: bounded in characters.
 `nearest` and `similar` correct misspelt names, `counted` has the plural.
 """
 
@@ -110,6 +111,14 @@ def escape(value: str | bytes, cap: int = MAX_FIELD) -> str:
     if not text.isprintable() or "\\" in text:
         text = text.translate(_STRICT)
     return shorten(text, cap)
+
+
+def escape_name(name: str) -> str:
+    """Escape and shorten the name of a user, which is printable in valid identities.
+
+    Backslashes stay single: names of Windows domains have them.
+    """
+    return shorten(printable(name))
 
 
 def short_id(session: str) -> str:

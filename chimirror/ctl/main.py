@@ -23,6 +23,7 @@ from chimirror.ctl.commands import (
     sessions,
     set_limits,
     show_limits,
+    stats,
     stop,
 )
 from chimirror.ctl.messages import CommandError, warn
@@ -44,7 +45,7 @@ VERBS: dict[str, Verb] = {
     "log": log.log,
     "attach": attach.attach,
     "history": history.history,
-    "stats": history.stats,
+    "stats": stats.stats,
     "close": stop.close,
     "kill": stop.kill,
     "pause": control.pause,

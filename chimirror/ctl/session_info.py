@@ -73,6 +73,7 @@ class SessionInfo:
         return {
             "id": self.id,
             "peer": self.peer,
+            **({"user": self.user} if self.user else {}),
             "age": round(max(now - self.started, 0) / 1e6, 3),
             "application": self.application or self.command,
             "state": self.state,

@@ -56,7 +56,8 @@ Verbs:
   attach                       The output of one session from now on, until it ends
                                or Ctrl-C. The session does not notice.
   history                      Ended sessions, from the journal.
-  stats                        Rates, totals, and refusals by cause.
+  stats                        Rates, totals, refusals by cause, and sums of each
+                               user.
   close                        End sessions; their clients see 1001 closed by
                                operator.
   kill                         End sessions by force, at once.
@@ -82,10 +83,11 @@ Options:
   --no-trunc                   sessions, history, stats, limits: print all columns
                                on a terminal, and cut nothing.
   --watch                      sessions: print them again every second.
-  --sort KEY                   sessions: by id, peer, age, application, state, in,
-                               out, cpu, memory or tasks. [default: age]
+  --sort KEY                   sessions: by id, peer, user, age, application, state,
+                               in, out, cpu, memory or tasks. [default: age]
   --peer PEER                  sessions, history: those of this address or network,
                                or with this text in their peer.
+  --user NAME                  sessions, history: those of this user.
   --application TEXT           sessions, history, limits, limit: only this
                                application. sessions, history: a text in its name
                                or command. limits, limit: the name of one with its

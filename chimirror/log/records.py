@@ -19,7 +19,14 @@ from chimirror.builtin_modules import environ_dict, os
 from chimirror.log import sinks
 from chimirror.log.record_writer import FINAL_TIMEOUT, RecordWriter
 from chimirror.log.serving import DEBUG, SERVING
-from chimirror.text import counted, escape, printable, short_id, shorten
+from chimirror.text import (
+    counted,
+    escape,
+    escape_name,
+    printable,
+    short_id,
+    shorten,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -99,7 +106,7 @@ class EventLog(RecordWriter):
         user: str = "",
     ) -> None:
         """Record that the application of a session has started."""
-        peer, command, user = escape(peer), escape(command), escape(user)
+        peer, command, user = escape(peer), escape(command), escape_name(user)
         self._append(
             SESSION_STARTED,
             INFO,
@@ -118,7 +125,7 @@ class EventLog(RecordWriter):
 
     def start_failed(self, session: str, reason: str, user: str = "") -> None:
         """Record why the application of a session could not be started."""
-        user = escape(user)
+        user = escape_name(user)
         text = f"{session_name(session, user)}: cannot start the application: {reason}"
         self.message(3, text, session=session, user=user)
 
@@ -154,7 +161,7 @@ class EventLog(RecordWriter):
             output: its output, if some went to the log.
         """
         # An escaped part of the reason is not escaped again.
-        peer, user, reason = escape(peer), escape(user), shorten(printable(reason))
+        peer, user, reason = escape(peer), escape_name(user), shorten(printable(reason))
         text = f"{session_name(session, user)} for {peer} ended after "
         text += f"{duration_usec / 1e6:.1f} s: {reason}"
         fields = [
@@ -206,7 +213,7 @@ class EventLog(RecordWriter):
         if not self._rejections.allows(cause):
             return
         peer, shown_path = escape(peer), escape(path)
-        cause, detail, user = escape(cause), escape(detail), escape(user)
+        cause, detail, user = escape(cause), escape(detail), escape_name(user)
         # The address comes first: log watchers look for it there.
         place = _of(user) + (f" {shown_path}" if shown_path else "")
         self._append(
@@ -272,7 +279,7 @@ class EventLog(RecordWriter):
             uid: user of the control client.
             user: name of the client of the session, if it is known.
         """
-        user = escape(user)
+        user = escape_name(user)
         text = f"{session_name(session, user)}: uid {uid} follows the output"
         fields = [
             ("CHIMIRROR_SESSION", session),
@@ -319,7 +326,7 @@ class EventLog(RecordWriter):
         """Encode a record that reports dropped lines of a session, or other records."""
         text, fields = f"dropped {counted(count, 'record')}", []
         if output is not None:
-            name = session_name(output.session_id, escape(output.user))
+            name = session_name(output.session_id, escape_name(output.user))
             text = f"dropped {counted(count, 'line')} of {name}"
             fields = _session_fields(output)
         text += ": the log did not take them"
@@ -339,7 +346,11 @@ def common_fields(message_id: str, priority: int) -> Fields:
 def _session_fields(output: OutputLogger) -> Fields:
     """Return the fields of records about the output of a session."""
     fields = [("CHIMIRROR_SESSION", output.session_id)]
-    return [*fields, ("CHIMIRROR_USER", escape(output.user))] if output.user else fields
+    return (
+        [*fields, ("CHIMIRROR_USER", escape_name(output.user))]
+        if output.user
+        else fields
+    )
 
 
 def session_name(session: str, user: str) -> str:

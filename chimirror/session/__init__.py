@@ -467,9 +467,9 @@ class SessionContext:
         import traceback
 
         from chimirror.log.records import session_name
-        from chimirror.text import escape
+        from chimirror.text import escape_name
 
-        user = escape(user)
+        user = escape_name(user)
         place = session_name(session, user) if session else part
         summary = traceback.format_exception_only(error)[-1].strip()
         fields = {"session": session} if session else {}

@@ -10,7 +10,7 @@ from time import time_ns
 
 from chimirror.builtin_modules import os
 from chimirror.session.connection import OPEN
-from chimirror.text import escape
+from chimirror.text import escape, escape_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def summarize(context: SessionContext, session: SessionEntry) -> dict[str, str |
         "started": now - age,
         "updated": now,
         "peer": session.peer.text,
-        **({"user": escape(session.user)} if session.user else {}),
+        **({"user": escape_name(session.user)} if session.user else {}),
         "application": session.application.name,
         "command": session.application.command,
         "framing": session.framing.name,

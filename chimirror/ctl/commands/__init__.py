@@ -3,12 +3,13 @@
 Layer: the upper half of `ctl`. Each public function takes the command line, the
 directories of the machine and the output, and returns the exit status. A command may
 import all of `ctl` except `main`. Some commands share functions of `sessions`,
-`control`, `drain`, `set_limits` and `show_limits`.
+`history`, `control`, `drain`, `set_limits` and `show_limits`.
 
 sessions: sessions, show.
 log: log.
 attach: attach.
-history: history, stats.
+history: history.
+stats: stats.
 stop: close, kill.
 drain: drain, undrain.
 control: pause, resume, call.

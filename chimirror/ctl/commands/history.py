@@ -1,4 +1,4 @@
-"""Verbs that read the journal of many sessions: history, stats.
+"""The verb that lists ended sessions: history.
 
 Records are read from the newest to the oldest, and only those of chimirror's own
 processes count. A start without an end belongs to a live session, or to one that was
@@ -9,23 +9,20 @@ killed with its bridge, worker or server. The fields of such an end come from
 from __future__ import annotations
 
 import os
-from collections import Counter
 from datetime import datetime
 
 from chimirror.config.quantities import count
 from chimirror.ctl import discovery, formats, session_info, timestamps
 from chimirror.ctl.commands import sessions
 from chimirror.ctl.journal import SENDER, SESSION, TIMESTAMP, JournalReader
-from chimirror.ctl.lost_sessions import LOST, LostSessionLookup
+from chimirror.ctl.lost_sessions import LostSessionLookup
 from chimirror.ctl.messages import CommandError
 from chimirror.ctl.output import Column
 from chimirror.ctl.record_verifier import RecordVerifier
-from chimirror.log.records import REFUSED, SESSION_ENDED, SESSION_STARTED
+from chimirror.log.records import SESSION_ENDED, SESSION_STARTED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from chimirror.ctl.journal import Record
     from chimirror.ctl.output import OutputWriter
     from chimirror.ctl.paths import HostPaths
@@ -49,7 +46,8 @@ COLUMNS = (
 )
 TEXTS = ("PEER", "COMMAND", "APPLICATION", "EXIT", "REASON")
 COUNTS = ("BYTES_IN", "BYTES_OUT", "MESSAGES_IN", "MESSAGES_OUT", "DURATION_USEC")
-REPORTED = tuple(f"CHIMIRROR_{name}" for name in (*TEXTS, *COUNTS))
+USER = "CHIMIRROR_USER"
+REPORTED = (USER, *(f"CHIMIRROR_{name}" for name in (*TEXTS, *COUNTS)))
 FIELDS = ("MESSAGE_ID", *SENDER, *REPORTED)
 DEFAULT_LINES = 100  # sessions, without --lines and --since
 
@@ -57,7 +55,7 @@ DEFAULT_LINES = 100  # sessions, without --lines and --since
 def history(given: CommandLine, host: HostPaths, output: OutputWriter) -> int:
     """Print ended sessions, the newest last."""
     since, max_rows = _bounds(given)
-    filters = (sessions.peer_filter(given), sessions.application_filter(given))
+    filters = sessions.common_filters(given)
     rows: list[Row] = []
     with JournalReader(host) as log, JournalReader(host) as other:
         discovered_at = discovery.now()
@@ -76,7 +74,8 @@ def history(given: CommandLine, host: HostPaths, output: OutputWriter) -> int:
     full = "--no-trunc" in given
     if output.width and not full:
         session_info.shorten_ids(rows, live or ())
-    output.table(COLUMNS, rows, "ended session", full=full)
+    columns = sessions.with_user(COLUMNS, rows, output)
+    output.table(columns, rows, "ended session", full=full)
     return os.EX_OK
 
 
@@ -148,101 +147,6 @@ def _row(record: Record) -> Row:
     usec = row.pop("duration_usec")
     row["duration"] = usec / 1e6 if isinstance(usec, int) else None
     row["application"] = row["application"] or row["command"]
+    if user := record.get(USER):
+        row["user"] = user
     return row
-
-
-TOTALS = (
-    Column("since", "SINCE", formats.local_time),
-    Column("live", "LIVE", formats.number),
-    Column("started", "STARTED", formats.number),
-    Column("ended", "ENDED", formats.number),
-    Column("failed", "FAILED", formats.number),
-    Column("refused", "REFUSED", formats.number),
-    Column("rate", "STARTS/MIN", lambda rate: f"{rate:.1f}"),
-    Column("bytes_in", "IN", formats.size),
-    Column("bytes_out", "OUT", formats.size),
-    Column("messages_in", "MSG-IN", formats.number),
-    Column("messages_out", "MSG-OUT", formats.number),
-)
-CAUSES = (
-    Column("kind", "KIND"),
-    Column("cause", "CAUSE"),
-    Column("count", "COUNT", formats.number),
-)
-STATS_FIELDS = (
-    "MESSAGE_ID",
-    *SENDER,
-    "CHIMIRROR_REASON",
-    "CHIMIRROR_CAUSE",
-    "CHIMIRROR_SUPPRESSED",
-    *(f"CHIMIRROR_{name}" for name in COUNTS[:4]),
-)
-TRAFFIC_NAMES = tuple(name.lower() for name in COUNTS[:4])
-FAILED = ("exit ", "signal ", "error", "out of", LOST)
-
-
-def stats(given: CommandLine, host: HostPaths, output: OutputWriter) -> int:
-    """Print totals and causes since a point in time."""
-    now = datetime.now().astimezone()
-    since = timestamps.since(given.options.get("--since", "1h"), now)
-    with JournalReader(host) as log, JournalReader(host) as other:
-        discovered_at = discovery.now()
-        found = discovery.discover(host)
-        status = found.warn_incomplete()
-        records = log.backwards((*MESSAGE_IDS, REFUSED), STATS_FIELDS, since)
-        totals, causes = tally(
-            records, EndedSessions(found.live_ids(), discovered_at, other)
-        )
-    minutes = max(now.timestamp() - since / 1e6, 1) / 60
-    totals |= {"since": since, "live": len(found.sessions)}
-    totals["rate"] = round(totals["started"] / minutes, 3)
-    rows: list[Row] = [
-        {"kind": kind, "cause": cause, "count": number}
-        for (kind, cause), number in sorted(causes.items(), key=lambda item: -item[1])
-    ]
-    if "--json" in given:
-        output.json({**totals, "causes": rows})
-        return status
-    output.pairs(TOTALS, totals)
-    output.write("\n")
-    output.table(CAUSES, rows, full="--no-trunc" in given)
-    return status
-
-
-def tally(
-    records: Iterable[Record], ends: EndedSessions
-) -> tuple[dict[str, float], Counter[tuple[str, str]]]:
-    """Sum the records, and count each cause of a refusal and each reason of an end."""
-    totals: dict[str, float] = dict.fromkeys((column.name for column in TOTALS), 0)
-    causes: Counter[tuple[str, str]] = Counter()
-    for record in filter(ends.is_genuine, records):
-        kind = record.get("MESSAGE_ID")
-        if kind == REFUSED:
-            _add_refusal(record, totals, causes)
-            continue
-        totals["started"] += kind == SESSION_STARTED
-        if row := ends.row(record):
-            _add_end(row, totals, causes)
-    return totals, causes
-
-
-def _add_refusal(
-    record: Record, totals: dict[str, float], causes: Counter[tuple[str, str]]
-) -> None:
-    suppressed = record.get("CHIMIRROR_SUPPRESSED", "")
-    # A record of suppressed refusals stands for that many, of one cause.
-    number = int(suppressed) if suppressed.isdigit() else 1
-    causes["refused", record.get("CHIMIRROR_CAUSE", "")] += number
-    totals["refused"] += number
-
-
-def _add_end(
-    row: Row, totals: dict[str, float], causes: Counter[tuple[str, str]]
-) -> None:
-    reason = str(row["reason"])
-    totals["ended"] += 1
-    totals["failed"] += reason.startswith(FAILED) and reason != "exit 0"
-    causes["ended", reason] += 1
-    for name in TRAFFIC_NAMES:
-        number = row[name]
-        totals[name] += number if isinstance(number, int) else 0

@@ -11,10 +11,11 @@ from chimirror.ctl import discovery, formats, procfs, session_info
 from chimirror.ctl.cgroups import CgroupHierarchy
 from chimirror.ctl.messages import CommandError
 from chimirror.ctl.output import Column
+from chimirror.text import escape
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from chimirror.ctl.output import OutputWriter
     from chimirror.ctl.paths import HostPaths
@@ -38,6 +39,8 @@ COLUMNS = (
     Column("memory", "MEMORY", formats.size, rank=1),
     Column("tasks", "TASKS", formats.number, rank=5),
 )
+# Printed only if a session has a user.
+USER = Column("user", "USER", keep="start", least=8)
 DETAILS = (
     *COLUMNS[:3],
     Column("started", "STARTED", formats.local_time),
@@ -57,6 +60,7 @@ KEYS = {"in": "bytes_in", "out": "bytes_out"}
 SORTS = (
     "id",
     "peer",
+    "user",
     "age",
     "application",
     "state",
@@ -114,18 +118,35 @@ def _print_sessions(
     if output.width and watch:
         output.write(CLEAR_SCREEN)
     columns = [
-        column._replace(rank=0) if column.name == name else column for column in COLUMNS
+        column._replace(rank=0) if column.name == name else column
+        for column in with_user(COLUMNS, rows, output)
     ]
     count = sum(row["state"] == session_info.SPARE for row in rows)
     output.table(columns, rows, "session", full=full, screenful=watch, spares=count)
     return status
 
 
+def with_user(
+    columns: Sequence[Column], rows: Sequence[Row], output: OutputWriter
+) -> Sequence[Column]:
+    """Add the column of users, if a row has one.
+
+    It follows the peer on a terminal. In a pipe it is the last one: the fields that
+    scripts count stay where they are.
+    """
+    if not any(row.get("user") for row in rows):
+        return columns
+    position = len(columns)
+    if output.width:
+        position = [column.name for column in columns].index("peer") + 1
+    return (*columns[:position], USER, *columns[position:])
+
+
 def sort_rows(rows: list[Row], name: str) -> None:
     """Sort rows: texts ascending, numbers descending, unknown values last."""
 
     def key(row: Row) -> tuple[bool, float, str, str]:
-        value, identity = row[name], str(row["id"])
+        value, identity = row.get(name), str(row["id"])
         if isinstance(value, int | float):
             return False, -value, "", identity
         return not value, 0, str(value), identity
@@ -135,8 +156,13 @@ def sort_rows(rows: list[Row], name: str) -> None:
 
 def row_filter(given: CommandLine) -> Callable[[Row], bool]:
     """Return one test that combines all filters of the command line."""
-    tests = [peer_filter(given), application_filter(given), *_age_filters(given)]
+    tests = [*common_filters(given), *_age_filters(given)]
     return lambda row: all(test(row) for test in tests)
+
+
+def common_filters(given: CommandLine) -> list[Callable[[Row], bool]]:
+    """Return the filters that live and ended sessions share."""
+    return [peer_filter(given), user_filter(given), application_filter(given)]
 
 
 def peer_filter(given: CommandLine) -> Callable[[Row], bool]:
@@ -160,6 +186,17 @@ def _within(network: ipaddress.IPv4Network | ipaddress.IPv6Network, peer: str) -
         return ipaddress.ip_address(host) in network
     except ValueError:
         return False  # the peer of a Unix socket
+
+
+def user_filter(given: CommandLine) -> Callable[[Row], bool]:
+    """Return the filter of --user: the name, as given or as a table shows it."""
+    name = given.options.get("--user")
+
+    def is_of_user(row: Row) -> bool:
+        user = str(row.get("user", ""))
+        return name is None or name in (user, escape(user))
+
+    return is_of_user
 
 
 def application_filter(given: CommandLine) -> Callable[[Row], bool]:
@@ -200,7 +237,7 @@ def show(given: CommandLine, host: HostPaths, output: OutputWriter) -> int:
         output.json(row)
         return os.EX_OK
     row["processes"] = [f"{pid} {command}" for pid, command in processes]
-    output.pairs(DETAILS, row)
+    output.pairs(with_user(DETAILS, [row], output), row)
     return os.EX_OK
 
 

@@ -16,7 +16,7 @@ _chimirror_ctl() {
     done
     case $previous in
         --sort)
-            options='id peer age application state in out cpu memory tasks'
+            options='id peer user age application state in out cpu memory tasks'
             mapfile -t COMPREPLY < <(compgen -W "$options" -- "$current")
             return
             ;;
@@ -28,20 +28,20 @@ _chimirror_ctl() {
             mapfile -t COMPREPLY < <(compgen -d -- "$current")
             return
             ;;
-        --peer | --application | --older | --younger | --lines | --url | --set | --own-socket | \
+        --peer | --user | --application | --older | --younger | --lines | --url | --set | --own-socket | \
             --*-max | --cpu-quota | --session-timeout | --sessions | --sessions-per-*)
             return
             ;;
     esac
     case $verb in
         '') options="$verbs --help -h --version" ;;
-        sessions) options='--json --no-trunc --watch --sort --peer --application --older --younger' ;;
+        sessions) options='--json --no-trunc --watch --sort --peer --user --application --older --younger' ;;
         show) options='--json' ;;
         limits) options='--json --no-trunc --application' ;;
         check) options='--json --apps' ;;
         log) options='--follow -f' ;;
         attach) options='--json --raw' ;;
-        history) options='--json --no-trunc --since --lines --peer --application' ;;
+        history) options='--json --no-trunc --since --lines --peer --user --application' ;;
         stats) options='--json --no-trunc --since' ;;
         limit)
             options='--memory-max --tasks-max --cpu-quota --session-memory-max

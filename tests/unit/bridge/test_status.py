@@ -137,9 +137,9 @@ def test_a_known_user_is_named(
         harness.open()
         status = StatusReporter(harness.context, harness.session)
         harness.wait(2.5)
-        assert status_line(directory)["user"] == r"CORP\\ann"
+        assert status_line(directory)["user"] == r"CORP\ann"
         line = manager.recv(999)
-        assert line.startswith(rb"STATUS=192.0.2.7:4711 of CORP\\ann: program argument")
+        assert line.startswith(rb"STATUS=192.0.2.7:4711 of CORP\ann: program argument")
         status.remove()
 
 

@@ -6,13 +6,14 @@ tests/systemd/test_ctl.py reads records from a real journal.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from chimirror.ctl import journal, timestamps, usage
-from chimirror.ctl.commands import history, log
+from chimirror.ctl.commands import history, log, stats
 from chimirror.ctl.journal import SESSION, TIMESTAMP
 from chimirror.ctl.messages import CommandError
 from chimirror.ctl.record_verifier import RecordVerifier
@@ -206,6 +207,14 @@ def test_a_unit_of_its_own_has_no_workers() -> None:
     assert reader.queries == [(identity(1),)]
 
 
+def sums(
+    records: list[Record], found: history.EndedSessions
+) -> tuple[dict[str, float], Counter[tuple[str, str]]]:
+    made = stats.Sums(found)
+    made.add(reversed(records))
+    return made.totals, made.causes
+
+
 def test_sums() -> None:
     refusal = {"MESSAGE_ID": REFUSED, TIMESTAMP: "8", journal.UNIT: SCOPE}
     refusal["CHIMIRROR_CAUSE"] = "max-sessions"
@@ -216,7 +225,7 @@ def test_sums() -> None:
         refusal | {"CHIMIRROR_SUPPRESSED": "40"},
     ]
     alive = history.EndedSessions(set(), LATER, journal_of(records))
-    totals, causes = history.tally(reversed(records), alive)
+    totals, causes = sums(records, alive)
     assert (totals["started"], totals["ended"], totals["failed"]) == (3, 3, 2)
     assert (totals["bytes_in"], totals["messages_out"]) == (30, 6)
     assert totals["refused"] == 41
@@ -228,6 +237,55 @@ def test_sums() -> None:
     }
 
 
+def of(user: str, record: Record) -> Record:
+    return record | {"CHIMIRROR_USER": user}
+
+
+def test_sums_of_users() -> None:
+    refusal = {"MESSAGE_ID": REFUSED, TIMESTAMP: "8", journal.UNIT: SCOPE}
+    records = [
+        of("ann", start(1, 1)),
+        of("bob", start(2, 2)),
+        start(3, 3),
+        of("ann", end(1, 5)),
+        end(3, 7),
+        of("ann", end(4, 7)),
+        of("eve", refusal | {"CHIMIRROR_CAUSE": "forbidden"}),
+        refusal | {"CHIMIRROR_CAUSE": "unauthenticated"},
+        refusal | {"CHIMIRROR_CAUSE": "forbidden", "CHIMIRROR_SUPPRESSED": "40"},
+    ]
+    alive = history.EndedSessions({identity(2)}, LATER, journal_of(records))
+    made = stats.Sums(alive)
+    made.add(reversed(records))
+    none = {"refused": 0, "duration": 0, "bytes_in": 0, "bytes_out": 0}
+    assert made.user_rows() == [
+        {
+            "user": "ann",
+            "started": 1,
+            "ended": 2,
+            "refused": 0,
+            "duration": 3.0,
+            "bytes_in": 20,
+            "bytes_out": 40,
+        },
+        {"user": "bob", "started": 1, "ended": 0, **none},
+        {"user": "eve", "started": 0, "ended": 0, **none, "refused": 1},
+    ]
+    assert (made.totals["started"], made.totals["ended"]) == (3, 3)
+    assert made.causes["refused", "forbidden"] == 41
+    assert made.causes["refused", "unauthenticated"] == 1
+
+
+def test_a_lost_session_is_of_its_user() -> None:
+    records = [of("ann", start(1, 1))]
+    found = history.EndedSessions(set(), LATER, journal_of(records))
+    (row,) = [row for row in map(found.row, records) if row]
+    assert (row["user"], row["reason"]) == ("ann", "lost")
+    made = stats.Sums(history.EndedSessions(set(), LATER, journal_of(records)))
+    made.add(records)
+    assert [(row["user"], row["ended"]) for row in made.user_rows()] == [("ann", 1)]
+
+
 def test_lost_sessions_have_ended_and_failed() -> None:
     records = [start(1, 1), start(2, 2), start(3, 3), end(3, 4)]
     reader = RecordedJournal(
@@ -236,13 +294,11 @@ def test_lost_sessions_have_ended_and_failed() -> None:
     )
     reader.starts = records[:3]
     found = history.EndedSessions({identity(2)}, LATER, reader)
-    totals, causes = history.tally(reversed(records), found)
+    totals, causes = sums(records, found)
     assert (totals["started"], totals["ended"], totals["failed"]) == (3, 2, 1)
     assert (totals["bytes_in"], totals["messages_out"]) == (10, 2)
     assert causes == {("ended", "exit 0"): 1, ("ended", "lost: signal"): 1}
-    totals, _ = history.tally(
-        reversed(records), history.EndedSessions(None, LATER, reader)
-    )
+    totals, _ = sums(records, history.EndedSessions(None, LATER, reader))
     # the live sessions are not known, so no session counts as lost
     assert totals["ended"] == 1
 
@@ -361,12 +417,12 @@ def test_an_application_cannot_end_a_session() -> None:
     ]
     for live in ({identity(1)}, None):
         found = history.EndedSessions(live, LATER, ForgedJournal())
-        totals, causes = history.tally(reversed(records), found)
+        totals, causes = sums(records, found)
         assert (totals["started"], totals["ended"], totals["refused"]) == (1, 0, 0)
         assert not causes
     records.append(of_bridge(end(1, 9), "7"))
     found = history.EndedSessions(set(), LATER, ForgedJournal())
-    totals, causes = history.tally(reversed(records), found)
+    totals, causes = sums(records, found)
     assert (totals["started"], totals["ended"]) == (1, 1)
     assert causes == {("ended", "exit 0"): 1}
 

@@ -138,7 +138,7 @@ def test_sorts(machine: Machine, key: str, expected: list[int]) -> None:
 
 
 def test_every_sort_is_a_column() -> None:
-    names = {column.name for column in sessions.COLUMNS}
+    names = {column.name for column in (*sessions.COLUMNS, sessions.USER)}
     assert {sessions.KEYS.get(key, key) for key in sessions.SORTS} <= names
     for key in sessions.SORTS:
         assert f" {key}" in usage.USAGE
@@ -179,6 +179,70 @@ def test_a_peer_on_a_unix_socket_is_in_no_network(machine: Machine) -> None:
     machine.tell(4, peer="unix:1000")
     assert 4 not in order(ctl(machine.host, "sessions", "--peer", "0.0.0.0/0"))
     assert order(ctl(machine.host, "sessions", "--peer", "unix")) == [4]
+
+
+# Users
+
+
+@pytest.fixture
+def named(machine: Machine) -> Machine:
+    """Return a machine whose sessions 1 and 3 are of users."""
+    machine.tell(1, user="CORP\\ann", started=STARTED - 60_000_000)
+    machine.tell(3, user="bob")
+    return machine
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("CORP\\ann", [1]),
+        ("CORP\\\\ann", [1]),  # as a table shows it
+        ("bob", [3]),
+        ("bo", []),
+        ("", [2]),
+    ],
+)
+def test_sessions_of_a_user(named: Machine, name: str, expected: list[int]) -> None:
+    assert order(ctl(named.host, "sessions", "--user", name)) == expected
+
+
+def test_users_are_shown_where_there_are_some(named: Machine) -> None:
+    wide = ctl(named.host, "sessions", width=200).text.splitlines()
+    assert wide[0].split()[:4] == ["ID", "PEER", "USER", "AGE"]
+    columns = {line.split()[0]: line.split()[2] for line in wide[1:4]}
+    assert columns == {"00000001": "CORP\\\\ann", "00000002": "-", "00000003": "bob"}
+    piped = ctl(named.host, "sessions").text.splitlines()
+    assert piped[0].split("\t")[-1] == "user"
+    assert sorted(line.split("\t")[-1] for line in piped[1:]) == [
+        *("-", "CORP\\\\ann", "bob"),
+    ]
+    rows = json.loads(ctl(named.host, "sessions", "--json").text)
+    assert {row["id"]: row.get("user") for row in rows} == {
+        identity(1): "CORP\\ann",
+        identity(2): None,
+        identity(3): "bob",
+    }
+    shown = ctl(named.host, "show", "00000003", width=80).text
+    assert "  USER: bob\n" in shown
+
+
+def test_users_are_not_mentioned_where_there_are_none(machine: Machine) -> None:
+    for words in (["sessions"], ["sessions", "--json"], ["show", "00000003"]):
+        assert "user" not in ctl(machine.host, *words).text
+        assert "USER" not in ctl(machine.host, *words, width=200).text
+
+
+def test_long_names_fit_on_a_narrow_terminal(named: Machine) -> None:
+    named.tell(2, user="n" * 253 + "…", peer="[2001:db8:1234:5678::7]:47110")
+    screen = ctl(named.host, "sessions", width=80)
+    lines = screen.text.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert {"ID", "PEER", "USER", "AGE"} <= set(lines[0].split())
+    assert any("nnnnn" in line for line in lines)
+
+
+def test_sort_by_user(named: Machine) -> None:
+    assert order(ctl(named.host, "sessions", "--sort", "user")) == [1, 3, 2]
 
 
 @pytest.mark.parametrize(

@@ -245,7 +245,7 @@ MESSAGES = [
     [
         ("ann", "ann"),
         ("Jürgen Groß", "Jürgen Groß"),
-        ("CORP\\ann", "CORP\\\\ann"),
+        ("CORP\\ann", "CORP\\ann"),
         ("x\nMESSAGE=forged\x1b[2J", "x\\x0aMESSAGE=forged\\x1b[2J"),
         ("ä" * 256, "ä" * 126 + "…"),
     ],
