@@ -7,6 +7,7 @@ Modules:
     credentials: what a client sends: Basic, Bearer, a cookie. Answers that ask for it.
     htpasswd, password_hashes: passwords of a file.
     tokens: tokens of a file, and new ones.
+    json_web_tokens, key_set: tokens that a provider signs, and its keys.
     watched_file: WatchedFile, a file that is read again when it changes.
     messages: lines on standard error.
 

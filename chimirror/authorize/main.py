@@ -76,6 +76,8 @@ def _run(argv: Sequence[str]) -> int:
 
 
 def _verifier(line: CommandLine) -> Verifier:
+    if line.verb == "jwt":
+        return _jwt_verifier(line)
     (path,) = line.words
     if line.verb == "htpasswd":
         from chimirror.authorize.htpasswd import HtpasswdVerifier
@@ -84,6 +86,21 @@ def _verifier(line: CommandLine) -> Verifier:
     from chimirror.authorize.tokens import TokenVerifier
 
     return TokenVerifier(path, line.max_age, line.cookie)
+
+
+def _jwt_verifier(line: CommandLine) -> Verifier:
+    from chimirror.authorize.json_web_tokens import JsonWebTokenVerifier
+    from chimirror.authorize.key_set import KeyFile, KeyUrl
+
+    return JsonWebTokenVerifier(
+        (KeyUrl if line.jwks_is_url else KeyFile)(line.jwks),
+        line.issuer,
+        line.audience,
+        user_claim=line.user_claim,
+        groups_claim=line.groups_claim,
+        max_age=line.max_age,
+        cookie=line.cookie,
+    )
 
 
 def _listeners(line: CommandLine) -> list[Listener]:

@@ -1,7 +1,8 @@
 """The command line: the usage text for docopt-ng, and the options of each verb.
 
 The text is the only table of verbs and options. The description of an option begins
-with the verbs that take it, unless all do. Abbreviated options are refused.
+with the verbs that take it, unless all take it that serve. Abbreviated options are
+refused.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from docopt import DocoptExit, DocoptLanguageError, docopt
 
@@ -27,6 +29,7 @@ Tell servers who their clients are, and what they may use.
 Usage:
   chimirror-authorize [options] [--listen ADDRESS]... htpasswd FILE
   chimirror-authorize [options] [--listen ADDRESS]... tokens FILE
+  chimirror-authorize [options] [--listen ADDRESS]... jwt
   chimirror-authorize [options] [--application NAME]... token FILE NAME
   chimirror-authorize --help
   chimirror-authorize --version
@@ -35,19 +38,27 @@ Verbs:
   htpasswd                 Clients log in with a user and a password of FILE, which
                            htpasswd(1) writes: bcrypt or argon2.
   tokens                   Clients log in with a token of FILE.
+  jwt                      Clients log in with a token that an OpenID provider has
+                           signed.
   token                    Make a token of the user NAME: append its hash to FILE,
                            and print the token.
 
 Options:
-  --listen ADDRESS         htpasswd, tokens: answer by HTTP on 127.0.0.1:9000 or
-                           unix:/PATH, or on the socket that systemd passes.
-                           Without it, answer JSON lines of standard input;
-                           repeatable.
-  --socket-mode MODE       htpasswd, tokens: the permissions of Unix sockets, in
-                           octal. [default: 0600]
-  --max-age TIME           htpasswd, tokens: servers may answer the same question by
-                           themselves for this long. [default: 0]
-  --cookie NAME            tokens: take the token from this cookie too.
+  --listen ADDRESS         Answer by HTTP on 127.0.0.1:9000 or unix:/PATH, or on the
+                           socket that systemd passes. Without it, answer JSON
+                           lines of standard input; repeatable.
+  --socket-mode MODE       The permissions of Unix sockets, in octal.
+                           [default: 0600]
+  --max-age TIME           Servers may answer the same question by themselves for
+                           this long. [default: 0]
+  --cookie NAME            tokens, jwt: take the token from this cookie too.
+  --issuer URL             jwt: the issuer of the tokens, as it names itself.
+  --audience NAME          jwt: whom the tokens are for, such as a client ID.
+  --jwks WHERE             jwt: the keys of the issuer, a file or a URL.
+  --user-claim NAME        jwt: the name of the user in a token, such as
+                           preferred_username. [default: sub]
+  --groups-claim NAME      jwt: the groups of the user in a token, such as
+                           realm_access.roles. [default: groups]
   --expires WHEN           token: refuse it from this time on, such as 2027-01-31.
   --application NAME       token: allow only this application; repeatable.
   --help, -h               Print this text and exit.
@@ -60,7 +71,15 @@ _VERB = re.compile(r"^  ([a-z]+) {2,}\S", re.MULTILINE)
 _SCOPE = re.compile(r"^  (--[a-z-]+).*? {2,}([a-z]+(?:,\s+[a-z]+)*): ", re.MULTILINE)
 OPTIONS, SHORT = read_options(USAGE)
 VERBS = tuple(_VERB.findall(USAGE.partition("\nOptions:")[0]))
+SERVING = tuple(verb for verb in VERBS if verb != "token")
 SCOPES = {name: re.findall(r"\w+", verbs) for name, verbs in _SCOPE.findall(USAGE)}
+FORMS = {
+    "htpasswd": "htpasswd FILE",
+    "tokens": "tokens FILE",
+    "jwt": "jwt without further words",
+    "token": "token FILE NAME",
+}
+NEEDED = {"jwt": ("--issuer", "--audience", "--jwks")}
 
 
 class CommandLine(NamedTuple):
@@ -69,8 +88,9 @@ class CommandLine(NamedTuple):
     Attributes:
         verb: One of VERBS, --help or --version.
         words: The positional arguments of the verb.
-        listen: The addresses to listen on.
-        options: The other options by name, with their defaults.
+        jwks_is_url: The key set is a URL, not a file.
+
+    The others are options. Those that are not given have their defaults.
     """
 
     verb: str
@@ -79,6 +99,12 @@ class CommandLine(NamedTuple):
     socket_mode: int = 0o600
     max_age: float = 0.0
     cookie: str = ""
+    issuer: str = ""
+    audience: str = ""
+    jwks: str = ""
+    jwks_is_url: bool = False
+    user_claim: str = "sub"
+    groups_claim: str = "groups"
     expires: str | None = None
     applications: tuple[str, ...] = ()
 
@@ -103,13 +129,16 @@ def parse(argv: Sequence[str]) -> CommandLine:
         raise _wrong(_no_verb(words))
     verb = words[0]
     for name in given:
-        if verb not in SCOPES.get(name, VERBS):
-            raise _wrong(f"{verb} takes no {name}; {' and '.join(SCOPES[name])} do")
+        takers = SCOPES.get(name, SERVING)
+        if verb not in takers:
+            raise _wrong(f"{verb} takes no {name}; that belongs to {', '.join(takers)}")
+    missing = [name for name in NEEDED.get(verb, ()) if name not in given]
+    if missing:
+        raise _wrong(f"{verb} needs {' and '.join(missing)}")
     try:
         found = docopt(USAGE, list(argv), default_help=False)
     except (DocoptExit, DocoptLanguageError):
-        form = "FILE NAME" if verb == "token" else "FILE"
-        raise _wrong(f"write {verb} {form}") from None
+        raise _wrong(f"write {FORMS[verb]}") from None
     return CommandLine(
         verb,
         words[1:],
@@ -118,6 +147,12 @@ def parse(argv: Sequence[str]) -> CommandLine:
         socket_mode=_read("--socket-mode", quantities.mode, found),
         max_age=_read("--max-age", quantities.parse_grace, found),
         cookie=_read("--cookie", _cookie, found),
+        issuer=found["--issuer"] or "",
+        audience=found["--audience"] or "",
+        jwks=found["--jwks"] or "",
+        jwks_is_url=_read("--jwks", _is_url, found),
+        user_claim=found["--user-claim"],
+        groups_claim=found["--groups-claim"],
         expires=found["--expires"],
         applications=tuple(given.get("--application", ())),
     )
@@ -142,11 +177,21 @@ def _cookie(text: str | None) -> str:
     return text
 
 
+def _is_url(text: str | None) -> bool:
+    """Return True for a URL, False for a file. Other machines cannot forge its keys."""
+    parts = urlsplit(text or "")
+    host = parts.hostname or ""
+    is_local = host in ("localhost", "::1") or host.startswith("127.")
+    if parts.scheme == "http" and not is_local:
+        raise ValueError(f'"{text}" can be forged on its way; write https:')
+    return parts.scheme in ("http", "https")
+
+
 def _no_verb(words: Sequence[str]) -> str:
     known = ", ".join(VERBS[:-1]) + f" or {VERBS[-1]}"
     return f'"{words[0]}" is not {known}' if words else f"no verb; write {known}"
 
 
 def _wrong(text: str) -> StartError:
-    line = "Usage: chimirror-authorize [options]... VERB FILE"
+    line = "Usage: chimirror-authorize [options]... VERB [FILE]"
     return StartError(os.EX_USAGE, f"{text}\n{line}")

@@ -9,6 +9,8 @@ import pytest
 from chimirror.authorize import usage
 from chimirror.authorize.messages import StartError
 
+JWT = "jwt --issuer i --audience a"
+
 
 def test_defaults() -> None:
     found = usage.parse(["htpasswd", "users"])
@@ -44,17 +46,23 @@ def test_help_and_version(word: str) -> None:
 @pytest.mark.parametrize(
     ("argv", "fault"),
     [
-        ("", "no verb; write htpasswd, tokens or token"),
-        ("htpaswd f", '"htpaswd" is not htpasswd, tokens or token'),
+        ("", "no verb; write htpasswd, tokens, jwt or token"),
+        ("htpaswd f", '"htpaswd" is not htpasswd, tokens, jwt or token'),
         ("htpasswd", "write htpasswd FILE"),
         ("token f", "write token FILE NAME"),
         ("tokens f g", "write tokens FILE"),
-        ("htpasswd f --cookie c", "htpasswd takes no --cookie; tokens"),
-        ("token f n --listen a:1", "token takes no --listen; htpasswd and tokens do"),
+        (
+            "htpasswd f --cookie c",
+            "htpasswd takes no --cookie; that belongs to tokens, jwt",
+        ),
+        ("token f n --listen a:1", "token takes no --listen; that belongs to htpasswd"),
         ("tokens f --list a:1", "--list is not an option; write --listen"),
         ("tokens f --listen 9000", '--listen: "9000" is not an address and port'),
         ("tokens f --max-age soon", '--max-age: "soon" is not a time'),
         ("tokens f --socket-mode 9", '--socket-mode: "9"'),
+        ("jwt --issuer i", "jwt needs --audience and --jwks"),
+        (f"{JWT} --jwks http://x/", '--jwks: "http://x/" can be forged on its way'),
+        (f"{JWT} --jwks f word", "write jwt without further words"),
         ("tokens f --cookie a=b", '--cookie: "a=b" is no name'),
     ],
 )
@@ -64,11 +72,26 @@ def test_faults(argv: str, fault: str) -> None:
     assert fault in str(caught.value)
     assert caught.value.status == os.EX_USAGE
     assert str(caught.value).endswith(
-        "\nUsage: chimirror-authorize [options]... VERB FILE"
+        "\nUsage: chimirror-authorize [options]... VERB [FILE]"
     )
 
 
+@pytest.mark.parametrize(
+    ("text", "is_url"),
+    [
+        *(("keys.json", False), ("/etc/https:/keys", False), ("https://x/jwks", True)),
+        *(("http://localhost:1/a", True), ("http://127.0.0.1/", True)),
+        *(("http://[::1]:80/", True), ("HTTPS://x/", True)),
+    ],
+)
+def test_places_of_keys(text: str, is_url: bool) -> None:
+    found = usage.parse([*JWT.split(), "--jwks", text])
+    assert (found.jwks, found.jwks_is_url) == (text, is_url)
+
+
 def test_every_option_belongs_to_verbs_that_exist() -> None:
-    assert {verb for verbs in usage.SCOPES.values() for verb in verbs} == {*usage.VERBS}
+    found = {verb for verbs in usage.SCOPES.values() for verb in verbs}
+    assert found <= {*usage.VERBS} == {*usage.FORMS}
     alone = {option.name for option in usage.OPTIONS} - usage.SCOPES.keys()
-    assert alone == {"--help", "--version"}
+    serving = {"--listen", "--socket-mode", "--max-age"}
+    assert alone == {*serving, "--help", "--version"}
