@@ -4,9 +4,17 @@ Modules:
     access_control: AccessControl, asks the sources in their order and decides.
     local_sources: sources that answer at once: proxy, certificate, local user.
     authorizer: Authorizer, asks another process, with a time limit and a cache.
+    authorizer_factory: makes an Authorizer with the transport that it needs.
+    answer_cache: answers that hold for some time.
+    endpoint: finds an authorizer when a program starts.
+    exec_transport: questions to a helper process, and its restarts.
+    helper_process, exec_messages: one run of a helper, and the lines it is sent.
+    http_transport: questions to an HTTP server, and connections that are kept.
+    http_connection, http_messages, connector: one connection, its content, its start.
+    answer_fields, authorization: checks of names, and Basic credentials.
 
-This file holds the types that they share. May import process, io and protocol. Knows no
-session and no application.
+This file holds the types that they share. May import apps, process, host, io, config
+and protocol. Knows no session.
 """
 
 from __future__ import annotations

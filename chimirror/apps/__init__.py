@@ -194,17 +194,24 @@ def cgroup_limits(config: Config) -> dict[str, str]:
     return limits
 
 
-def application_environment(
+def inherited_variables(
     environment: Mapping[str, str], config: Config
 ) -> dict[str, str]:
-    """Select the inherited variables of an application, and add those of options."""
-    kept = {
+    """Select the variables of this process that a process it starts may have."""
+    return {
         name: value
         for name, value in environment.items()
         if name in ALLOWED_VARIABLES
         or name.startswith("LC_")
         or name in config.pass_env
     }
+
+
+def application_environment(
+    environment: Mapping[str, str], config: Config
+) -> dict[str, str]:
+    """Select the inherited variables of an application, and add those of options."""
+    kept = inherited_variables(environment, config)
     login = config.user.variables if config.user else {}
     return {**kept, **login, "PYTHONUNBUFFERED": "1", **config.env}
 

@@ -1,4 +1,4 @@
-"""Tokens of the client library, in both APIs: what is sent where, and refusals."""
+"""Tokens of the client library, in both APIs: which one is sent where, and refusals."""
 
 from __future__ import annotations
 

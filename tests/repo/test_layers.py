@@ -36,7 +36,7 @@ LAYERS: dict[str, set[str]] = {
     "spawn": {"process", "log", "io", ""},
     "apps": {"manifest", "process", "config", "protocol", "regular_file", ""},
     "resources": {"apps", "manifest", "io", "protocol", ""},
-    "access": {"process", "io", "config", "protocol", ""},
+    "access": {"apps", "process", "host", "io", "config", "protocol", ""},
     "program": {"apps", "tls", "log", "io", "config", "protocol", ""},
     "session": {
         *("tls", "access", "resources", "apps", "process", "log", "io", "framing"),

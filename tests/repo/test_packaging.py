@@ -324,6 +324,7 @@ def test_metadata(wheel: Path) -> None:
     required = [text for text in fields.get_all("Requires-Dist", ()) if ";" not in text]
     assert {text.partition(">")[0] for text in required} == {
         "docopt-ng",
+        "h11",
         "orjson",
         "pybase64",
         "sdnotify",
