@@ -13,8 +13,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 
 sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[1] / "support")]
@@ -23,7 +24,7 @@ import system_calls
 from competitors import CEILING, FALLBACK, OURS, once_each
 from figures import REFERENCE, Bound
 from harness import Bench, Turn, cpu_seconds, percentile, rest
-from load_client import run_sessions
+from load_client import ShortSession, run_sessions
 from websocket_peer import upgrade
 
 SHORT = {1: Bound(least=1.2), 8: Bound(least=1.3), 32: Bound(least=1.3)}
@@ -50,6 +51,10 @@ def goals(bounds: dict[int, Bound], clients: int) -> tuple[Bound, ...]:
     return (bounds[clients],) if clients in bounds else ()
 
 
+def opening(turn: Turn, request: bytes) -> Callable[[], ShortSession]:
+    return partial(ShortSession, turn.service.address, request)
+
+
 def main() -> int:
     bench = Bench("connect", __doc__ or "", rounds=9)
     bench.parser.add_argument("--clients", default="1,8,32")
@@ -60,7 +65,7 @@ def main() -> int:
 
     def short(turn: Turn, request: bytes, clients: int, many: str) -> None:
         before = cpu_seconds([os.getpid()])
-        took, rate = run_sessions(turn.service.address, request, clients, args.seconds)
+        took, rate = run_sessions(opening(turn, request), clients, args.seconds)
         busy = (cpu_seconds([os.getpid()]) - before) / args.seconds
         first = f"first byte p50, {many}"
         turn.note(first, "ms", percentile(took, 0.5) * 1e3, *goals(FIRST, clients))
@@ -75,7 +80,7 @@ def main() -> int:
         ):
             with nullcontext() if keep else busy_loops(args.loops):
                 took, rate = run_sessions(
-                    turn.service.address, request, clients, args.seconds, keep=keep
+                    opening(turn, request), clients, args.seconds, keep=keep
                 )
             first, wait = f"{kind}: first byte p50, {many}", percentile(took, 0.5)
             turn.note(first, "ms", wait * 1e3, *goals(firsts, clients))
@@ -85,7 +90,7 @@ def main() -> int:
 
     def trace(turn: Turn, request: bytes) -> None:
         with system_calls.counted(turn.service) as counts:
-            took, _ = run_sessions(turn.service.address, request, 1, MAX_TRACED)
+            took, _ = run_sessions(opening(turn, request), 1, MAX_TRACED)
             rest(turn.service)
         # one more session was open at the end
         turn.note("system calls, session", "calls", counts[0] / (len(took) + 1))

@@ -9,18 +9,15 @@ With text, websocketd and `lines` send line by line.
 from __future__ import annotations
 
 import sys
-from itertools import chain
 from pathlib import Path
 
 sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[1] / "support")]
 
 from figures import REFERENCE, Bound
 from harness import Bench, Turn
-from load_client import Codec, enter, exchange, message, repeated
+from transfers import LEAST, MOST, inwards, outwards
 
 SIZES = {64: "64 B", 4096: "4 KiB", 1 << 16: "64 KiB", 1_000_000: "1 MB"}
-END = b'"!"'
-LEAST, MOST = 1 << 20, 1 << 30  # bytes per turn
 IN = {64: (Bound(least=2.5),), 1_000_000: (Bound(least=1.2),)}
 OUT = {
     4096: (
@@ -36,28 +33,13 @@ def main() -> int:
     args = bench.parser.parse_args()
     amounts: dict[tuple[str, int, str], float] = {}
 
-    def inwards(turn: Turn, codec: Codec, size: int, count: int) -> tuple[int, float]:
-        with enter(turn.service.address, codec, b'"sink"') as connection:
-            pieces = repeated(codec.wrap(message(size - 1)), count)
-            every = chain(pieces, [codec.wrap(END)])
-            _, took = exchange(connection, every, 1)
-        return count * size, took
-
-    def outwards(turn: Turn, codec: Codec, size: int, count: int) -> tuple[int, float]:
-        line = b'"source %d %d"' % (size, count)
-        with enter(turn.service.address, codec, line) as connection:
-            came, took = exchange(connection, iter(()), codec.replies(size - 1, count))
-        if came < count * (size - 1):
-            print(f"{turn.competitor.name}: {came} of {count * size} bytes came out")
-        return count * size, took
-
     def measure(turn: Turn) -> None:
         codec, competitor = turn.competitor.codec, turn.competitor.name
         for way, transfer in (("in", inwards), ("out", outwards)):
             for size, name in SIZES.items():
                 key = (way, size, competitor)
                 count = int(amounts.setdefault(key, LEAST) // size) + 1
-                amount, took = transfer(turn, codec, size, count)
+                amount, took = transfer(turn.service.address, codec, size, count)
                 amounts[key] = max(LEAST, min(MOST, amount / took * args.seconds))
                 bounds = (IN if way == "in" else OUT).get(size, ())
                 turn.note(f"{way}, {name}", "MB/s", amount / took / 1e6, *bounds)

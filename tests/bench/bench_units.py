@@ -20,6 +20,7 @@ import shutil
 import sys
 import tempfile
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -28,7 +29,7 @@ sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[1] / "suppor
 import competitors
 import systemd_machine as machines
 from harness import Bench, cpu_seconds, percentile
-from load_client import LINES, RAW, Codec, run_sessions
+from load_client import LINES, RAW, Codec, ShortSession, run_sessions
 from processes import until
 from systemd_machine import Machine
 
@@ -142,9 +143,9 @@ def measure(
     """Measure one turn. Turn 0 only warms up."""
     before, client_time = machine_time(), cpu_seconds([os.getpid()])
     with machine.network():
-        took, rate = run_sessions(
-            ("127.0.0.1", variant.port), variant.codec.request, clients, seconds
-        )
+        address = ("127.0.0.1", variant.port)
+        began = partial(ShortSession, address, variant.codec.request)
+        took, rate = run_sessions(began, clients, seconds)
     until(lambda: all_ended(machine, variant), f"the end of {variant.name}", TIMEOUT)
     if not turn:
         return

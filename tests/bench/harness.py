@@ -75,6 +75,7 @@ class Bench:
         self.extra: dict[str, Any] = {}
         self.options: tuple[str, ...] = ()  # fixed options of chimirror-server
         self.reference = REFERENCE
+        self.offered = competitors.all_competitors
         self.load = os.getloadavg()[0]
 
     def figure(self, name: str, unit: str, bounds: tuple[Bound, ...] = ()) -> Figure:
@@ -90,7 +91,7 @@ class Bench:
         words = args.only.split(",") if args.only else [""]
         self.competitors = [
             competitor
-            for competitor in competitors.all_competitors(
+            for competitor in self.offered(
                 paths, (*args.own.split(), *self.options), args.tree or []
             )
             if wanted(competitor)

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import select
 import socket
-from collections.abc import Iterator
+import ssl
+from collections.abc import Callable
 from time import perf_counter
 from typing import NamedTuple
 
@@ -105,9 +106,16 @@ def connect(address: Address) -> socket.socket:
     return connection
 
 
-def enter(address: Address, codec: Codec, *lines: bytes) -> socket.socket:
+def enter(
+    address: Address,
+    codec: Codec,
+    *lines: bytes,
+    context: ssl.SSLContext | None = None,
+) -> socket.socket:
     """Open a session and send `lines`, which must not be answered yet."""
     connection = connect(address)
+    if context:
+        connection = context.wrap_socket(connection)
     if codec.request:
         connection.sendall(codec.request)
         head = b""
@@ -145,8 +153,7 @@ class ShortSession:
 
 
 def run_sessions(
-    address: Address,
-    request: bytes,
+    open_session: Callable[[], ShortSession],
     clients: int,
     seconds: float,
     *,
@@ -155,8 +162,7 @@ def run_sessions(
     """Run as many short sessions as possible, `clients` at a time.
 
     Args:
-        address: of the server.
-        request: the head of the request.
+        open_session: begins one.
         clients: number of sessions that wait for their first byte at a time.
         seconds: after which no session begins.
         keep: number of sessions to keep open, in place of that time.
@@ -170,7 +176,7 @@ def run_sessions(
     kept: list[ShortSession] = []
 
     def begin() -> None:
-        session = ShortSession(address, request)
+        session = open_session()
         live[session.socket.fileno()] = session
         poller.register(session.socket, select.EPOLLIN)
 
@@ -209,46 +215,6 @@ def ping_pong(connection: socket.socket, data: bytes, reply: int) -> float:
             raise ConnectionError("it ended")
         reply -= got
     return perf_counter() - began
-
-
-def repeated(data: bytes, count: int) -> Iterator[bytes]:
-    """Repeat `data`, in pieces large enough for a system call."""
-    several = max(1, SIZE // 4 // len(data))
-    piece = data * several
-    for _ in range(count // several):
-        yield piece
-    if count % several:
-        yield data * (count % several)
-
-
-def exchange(
-    connection: socket.socket, pieces: Iterator[bytes], enough: float
-) -> tuple[int, float]:
-    """Send everything while reading, until enough bytes have arrived, or the end.
-
-    Returns:
-        Bytes read, and seconds.
-    """
-    buffer = bytearray(SIZE)
-    poller = select.poll()
-    connection.setblocking(False)
-    poller.register(connection, select.POLLIN | select.POLLOUT)
-    rest = memoryview(next(pieces, b""))
-    count, began = 0, perf_counter()
-    while count < enough:
-        events = poller.poll(TIMEOUT * 1000)
-        if not events:
-            raise TimeoutError(f"{count} bytes came")
-        if events[0][1] & ~select.POLLOUT:
-            got = connection.recv_into(buffer)
-            if not got:
-                break
-            count += got
-        if rest and events[0][1] & select.POLLOUT:
-            rest = rest[connection.send(rest) :] or memoryview(next(pieces, b""))
-        if not rest:
-            poller.modify(connection, select.POLLIN)
-    return count, perf_counter() - began
 
 
 class Counter:

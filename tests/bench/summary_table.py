@@ -55,6 +55,14 @@ ROWS = (
     Row("echo beside a bulk session, p99", "beside_bulk", "echo beside bulk p99"),
     Row("relay of an idle session", "memory", "relay, 2000 sessions"),
     Row("an idle session, total", "memory", "together, 2000 sessions"),
+    Row(
+        "sessions over TLS, 8 clients",
+        *("tls", "sessions, 8 clients", LINES, f"{WEBSOCKETD} --ssl"),
+    ),
+    Row(
+        "relay of an idle session over TLS",
+        *("tls", "idle session", LINES, f"{WEBSOCKETD} --ssl"),
+    ),
     Row("concurrent sessions", "density", "sessions"),
     Row("new sessions, beside those", "density", "connections, last thousand"),
     Row("an idle session of those, total", "density", "together"),

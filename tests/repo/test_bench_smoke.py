@@ -32,6 +32,7 @@ SMALL_RUNS = {
     "oneway": "--rounds=1 --seconds=0.01 --only=lines,json",
     "services": "--rounds=1 --seconds=0.001 --sizes=64,70000",
     "spares": "--rounds=1 --programs=python3",
+    "tls": "--rounds=1 --seconds=0.01 --sessions=5 --only=lines,haproxy,--binary",
     "units": "--rounds=1 --seconds=0.05 --clients=2",
     "warm": "--rounds=1",
 }
@@ -47,6 +48,7 @@ FIGURES = {
     "oneway": "out, 4 KiB",
     "services": "round trip, 70000 B",
     "spares": "first echo, python3",
+    "tls": "sessions, 8 clients",
     "units": "sessions, 2 clients",
     "warm": "first byte",
 }
