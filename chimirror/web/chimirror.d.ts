@@ -29,6 +29,11 @@ export interface ConnectOptions {
   timeout?: number;
   /** Aborts connecting. Has no effect on an open session. */
   signal?: AbortSignal;
+  /**
+   * The token of a user, for a server that asks for one (Bearer). ASCII without spaces. A
+   * function is called for each URL and for the control connection, because tokens expire.
+   */
+  token?: string | (() => string | Promise<string>);
 }
 
 /** Each from 1 to 65535. */
@@ -88,6 +93,11 @@ export class ChimirrorError extends Error {
    */
   readonly status?: number;
   readonly retryAfter?: number;
+  /**
+   * Kind `refused` with the status 401, the server does not know the client: what it asks
+   * for, such as `Bearer`, which is the option `token`. Empty if it names nothing.
+   */
+  readonly schemes?: readonly string[];
   /** Kind `refused` with several URLs: the error of each, in their order. */
   readonly errors?: readonly ChimirrorError[];
   /** Kind `lost`: as in `Exit`. */
@@ -241,7 +251,8 @@ export interface Control extends EventTarget {
  * With several URLs, the first one that gives a session is taken. The next one is tried if
  * there is no connection or no answer in time, and after the statuses 408, 429 and 5xx,
  * never after any other refusal that is known. If all have failed and a server has asked
- * to wait for at most 30 s (Retry-After), all are tried once more after that time.
+ * to wait for at most 30 s (Retry-After with 429 or 503), all are tried once more after
+ * that time.
  *
  * @param urls ws:, wss:, http: or https:, or relative to the page. No user and password.
  * @throws ChimirrorError of the kind `refused`, with the reason as far as it is known. A
@@ -262,6 +273,12 @@ export function lines(
   stream: ReadableStream<Uint8Array>,
   options?: { limit?: number },
 ): AsyncGenerator<string, void, void>;
+
+/**
+ * Returns the names of the schemes that a response asks for (WWW-Authenticate), such as
+ * `Bearer`. For requests of the caller's own, such as one for the manifest.
+ */
+export function schemes(response: Response): string[];
 
 /** Reads a stream to its end, as one text. */
 export function text(stream: ReadableStream<Uint8Array>): Promise<string>;

@@ -21,10 +21,12 @@ const MAX_RETRY_DELAY = 30_000; // ms
 const RESPONSE_TIMEOUT = 5000; // ms for a response after a failure
 const CONNECT_TIMEOUT = 10_000; // ms for each URL, until the application runs
 const MAX_RETRY_AFTER = 30; // seconds of a Retry-After that is waited for
+const WAIT_STATUSES = [429, 503]; // whose Retry-After is waited for
 const MAX_DELAY = 2 ** 31 - 1; // ms, of setTimeout
 const FAILURE_CODE = 4000; // close code for failures of the client
 const ALIVE = "chimirror.alive.v1"; // asks for messages that show that the server is alive
 const LATE = 1000; // ms after which a timer was held up: by the browser, or while asleep
+const BEARER = "chimirror.bearer."; // before a token, which WebSocket has no field for
 const STREAMS = ["stdin", "stdout", "stderr"];
 
 export class ChimirrorError extends Error {
@@ -39,11 +41,12 @@ export class ChimirrorError extends Error {
 /** Starts a session. Resolves once the application runs. */
 export async function connect(urls, options = {}) {
   requireRuntime();
-  const { framing = "stdio", size, signal } = options;
+  const { framing = "stdio", size, signal, token } = options;
   if (!Object.hasOwn(FRAMINGS, framing)) {
     const known = Object.keys(FRAMINGS).join(", ");
     throw new TypeError(`unknown framing ${framing}; write one of ${known}`);
   }
+  if (!["undefined", "string", "function"].includes(typeof token)) throw notToken();
   const { subprotocol = `chimirror.${framing}.v1` } = options;
   const subprotocols = [subprotocol];
   if (framing === "stdio") subprotocols.push(ALIVE);
@@ -89,6 +92,36 @@ function sizeSubprotocol({ columns, rows }) {
   throw new TypeError(`${text}, not ${columns} and ${rows}`);
 }
 
+const notToken = () =>
+  new TypeError("a token is ASCII text without spaces, or a function that returns one");
+
+/** Returns the token for one connection. `given` is a text, a function, or undefined. */
+async function readToken(given, signal = undefined) {
+  if (given === undefined) return undefined;
+  const token = typeof given === "function" ? await beforeAbort(given, signal) : given;
+  if (typeof token !== "string" || !/^[!-~]+$/.test(token)) throw notToken();
+  return token;
+}
+
+/** Returns the result of a function, unless the signal ends the wait with its reason. */
+async function beforeAbort(work, signal) {
+  const aborted = Promise.withResolvers();
+  const abort = () => aborted.reject(signal.reason);
+  signal?.addEventListener("abort", abort);
+  try {
+    return await Promise.race([work(), aborted.promise]);
+  } finally {
+    signal?.removeEventListener("abort", abort);
+  }
+}
+
+/** Returns the subprotocols to offer. Pages cannot set fields, so one has the token. */
+function withToken(subprotocols, token) {
+  if (token === undefined) return subprotocols;
+  const text = btoa(token).replace(/\+/g, "-").replace(/\//g, "_").replace(/=+$/, "");
+  return [...subprotocols, BEARER + text];
+}
+
 /** Opens a session at the first URL that gives one. Several may be tried twice. */
 async function openFirst(addresses, options) {
   let found = await tryInOrder(addresses, options);
@@ -96,7 +129,7 @@ async function openFirst(addresses, options) {
     if (found.session) return found.session;
     throw found.errors[0];
   }
-  const delay = Math.min(...found.errors.map(({ retryAfter = Infinity }) => retryAfter));
+  const delay = Math.min(...found.errors.map(waitOf));
   if (!found.session && !found.errors.some(isFinal) && delay <= MAX_RETRY_AFTER) {
     await sleep(1000 * delay, options.signal);
     found = await tryInOrder(addresses, options);
@@ -121,8 +154,13 @@ async function tryInOrder(addresses, options) {
 }
 
 /** Whether no other server is asked: the request or the trust is wrong, not a server. */
-function isFinal({ status = 0, untrusted = false }) {
-  return untrusted || (status >= 400 && status < 500 && ![408, 429].includes(status));
+function isFinal({ status = 500, final = false }) {
+  return final || (status < 500 && ![408, 429].includes(status));
+}
+
+/** Returns the seconds after which a server wants to be asked again. */
+function waitOf({ status, retryAfter = Infinity }) {
+  return WAIT_STATUSES.includes(status) ? retryAfter : Infinity;
 }
 
 /** Returns one error for all URLs. Their queries may hold secrets. */
@@ -456,7 +494,7 @@ class Session extends EventTarget {
   #opening = Promise.withResolvers();
   #ended = Promise.withResolvers();
 
-  constructor(address, options) {
+  constructor(address, options, token) {
     super();
     const { framing, subprotocols } = options;
     const { highWaterMark = HIGH_WATER_MARK, limit = MAX_UNREAD } = options;
@@ -468,8 +506,8 @@ class Session extends EventTarget {
     this.#decode = decode;
     this.#high = highWaterMark;
     this.#limit = limit;
-    this.control = new Control(address, framing);
-    this.#socket = new WebSocket(address, subprotocols);
+    this.control = new Control(address, framing, options.token);
+    this.#socket = new WebSocket(address, withToken(subprotocols, token));
     this.#socket.onopen = () => this.#open();
     this.#socket.onmessage = ({ data }) => this.#receive(data);
     this.#socket.onclose = ({ code, reason }) => this.#finish(code, reason);
@@ -494,8 +532,9 @@ class Session extends EventTarget {
 
   static async open(address, options) {
     const { signal, timeout = CONNECT_TIMEOUT } = options;
-    const session = new Session(address, options);
-    const refusal = new RefusalReason(address, options.subprotocols);
+    const token = await readToken(options.token, signal);
+    const session = new Session(address, options, token);
+    const refusal = new RefusalReason(address, options.subprotocols, token);
     const abort = () => session.#giveUp(signal.reason);
     const timer = setTimeout(() => session.#giveUp(refusal.late(timeout)), timeout);
     signal?.addEventListener("abort", abort);
@@ -742,6 +781,7 @@ function lost(closeCode, reason, retry) {
 class Control extends EventTarget {
   #address;
   #framing;
+  #token; // as given to `connect`
   #credentials; // parameters of authorize
   #opening; // the promise of an authorized socket
   #calls = new Map();
@@ -757,10 +797,11 @@ class Control extends EventTarget {
   #lost; // error of the connection that was lost last
   #timer; // of the last responses after the end of the session
 
-  constructor(address, framing) {
+  constructor(address, framing, token) {
     super();
     this.#address = address;
     this.#framing = framing;
+    this.#token = token;
   }
 
   authorize(session, secret) {
@@ -895,7 +936,9 @@ class Control extends EventTarget {
 
   async #open() {
     if (!this.#credentials) throw new ChimirrorError("control", this.#missingReason());
-    const socket = new WebSocket(this.#address, "chimirror.control.v1");
+    const offered = ["chimirror.control.v1"];
+    if (this.#token !== undefined) offered.push(...(await this.#readBearer()));
+    const socket = new WebSocket(this.#address, offered);
     this.#socket = socket;
     const opened = Promise.withResolvers();
     this.#reject = opened.reject;
@@ -917,6 +960,12 @@ class Control extends EventTarget {
     await opened.promise;
     await this.#ask(socket, "authorize", this.#credentials);
     return socket;
+  }
+
+  async #readBearer() {
+    const token = await readToken(this.#token);
+    if (this.#over) throw new ChimirrorError("over", "the session is over");
+    return withToken([], token);
   }
 
   #missingReason() {
@@ -980,6 +1029,28 @@ class LatestValue {
   }
 }
 
+/** Words for what a server asks for. */
+const SCHEMES = new Map([
+  ["basic", "a user and a password (Basic)"],
+  ["bearer", "a token (Bearer)"],
+]);
+const MAX_SCHEMES = 8;
+const QUOTED = /"(?:[^"\\]|\\.)*"/g;
+// A scheme is a word alone, or before a space. The name of a parameter is before "=".
+const SCHEME = /^\s*([\w!#$%&'*+.^`|~-]+)(?:\s+(?![\s=])|\s*$)/;
+
+/** Returns the schemes that a Response asks for, such as Bearer (RFC 9110, 11.6.1). */
+export function schemes(response) {
+  const field = response.headers.get("www-authenticate") ?? "";
+  const found = new Map();
+  for (const part of field.replace(QUOTED, '""').split(",")) {
+    const [, name] = SCHEME.exec(part) ?? [];
+    if (!name || found.size === MAX_SCHEMES) continue;
+    if (!found.has(name.toLowerCase())) found.set(name.toLowerCase(), name);
+  }
+  return [...found.values()];
+}
+
 const OTHER_REASONS =
   "the application or framing does not exist, a limit is reached, or the program " +
   "cannot be started: the server's log gives the reason";
@@ -1018,6 +1089,7 @@ function rowOf(faults, code = "") {
 class RefusalReason {
   #address;
   #subprotocols;
+  #token;
   #page = globalThis.document ?? globalThis;
   #forbidden = false;
   /** @param {any} event of the type securitypolicyviolation */
@@ -1028,9 +1100,10 @@ class RefusalReason {
       event.blockedURI.split("/")[2] === this.#address.host;
   };
 
-  constructor(address, subprotocols) {
+  constructor(address, subprotocols, token) {
     this.#address = new URL(address.replace("ws", "http"));
     this.#subprotocols = subprotocols;
+    this.#token = token;
     this.#page.addEventListener?.("securitypolicyviolation", this.#watch);
   }
 
@@ -1067,7 +1140,7 @@ class RefusalReason {
       const [, reason] = rowOf(CERTIFICATE_FAULTS, cause?.code) ?? [];
       if (!reason) return this.#refused(`no reachable server answers at ${host}`);
       const text = `the certificate of ${host} is not trusted: ${reason} (${cause.code})`;
-      return this.#refused(text, { untrusted: true });
+      return this.#refused(text, { final: true });
     }
   }
 
@@ -1078,17 +1151,36 @@ class RefusalReason {
     const own = globalThis.location?.origin;
     const headers = { "Chimirror-Subprotocol": this.#subprotocols.join(", ") };
     if (own) headers["Chimirror-Origin"] = own;
-    const response = await fetch(this.#address, { cache: "no-store", headers, signal });
+    if (this.#token !== undefined) headers.Authorization = `Bearer ${this.#token}`;
+    const response = await fetch(this.#address, {
+      cache: "no-store",
+      redirect: "manual",
+      headers,
+      signal,
+    });
     const { status } = response;
     const told = await firstLine(response);
     if (status === 204) return this.#refused(`${host} ${WOULD_ACCEPT}`);
+    if (status < 200 || (status >= 300 && status < 400)) {
+      const text = `${host} redirects, perhaps to a login: open it as a page`;
+      return this.#refused(text, { status: status || undefined, final: true });
+    }
     if (status < 400) {
-      return this.#refused(`${host} answers, but starts no session: ${OTHER_REASONS}`);
+      const text = `${host} answers, but starts no session: ${OTHER_REASONS}`;
+      return this.#refused(text, { status });
     }
     const seconds = Number.parseInt(response.headers.get("retry-after"), 10);
     const retryAfter = seconds >= 0 ? seconds : undefined;
-    return this.#refused(`${host} answers: ${told}`, { status, retryAfter });
+    const names = status === 401 ? schemes(response) : undefined;
+    const more = { status, retryAfter, schemes: names };
+    return this.#refused(`${host} answers: ${told}${wanted(names)}`, more);
   }
+}
+
+/** Returns the end of a sentence that says what a server asks for. */
+function wanted(names = []) {
+  const words = names.map((name) => SCHEMES.get(name.toLowerCase()) ?? name);
+  return words.length ? ` (it asks for ${words.join(" or ")})` : "";
 }
 
 /** Returns the first line of a text, or the status in place of a page of a proxy. */

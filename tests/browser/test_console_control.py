@@ -34,7 +34,7 @@ globalThis.cables = [];
 globalThis.severed = false;
 globalThis.WebSocket = class extends WebSocket {
   constructor(address, subprotocol) {
-    const control = subprotocol === "chimirror.control.v1";
+    const control = subprotocol[0] === "chimirror.control.v1";
     super(control && severed ? `${address}missing` : address, subprotocol);
     if (control) cables.push(this);
   }

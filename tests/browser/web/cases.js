@@ -405,7 +405,7 @@ export async function windowed({ connect, text }, url, say, cue) {
 function divert(elsewhere, subprotocol) {
   globalThis.WebSocket = class extends WebSocket {
     constructor(address, asked) {
-      if (asked === "chimirror.control.v1") super(elsewhere, subprotocol);
+      if (asked[0] === "chimirror.control.v1") super(elsewhere, subprotocol);
       else super(address, asked);
     }
   };
@@ -427,7 +427,7 @@ export async function severed({ connect }, url, say, cue) {
   let severed = false;
   globalThis.WebSocket = class extends Real {
     constructor(address, subprotocol) {
-      const control = subprotocol === "chimirror.control.v1";
+      const control = subprotocol[0] === "chimirror.control.v1";
       super(control && severed ? "ws://127.0.0.1:1/" : address, subprotocol);
       if (control) cables.push(this);
     }
@@ -506,9 +506,9 @@ export async function failover({ connect }, url, say, cue, { urls, ...options })
     await session.eof().catch(() => {}); // it may have ended
     return { url: session.url, exit: await session.exit };
   } catch (error) {
-    const { status, retryAfter, errors = [] } = error;
+    const { status, retryAfter, schemes, errors = [] } = error;
     const each = errors.map((one) => [one.kind, one.status ?? null, one.message]);
-    return { ...told(error), status, retryAfter, errors: each };
+    return { ...told(error), status, retryAfter, schemes, errors: each };
   }
 }
 
@@ -538,4 +538,54 @@ export async function retries({ connect }, url, say, cue, { count }) {
     found.push((await session.exit).retry);
   }
   return found;
+}
+
+/** The subprotocols of each connection, with a token of this kind. */
+export async function tokens({ connect }, url, say, cue, { kind, token }) {
+  const real = globalThis.WebSocket;
+  const offered = [];
+  globalThis.WebSocket = class extends real {
+    constructor(address, subprotocols) {
+      super(address, subprotocols);
+      offered.push(subprotocols);
+    }
+  };
+  let count = 0;
+  const kinds = {
+    text: token,
+    function: () => token + ++count,
+    promise: () => Promise.resolve(token + ++count),
+  };
+  const session = await connect(url, { token: kinds[kind] });
+  await session.control.status();
+  await session.close();
+  return offered;
+}
+
+export async function wrongTokens({ connect }, url, say, cue, { tokens: given }) {
+  const found = [];
+  for (const token of given) {
+    found.push(await refusal(connect(url, { token })));
+    found.push(await refusal(connect(url, { token: () => token })));
+  }
+  const fail = () => Promise.reject(new RangeError("no token"));
+  return [...found, await refusal(connect(url, { token: fail }))];
+}
+
+/** A signal aborts the wait for a token that does not come. */
+export async function lateToken({ connect }, url) {
+  const controller = new AbortController();
+  const token = () => {
+    queueMicrotask(() => controller.abort(new Error("enough")));
+    return new Promise(() => {});
+  };
+  return refusal(connect(url, { token, signal: controller.signal }));
+}
+
+export async function schemeNames({ schemes }, url, say, cue, { fields }) {
+  return fields.map((each) => {
+    const headers = new Headers();
+    for (const field of each) headers.append("WWW-Authenticate", field);
+    return schemes(new Response("", { headers }));
+  });
 }
