@@ -10,8 +10,6 @@ close frame of WebSocket says whether a message was cut.
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 from chimirror.builtin_modules import os
 from chimirror.io.write_buffer import WriteBuffer
 from chimirror.protocol.http import HTTPError
@@ -220,8 +218,10 @@ class TlsConnection(Connection):
         sealed = self._sealed + self._channel.take_output()
         self._sealed = sealed
         if sealed and self.write_fd >= 0:
-            with suppress(BlockingIOError):
+            try:
                 self._sealed = sealed[os.write(self.write_fd, sealed) :]
+            except BlockingIOError:
+                pass
 
     def _send_sealed(self) -> None:
         """Send bytes that TLS itself has to say."""

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import os
 import ssl
-from contextlib import suppress
-from typing import Any, NamedTuple
 
 from chimirror.tls.errors import CertificateError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import Any
 
     FileState = tuple[int, int, int, int] | None
 
@@ -26,16 +25,19 @@ KEY_MARK = b"PRIVATE KEY-----"
 _NO_CHECK_TIME = 0x200000  # X509_VERIFY_PARAM_set_flags(3)
 
 
-class CertificateFiles(NamedTuple):
+class CertificateFiles:
     """The paths of one certificate.
 
-    Attributes:
+    Args:
         certificate: PEM file with the certificate, and the chain behind it.
         key: PEM file with the private key. May be the same file.
     """
 
-    certificate: str
-    key: str
+    __slots__ = ("certificate", "key")
+
+    def __init__(self, certificate: str, key: str) -> None:
+        self.certificate = certificate
+        self.key = key
 
 
 class Certificates:
@@ -98,7 +100,7 @@ class Certificates:
         ]
 
     def _read_states(self) -> list[FileState]:
-        paths = [path for pair in self._files for path in pair]
+        paths = [path for pair in self._files for path in (pair.certificate, pair.key)]
         return [_state(path) for path in (*paths, self._client_ca) if path]
 
     def _load(self) -> ssl.SSLContext:
@@ -219,8 +221,10 @@ def _contents(server: ssl.SSLContext, path: str) -> dict[str, Any]:
             server.wrap_bio(to_server, to_client, server_side=True),
         ]
         for end in (*ends, *ends):
-            with suppress(ssl.SSLWantReadError):
+            try:
                 end.do_handshake()
+            except ssl.SSLWantReadError:
+                pass
     except OSError as error:
         raise CertificateError(f"{path}: not usable ({reason(error)})") from None
     return ends[0].getpeercert() or {}
