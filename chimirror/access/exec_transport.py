@@ -239,7 +239,7 @@ class ExecTransport:
     def on_error(self, error: Exception) -> None:
         """Called on an internal error. The helper is started again."""
         self._owner.on_internal_error(error)
-        self._end_helper("of an internal error")
+        self._end_helper("an internal error")
 
     def close(self) -> None:
         """End the helper. It exits at the end of its input, or is killed."""

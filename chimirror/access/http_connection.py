@@ -157,3 +157,5 @@ class HttpConnection(Stream):
     def on_error(self, error: Exception) -> None:
         """Called on an internal error."""
         self.owner.on_error(error)
+        if self.read_fd >= 0:
+            self._fault("an internal error")

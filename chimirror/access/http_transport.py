@@ -17,7 +17,7 @@ from chimirror.io.loop import NEVER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from chimirror.access import Fields
+    from chimirror.access import Answer, Fields
     from chimirror.access.authorizer import Authorizer, PendingQuestion
     from chimirror.access.endpoint import Endpoint
 
@@ -169,17 +169,20 @@ class HttpExchange:
         self, connection: HttpConnection, status: int, fields: Fields
     ) -> None:
         """Called with the response."""
-        transport, pending = self._transport, self._pending
+        transport, pending, reason = self._transport, self._pending, ""
+        answer: Answer | None = None
+        try:
+            answer = to_answer(status, fields, pending.question, transport.names)
+        except WrongAnswerError as error:
+            reason = str(error)
         self._connection = None
         if connection.is_reusable:
             transport.keep(connection)
         else:
             connection.abort()
         transport.on_exchange_end(pending)
-        try:
-            answer = to_answer(status, fields, pending.question, transport.names)
-        except WrongAnswerError as error:
-            pending.fail(str(error))
+        if answer is None:
+            pending.fail(reason)
         else:
             pending.finish(answer)
 

@@ -226,6 +226,40 @@ def test_closing_ends_a_helper_that_does_not_exit(harness: AuthorizerHarness) ->
     assert not waiting.answers
 
 
+def test_nothing_is_asked_after_the_end(harness: AuthorizerHarness) -> None:
+    authorizer = harness.helper(timeout=0.1)
+    authorizer.close()
+    assert harness.answer(authorizer, words("yes ann")).status == FAILED
+    assert not harness.log
+
+
+def test_an_internal_error_restarts_the_helper(
+    harness: AuthorizerHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object) -> Answer:
+        raise RuntimeError
+
+    authorizer = harness.helper()
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "to_answer", fail)
+        asked = Asked(authorizer, words("yes ann"))
+        assert harness.wait(asked).text == "exec:helper: an internal error"
+    assert [type(error) for error in harness.host.errors] == [RuntimeError]
+    harness.host.errors.clear()
+    allowed(harness, authorizer)
+
+
+def test_suppressed_lines_are_counted(
+    harness: AuthorizerHarness,
+) -> None:
+    authorizer = harness.helper()
+    harness.answer(authorizer, words("lines 60"))
+    turn_until(harness.loop, lambda: len(harness.log) >= module.STDERR_LINES)
+    harness.host.event_log.report("stderr", 10)
+    expected = "authorizer exec:helper: 10 more lines on its stderr in 10 s"
+    assert harness.log[-1] == expected
+
+
 def is_running(pid: int) -> bool:
     try:
         os.kill(pid, 0)

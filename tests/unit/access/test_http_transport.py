@@ -417,3 +417,60 @@ def test_only_a_clear_max_age_counts(harness: AuthorizerHarness, value: str) -> 
             harness, server, response(f"HTTP/1.1 200 OK\nCache-Control: {value}")
         )
     assert CHECKS[value](answer)
+
+
+def test_an_address_that_does_not_answer_is_left(
+    harness: AuthorizerHarness,
+) -> None:
+    """The kernel drops the connection requests to a listener with a full queue."""
+    with authorizer_server() as silent, authorizer_server() as server:
+        silent.listener.listen(0)
+        with socket.create_connection(silent.listener.getsockname()):
+            found = server.endpoint
+            endpoint = Endpoint(
+                found.name,
+                addresses=(*silent.endpoint.addresses, *found.addresses),
+                authority=found.authority,
+                uri=found.uri,
+            )
+            asked = Asked(harness.open(endpoint), question())
+            accept(harness, server).sendall(YES)
+            assert harness.wait(asked).status == ALLOWED
+
+
+def test_a_client_that_goes_ends_the_attempt_to_connect(
+    harness: AuthorizerHarness,
+) -> None:
+    with authorizer_server() as silent:
+        silent.listener.listen(0)
+        with socket.create_connection(silent.listener.getsockname()):
+            asked = Asked(harness.open(silent.endpoint), question())
+            asked.pending.cancel()
+            assert not harness.made[0]._transport._busy  # type: ignore[attr-defined]
+
+
+def test_a_field_that_http_does_not_allow(
+    harness: AuthorizerHarness, server: AuthorizerServer
+) -> None:
+    answer = harness.answer(harness.open(server.endpoint), question((b"a b", b"")))
+    assert answer.text.endswith("the request has a field that HTTP does not allow")
+
+
+def test_an_internal_error_fails_one_question(
+    harness: AuthorizerHarness,
+    server: AuthorizerServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from chimirror.access import http_transport
+
+    def fail(*arguments: object) -> Answer:
+        raise RuntimeError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(http_transport, "to_answer", fail)
+        asked = Asked(harness.open(server.endpoint), question())
+        accept(harness, server).sendall(YES)
+        turn_until(harness.loop, lambda: harness.host.errors)
+    harness.host.errors.clear()
+    assert harness.wait(asked).text.endswith(": an internal error")
+    assert respond(harness, server, YES).status == ALLOWED
