@@ -8,6 +8,7 @@ Modules:
     htpasswd, password_hashes: passwords of a file.
     tokens: tokens of a file, and new ones.
     json_web_tokens, key_set: tokens that a provider signs, and its keys.
+    pam_accounts: passwords of this machine.
     watched_file: WatchedFile, a file that is read again when it changes.
     messages: lines on standard error.
 

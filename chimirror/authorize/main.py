@@ -65,6 +65,9 @@ def _run(argv: Sequence[str]) -> int:
         return _make_token(line)
     try:
         verifier = _verifier(line)
+    except AttributeError as error:  # pamela does not find the library
+        text = f"libpam is missing ({error.name}); install it"
+        raise StartError(os.EX_UNAVAILABLE, text) from None
     except ImportError as error:
         text = f"{error.name} is missing; install it: pip install 'chimirror[auth]'"
         raise StartError(os.EX_UNAVAILABLE, text) from None
@@ -79,6 +82,10 @@ def _verifier(line: CommandLine) -> Verifier:
     if line.verb == "jwt":
         return _jwt_verifier(line)
     (path,) = line.words
+    if line.verb == "pam":
+        from chimirror.authorize.pam_accounts import PamVerifier
+
+        return PamVerifier(path, line.max_age)
     if line.verb == "htpasswd":
         from chimirror.authorize.htpasswd import HtpasswdVerifier
 

@@ -30,6 +30,7 @@ Usage:
   chimirror-authorize [options] [--listen ADDRESS]... htpasswd FILE
   chimirror-authorize [options] [--listen ADDRESS]... tokens FILE
   chimirror-authorize [options] [--listen ADDRESS]... jwt
+  chimirror-authorize [options] [--listen ADDRESS]... pam SERVICE
   chimirror-authorize [options] [--application NAME]... token FILE NAME
   chimirror-authorize --help
   chimirror-authorize --version
@@ -40,6 +41,8 @@ Verbs:
   tokens                   Clients log in with a token of FILE.
   jwt                      Clients log in with a token that an OpenID provider has
                            signed.
+  pam                      Clients log in with a user and a password of this machine,
+                           by the PAM service SERVICE.
   token                    Make a token of the user NAME: append its hash to FILE,
                            and print the token.
 
@@ -77,6 +80,7 @@ FORMS = {
     "htpasswd": "htpasswd FILE",
     "tokens": "tokens FILE",
     "jwt": "jwt without further words",
+    "pam": "pam SERVICE",
     "token": "token FILE NAME",
 }
 NEEDED = {"jwt": ("--issuer", "--audience", "--jwks")}

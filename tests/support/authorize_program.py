@@ -12,7 +12,7 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from email.message import Message
 from pathlib import Path
@@ -49,14 +49,16 @@ class JsonServer:
         self.process = process
         self._number = 0
 
-    def ask(self, authorization: str = "", application: str = "") -> dict[str, Any]:
+    def ask(
+        self, authorization: str = "", application: str = "", **more: object
+    ) -> dict[str, Any]:
         """Ask about a client. Returns the answer without its id."""
         assert self.process.stdin
         assert self.process.stdout
         self._number += 1
         headers = {"authorization": authorization} if authorization else {}
         question = {"application": application, "headers": headers}
-        line = json.dumps({"id": self._number, **question})
+        line = json.dumps({"id": self._number, **question, **more})
         self.process.stdin.write(line.encode() + b"\n")
         self.process.stdin.flush()
         answer: dict[str, Any] = json.loads(self.process.stdout.readline())
@@ -65,10 +67,17 @@ class JsonServer:
 
 
 @contextmanager
-def json_authorizer(*arguments: object) -> Iterator[JsonServer]:
-    """Run an authorizer on pipes. It ends with its input, and reports no error."""
+def json_authorizer(
+    *arguments: object, inside: Sequence[str] = ()
+) -> Iterator[JsonServer]:
+    """Run an authorizer on pipes. It ends with its input, and reports no error.
+
+    Args:
+        arguments: Its command line.
+        inside: A command that runs it.
+    """
     with subprocess.Popen(
-        [*ARGV, *map(str, arguments)],
+        [*inside, *ARGV, *map(str, arguments)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -46,8 +46,8 @@ def test_help_and_version(word: str) -> None:
 @pytest.mark.parametrize(
     ("argv", "fault"),
     [
-        ("", "no verb; write htpasswd, tokens, jwt or token"),
-        ("htpaswd f", '"htpaswd" is not htpasswd, tokens, jwt or token'),
+        ("", "no verb; write htpasswd, tokens, jwt, pam or token"),
+        ("htpaswd f", '"htpaswd" is not htpasswd, tokens, jwt, pam or token'),
         ("htpasswd", "write htpasswd FILE"),
         ("token f", "write token FILE NAME"),
         ("tokens f g", "write tokens FILE"),
