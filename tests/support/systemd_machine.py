@@ -38,7 +38,12 @@ CLIENT_PORTS = count(10000)
 # configuration and installed files, apart from the files listed in LISTED
 KEPT = ("/etc", "/opt/chimirror")
 LISTED = "share/chimirror/installed"
-SOCKETS = ("chimirror.socket", "chimirror-server.socket", "chimirror-zygote.socket")
+SOCKETS = (
+    "chimirror.socket",
+    "chimirror-server.socket",
+    "chimirror-zygote.socket",
+    "chimirror-authorize.socket",
+)
 
 
 def members(file: Path) -> str:

@@ -28,6 +28,8 @@ UNITS = (
     "chimirror-server.service",
     "chimirror-zygote.socket",
     "chimirror-zygote.service",
+    "chimirror-authorize.socket",
+    "chimirror-authorize.service",
     "chimirror.slice",
     "run-chimirror.mount",
 )
@@ -101,7 +103,7 @@ def test_install_and_uninstall(tmp_path: Path) -> None:
 
 
 def everything_is_there(machine: Machine, installed: set[str]) -> None:
-    for program in ("bridge", "server", "connect", "ctl", "zygote"):
+    for program in ("bridge", "server", "connect", "ctl", "zygote", "authorize"):
         assert f"/usr/local/bin/chimirror-{program}" in installed
         machine.do(f"chimirror-{program}", "--version")
     for page in (ROOT / "man").iterdir():
