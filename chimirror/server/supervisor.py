@@ -18,6 +18,7 @@ from chimirror.log.stderr import INFO, WARNING, report
 from chimirror.process import children, fork, process_title
 from chimirror.server import capacity, preimport, worker, worker_main, zygote
 from chimirror.server.admission import WorkerAdmission
+from chimirror.server.certificate_failures import CertificateFailures
 from chimirror.server.limit_table import LimitTable
 from chimirror.server.notifier import ServiceNotifier
 from chimirror.server.orphans import OrphanWatcher
@@ -122,6 +123,7 @@ class Supervisor(FatalErrorHandler):
         self._stop_guard = StopGuard(
             self._loop, self._workers, self._stop_deadlines, self._on_worker_killed
         )
+        self._certificate_failures = CertificateFailures(config)
         self._early_deaths = 0
         self._stopping = False
         self._drain_signal: int = signal.SIGTERM
@@ -229,6 +231,7 @@ class Supervisor(FatalErrorHandler):
         # Until the child installs its own handlers, a signal to it would wake the event
         # loop of the supervisor, which shares the wake-up pipe.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, worker.SIGNALS)
+        self._certificate_failures.on_try(number)
         try:
             pid = os.fork() or self._run_worker(number, worker_end)
         except OSError:
@@ -267,7 +270,11 @@ class Supervisor(FatalErrorHandler):
                     self._cgroups.worker_path(os.getpid()),
                     self._spare_table,
                 )
-            except CertificateError:
+            except CertificateError as error:
+                if not self._certificate_failures.is_known(number):
+                    text = f"{error}; worker {number} waits for it"
+                    self._event_log.message(3, text)
+                    self._event_log.finish(self._config.linger_timeout)
                 return os.EX_CONFIG
             return os.EX_OK
 
@@ -283,9 +290,11 @@ class Supervisor(FatalErrorHandler):
                 table.release_worker(process.number)
         self._spare_table.set_count(process.number, 0)
         self._notifier.clear_heartbeat(process.number)
+        failed = status == os.EX_CONFIG
+        self._certificate_failures.on_worker_exit(process.number, failed=failed)
         if self._stopping and status == 0:
             return
-        if status == os.EX_CONFIG and not self._stopping:
+        if failed and not self._stopping:
             self._replace_soon(process.number)  # until its certificates are mended
             return
         text = children.describe(status)

@@ -13,7 +13,6 @@ from chimirror.server.session_cgroups import SessionCgroups
 from chimirror.server.worker import Worker
 from chimirror.server.worker_spawner import WorkerSpawner
 from chimirror.spawn.client import ZygoteClient
-from chimirror.tls.errors import CertificateError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,12 +76,7 @@ def run(
     """
     loop = EventLoop()
     event_log.attach(loop)
-    try:
-        certificates = program.open_certificates(config)
-    except CertificateError as error:
-        event_log.message(3, f"{error}; worker {number} waits for it")
-        event_log.finish(config.linger_timeout)
-        raise
+    certificates = program.open_certificates(config)
     client = ZygoteClient(loop, link, marks, number)
     spawner: ZygoteClient | WorkerSpawner = client
     if processes is not None:

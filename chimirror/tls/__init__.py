@@ -3,6 +3,7 @@
 Modules:
     certificates: Certificates, the files of certificates as contexts.
     errors: CertificateError.
+    file_states: States of files, by which a change is found. Without ssl.
     channel: TlsChannel, one encrypted connection without its descriptors.
     peer_variables: What a connection says of its client, in Apache's variables.
 

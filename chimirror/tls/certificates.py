@@ -7,17 +7,17 @@ that a client asks for (RFC 6066, section 3) decides. The first is for all other
 
 from __future__ import annotations
 
-import os
 import ssl
 
 from chimirror.tls.errors import CertificateError
+from chimirror.tls.file_states import file_states
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-    FileState = tuple[int, int, int, int] | None
+    from chimirror.tls.file_states import FileState
 
 PROTOCOL = "http/1.1"  # of ALPN (RFC 7301): WebSocket connections begin with it
 CERTIFICATE_MARK = b"-----BEGIN CERTIFICATE-----"
@@ -101,7 +101,7 @@ class Certificates:
 
     def _read_states(self) -> list[FileState]:
         paths = [path for pair in self._files for path in (pair.certificate, pair.key)]
-        return [_state(path) for path in (*paths, self._client_ca) if path]
+        return file_states(path for path in (*paths, self._client_ca) if path)
 
     def _load(self) -> ssl.SSLContext:
         contexts = [_load(pair) for pair in self._files]
@@ -151,18 +151,6 @@ def _load(pair: CertificateFiles) -> ssl.SSLContext:
     except OSError as error:
         raise CertificateError(f"{pair.key}: {error.strerror}") from None
     return context
-
-
-def _state(path: str) -> FileState:
-    """Return what changes with a file, None if there is none.
-
-    Its permissions change this too: a file may become readable after its content.
-    """
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_ctime_ns, found.st_size, found.st_ino, found.st_dev
 
 
 def _require(path: str, mark: bytes, what: str) -> None:

@@ -15,7 +15,8 @@ import pytest
 from control_clients import authorized
 from ctl_process import only_this_server
 from fake_host import ctl
-from serve import LAUNCH, ROOT, server
+from processes import until
+from serve import LAUNCH, ROOT, Service, server
 from tls_authority import Authority, authority, stranger
 from tls_peers import TLS_1_3, client_context, connect, secure, tls_options
 from websocket_peer import Closed, stdin, upgrade
@@ -69,7 +70,10 @@ def test_renewal_ends_no_session(
 def test_replaced_worker_waits_for_usable_files(
     tmp_path: Path, authority: Authority
 ) -> None:
-    """The server gives up after five such deaths of workers for other reasons."""
+    """The server gives up after five such deaths of workers for other reasons.
+
+    The log gets a line for each change of the files, not for each try.
+    """
     pair = authority.issue("localhost")
     good = pair.both.read_bytes()
     options = ("--workers=1", "--framing=stdio", "--tls-cert", str(pair.both))
@@ -79,11 +83,27 @@ def test_replaced_worker_waits_for_usable_files(
         (worker,) = service.workers()
         os.kill(worker, signal.SIGKILL)
         report = "no certificate in PEM is in this file; worker 0 waits for it"
-        service.find(f"(?s)(?:{report}.*){{6}}")
+        service.find(report)
+        await_tries(service, 6)
+        pair.both.write_bytes(b"still none")
+        service.find(f"(?s){report}.*{report}")
+        await_tries(service, 2)
+        assert service.log.read_text().count(report) == 2
         pair.both.write_bytes(good)
         with connect(service, authority) as peer:
             peer.open(framing="stdio")
             assert peer.output(1) == b"hello\n"
+
+
+def await_tries(service: Service, count: int) -> None:
+    """Wait until the server has tried so many times more to start a worker."""
+    found: set[int] = set()
+
+    def ask() -> bool:
+        found.update(service.workers())
+        return len(found) > count
+
+    until(ask, f"{count} tries")
 
 
 @pytest.mark.parametrize(

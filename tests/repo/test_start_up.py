@@ -33,7 +33,7 @@ CHEAP = {
 
 
 # With TLS, beyond a bridge without it: those that ssl needs, and no more.
-MAX_TLS_MODULES = 7
+MAX_TLS_MODULES = 8
 IMPORTS = """
 import sys
 sys.path.insert(0, sys.argv[1])
