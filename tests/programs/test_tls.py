@@ -6,6 +6,8 @@ import asyncio
 import base64
 import hashlib
 import json
+import random
+import re
 import socket
 import ssl
 import subprocess
@@ -17,6 +19,7 @@ from websockets.asyncio.client import connect as connect_asyncio
 from websockets.sync.client import connect as connect_websockets
 from websockets.typing import Subprotocol
 
+from processes import read, until
 from serve import SERVICES, server
 from tls_authority import Authority, authority, stranger
 from tls_peers import TLS_1_2, TLS_1_3, client_context, connect, secure, tls_options
@@ -124,6 +127,42 @@ def test_bulk_both_ways(
         message, size = json.dumps(stdin(chunk)), count * len(chunk)
         found = asyncio.run(echoed(url, context, message, count, size))
         assert found == hashlib.sha256(chunk * count).digest()
+
+
+@VERSIONS
+def test_sleeping_reader(
+    tmp_path: Path, authority: Authority, version: ssl.TLSVersion, full: bool
+) -> None:
+    """The application waits for the reader, other sessions do not, and none is lost."""
+    content = random.Random(0).randbytes(100_000_000 if full else 10_000_000)
+    (tmp_path / "content").write_bytes(content)
+    command = ["sh", "-c", 'read name; exec cat <"$name"']
+    options = ("--workers=1", *tls_options(authority))
+    context = client_context(authority.ca, version)
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+    with server(tmp_path, command, *options) as service:
+        connection.connect(service.address)
+        with secure(connection, context) as peer:
+            peer.open(framing="stdio")
+            peer.send(stdin(f"{tmp_path}/content\n".encode()))
+            (cat,) = service.applications()
+            until(lambda: position(cat) > 1 << 20, "the buffers are filled")
+            (tmp_path / "short").write_bytes(content[: 1 << 20])
+            with secure(service.connect(), context) as other:
+                other.open(framing="stdio")
+                other.send(stdin(f"{tmp_path}/short\n".encode()))
+                assert other.transcript().stdout == content[: 1 << 20]
+            assert position(cat) < len(content)
+            found = peer.transcript()
+            assert found.stdout == content
+            assert found.closed == Closed(1000, "exit 0")
+
+
+def position(pid: int) -> int:
+    """Return how much a process has read from its standard input, a file."""
+    found = re.search(rb"^pos:\s*(\d+)$", read(f"/proc/{pid}/fdinfo/0"), re.MULTILINE)
+    return int(found[1]) if found else 0
 
 
 @VERSIONS

@@ -76,12 +76,25 @@ def test_forwarded_scheme_of_a_trusted_proxy(
                 assert found == expected
 
 
-def test_proxy_header_before_tls(tmp_path: Path, authority: Authority) -> None:
+PROXY_2 = (
+    *(b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c", bytes((192, 0, 2, 7, 192, 0, 2, 1))),
+    *((4711).to_bytes(2, "big"), (443).to_bytes(2, "big")),
+)
+PROXY_HEADERS = {
+    "version 1": b"PROXY TCP4 192.0.2.7 192.0.2.1 4711 443\r\n",
+    "version 2": b"".join(PROXY_2),
+}
+
+
+@pytest.mark.parametrize("version", PROXY_HEADERS)
+def test_proxy_header_before_tls(
+    tmp_path: Path, authority: Authority, version: str
+) -> None:
     show = ["sh", "-c", "echo $REMOTE_ADDR $HTTPS"]
     options = (*tls_options(authority), "--proxy-protocol", *OPTIONS)
     with server(tmp_path, show, *options) as service:
         connection = service.connect()
-        connection.sendall(b"PROXY TCP4 192.0.2.7 192.0.2.1 4711 443\r\n")
+        connection.sendall(PROXY_HEADERS[version])
         with secure(connection, client_context(authority.ca)) as peer:
             peer.open(framing="stdio")
             assert peer.output(1) == b"192.0.2.7 on\n"
