@@ -6,7 +6,7 @@ no process. Exit statuses are those of sysexits(3).
 
 from __future__ import annotations
 
-from chimirror.apps import SingleApplication
+from chimirror.apps import SingleApplication, application_environment
 from chimirror.builtin_modules import environ_dict, os, signal
 from chimirror.config import Config
 from chimirror.config.parser import UsageError
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import NoReturn
 
+    from chimirror.access.access_control import AccessControl
+    from chimirror.access.authorizer import AuthorizerHost
+    from chimirror.access.endpoint import Endpoint
     from chimirror.apps import Catalog
     from chimirror.tls.certificates import Certificates
 
@@ -48,10 +51,14 @@ def check_client_certificates(config: Config) -> None:
     Raises:
         ValueError: They are not. The text begins with an option.
     """
-    if config.tls_client is not None and not config.tls_client_ca:
-        raise ValueError(
-            "--tls-client: clients are asked for no certificate; add --tls-client-ca"
-        )
+    for option, value in (
+        ("--tls-client", config.tls_client),
+        ("--user-certificate", config.user_certificate),
+    ):
+        if value is not None and not config.tls_client_ca:
+            raise ValueError(
+                f"{option}: clients are asked for no certificate; add --tls-client-ca"
+            )
 
 
 def _add_credentials(config: Config, environment: Mapping[str, str]) -> Config:
@@ -85,6 +92,46 @@ def open_certificates(config: Config) -> Certificates | None:
         config.tls_client_ca or "",
         requires_client=config.tls_client != "optional",
     )
+
+
+def find_authorizer(
+    program: str, config: Config, environment: Mapping[str, str]
+) -> Endpoint | None:
+    """Find the authorizer of the command line. Returns None without one.
+
+    Raises:
+        UsageError: There is no such host or command.
+    """
+    if config.authorize is None:
+        return None
+    from chimirror.access.endpoint import EndpointError, find_endpoint
+
+    try:
+        return find_endpoint(config.authorize, environment.get("PATH"))
+    except EndpointError as error:
+        raise UsageError(program, str(error)) from None
+
+
+def open_access(
+    config: Config,
+    host: AuthorizerHost,
+    endpoint: Endpoint | None,
+    environment: Mapping[str, str],
+) -> AccessControl | None:
+    """Set up the sources that tell who a client is. Returns None without any.
+
+    Args:
+        host: the context of the sessions of this process.
+        endpoint: what `find_authorizer` returned.
+        environment: of this process. An authorizer that it starts gets what an
+            application gets.
+    """
+    if not config.sources:
+        return None
+    from chimirror.access.factory import make_access_control
+
+    variables = application_environment(environment, config)
+    return make_access_control(config, host, endpoint, variables)
 
 
 def is_systemd_unit() -> bool:

@@ -2,6 +2,7 @@
 
 Modules:
     access_control: AccessControl, asks the sources in their order and decides.
+    failure_limiter: FailureLimiter, limits failed attempts of one address.
     local_sources: sources that answer at once: proxy, certificate, local user.
     authorizer: Authorizer, asks another process, with a time limit and a cache.
     authorizer_factory: makes an Authorizer with the transport that it needs.
@@ -13,8 +14,8 @@ Modules:
     http_connection, http_messages, connector: one connection, its content, its start.
     answer_fields, authorization: checks of names, and Basic credentials.
 
-This file holds the types that they share. May import apps, process, host, io, config
-and protocol. Knows no session.
+This file holds the types that they share. May import apps, process, host, tls, io,
+config and protocol. Knows no session.
 """
 
 from __future__ import annotations
@@ -55,6 +56,15 @@ class Identity:
         self.auth_type = auth_type
         self.groups = groups
         self.applications = applications
+
+    def variables(self) -> dict[str, str]:
+        """Return the variables of an application that tell who its client is."""
+        found = {"AUTH_TYPE": self.auth_type}
+        if self.user:
+            found["REMOTE_USER"] = self.user
+        if self.groups:
+            found["REMOTE_GROUPS"] = ",".join(self.groups)
+        return found
 
 
 class Question:

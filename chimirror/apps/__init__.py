@@ -237,4 +237,6 @@ def make_policy(
         config.console or config.web_client,
         config.base_path,
         bool(config.tls_certs),
+        bool(config.sources),
+        [name for name in (config.user_header, config.groups_header) if name],
     )

@@ -136,7 +136,8 @@ class ApplicationDirectory:
         self._catalog = f"see {self._base}/.well-known/chimirror"
         missing = {**NO_APPLICATION, "text": f"{NO_APPLICATION_TEXT}; {self._catalog}"}
         self.default = Application("", config, inherited, unavailable=missing)
-        self.default.policy.describe_missing = self.describe_missing
+        if not config.sources:  # the names are for users who may use them
+            self.default.policy.describe_missing = self.describe_missing
 
     def find_for_request(self, head: bytes) -> Application:
         """Find the application for a request.

@@ -25,7 +25,7 @@ OPTIONS = {option.name.removeprefix("--"): option for option in options_of(FILE)
 COMMAND_LINE = {option.name for option in ALL_OPTIONS if option.field}
 KEYS = ("command", "arguments", *OPTIONS, "interface")
 TABLES = {"env": 'NAME = "value"', "subprotocol": 'mcp = "lines"'}
-LISTS = {"framing", "pass-env", "origin", "env-file"}
+LISTS = {"framing", "pass-env", "origin", "env-file", "users", "groups"}
 # keys that restrict others
 DEPENDENT = ("env-file", "framing", "subprotocol", "direction", "protocol")
 TEXTS = ("title", "purpose", "version")

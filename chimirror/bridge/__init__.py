@@ -31,7 +31,9 @@ from chimirror.process.spawner import Spawner  # noqa: E402
 from chimirror.program import (  # noqa: E402
     change_directory,
     fail_with,
+    find_authorizer,
     is_systemd_unit,
+    open_access,
     open_catalog,
     open_certificates,
     termination_signals,
@@ -48,6 +50,7 @@ from chimirror.session.session import Session  # noqa: E402
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from chimirror.access.endpoint import Endpoint
     from chimirror.bridge.admission import TemplateAdmission
     from chimirror.config import Config
     from chimirror.control import ControlRegistry
@@ -210,6 +213,7 @@ def serve(
     session_id: str,
     admission: TemplateAdmission | None,
     certificates: Certificates | None,
+    authorizer: Endpoint | None,
 ) -> None:
     """Serve the one session to its end, and leave no process behind."""
     loop = EventLoop()
@@ -226,6 +230,7 @@ def serve(
     if certificates is not None:
         context.certificates = certificates
         certificates.set_report(lambda text: context.event_log.message(3, text))
+    context.access = open_access(config, context, authorizer, environ_dict())
     peer = Peer(inherited.address, inherited.port, inherited.uid)
     session = Session(context, peer, inherited.read_fd, inherited.write_fd, session_id)
 
@@ -249,6 +254,8 @@ def serve(
         while not context.is_idle:
             loop.run_once()
     finally:
+        if context.access is not None:
+            context.access.close()
         children.end_all()
         if context.has_event_log:
             if stop.has_begun:
@@ -309,7 +316,7 @@ def serve_open_session(context: SessionContext, session: Session) -> None:
 
 def main() -> None:
     """Run the program. Exit statuses are those of sysexits(3)."""
-    config, inherited, certificates = _prepare()
+    config, inherited, certificates, authorizer = _prepare()
     children.set_dumpable(False)  # the application may have the same user
     session_id = find_session_id()
     guardian = 0
@@ -324,7 +331,7 @@ def main() -> None:
         admission = prepare_process(config, session_id)
     children.end_with_parent(guardian)
     try:
-        serve(config, inherited, session_id, admission, certificates)
+        serve(config, inherited, session_id, admission, certificates, authorizer)
     except BaseException as error:  # noqa: BLE001 (told, and the process ends)
         from chimirror.log.stderr import report_exception
 
@@ -332,7 +339,9 @@ def main() -> None:
         sys.exit(os.EX_SOFTWARE)
 
 
-def _prepare() -> tuple[Config, activation.InheritedConnection, Certificates | None]:
+def _prepare() -> tuple[
+    Config, activation.InheritedConnection, Certificates | None, Endpoint | None
+]:
     """Read all that the first user of the process may read, the key included."""
     certificates = None
     try:
@@ -340,6 +349,7 @@ def _prepare() -> tuple[Config, activation.InheritedConnection, Certificates | N
         config = with_credentials("chimirror-bridge", config, environ_dict())
         inherited = activation.find_connection(environ_dict())
         change_directory(config)
+        authorizer = find_authorizer("chimirror-bridge", config, environ_dict())
     except (parser.UsageError, activation.NoConnection, OSError) as error:
         fail_with("chimirror-bridge", error, os.EX_USAGE)
     if config.tls_certs:
@@ -349,4 +359,4 @@ def _prepare() -> tuple[Config, activation.InheritedConnection, Certificates | N
             certificates = open_certificates(config)
         except CertificateError as error:
             fail_with("chimirror-bridge", error, os.EX_CONFIG)
-    return config, inherited, certificates
+    return config, inherited, certificates, authorizer

@@ -9,6 +9,8 @@ the form of origins (protocol.policy). The files:
 - quantities: reads times, sizes, counts, rates and modes.
 - listen_syntax: reads addresses to listen on.
 - base_path: reads the path of a proxy.
+- identity: reads users, groups, sources and fields that name them.
+- authorize_target: reads where an authorizer is.
 - presets: the options that --protocol stands for.
 - values: reads names, hosts, origins, networks and variables.
 - env_file: reads files of environment variables.
@@ -21,6 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
+    from chimirror.config.authorize_target import AuthorizeTarget
     from chimirror.config.user_account import UserAccount
 
 
@@ -48,6 +51,16 @@ class Config:
     tls_keys: tuple[str, ...]  # a file for each certificate
     tls_client_ca: str | None  # a file
     tls_client: str | None  # its certificate: required or optional. None: required
+    user_header: str | None
+    groups_header: str | None
+    user_certificate: str | None  # subject, cn, email, dns or uri
+    authorize: AuthorizeTarget | None
+    authorize_timeout: float
+    authorize_fields: tuple[str, str]  # of user and groups, in lower case
+    required: tuple[str, ...]  # sources; (): any of them
+    allow_anonymous: bool
+    users: tuple[str, ...]
+    groups: tuple[str, ...]
     base_path: str  # the path of a proxy, without a slash at its end
     max_message: int  # from the client
     multiline: str  # of messages with lines: refuse or split
@@ -91,9 +104,10 @@ class Config:
     preload: str | None  # MODULE:FUNCTION instead of a command
     spares: int  # of each application, over all workers
     spare_age: float | None
+    allowed_uids: tuple[int, ...]  # of sessions, or of the zygote's clients
+    allowed_gids: tuple[int, ...]
     # Options of the zygote alone.
     socket: str | None  # None: the socket passed by systemd
-    allowed_uids: tuple[int, ...]
 
     __slots__ = tuple(__annotations__)
 
@@ -105,6 +119,17 @@ class Config:
         raise AttributeError(f"a Config cannot be changed ({name})")
 
     __delattr__ = __setattr__
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The names of the sources that tell who a client is, in their order."""
+        found = {
+            "proxy": self.user_header,
+            "certificate": self.user_certificate,
+            "local": self.allowed_uids or self.allowed_gids,
+            "authorizer": self.authorize,
+        }
+        return tuple([name for name, value in found.items() if value])
 
     @property
     def client_direction(self) -> str:

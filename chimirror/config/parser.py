@@ -37,6 +37,14 @@ if TYPE_CHECKING:
     Given = dict[str, list[str]]
 
 
+# Options that tell who a client is, or need that.
+_IDENTITY = (
+    *("user_header", "groups_header", "user_certificate", "allowed_uids"),
+    *("allowed_gids", "authorize", "required", "allow_anonymous"),
+    *("users", "groups"),
+)
+
+
 class UsageError(Exception):
     """A command line that cannot be used.
 
@@ -291,6 +299,10 @@ def check_combination(fields: Mapping[str, Any]) -> Mapping[str, Any]:
         _suit_terminal(fields, mute)
     if fields["tls_keys"] or fields["tls_client_ca"]:
         _check_tls(fields)
+    if any(fields[name] for name in _IDENTITY):
+        from chimirror.config import identity
+
+        identity.check_combination(fields)
     if fields["spares"]:
         _suit_spares(fields["pass_env"])
     if fields["session_cgroup"] == "off":

@@ -211,10 +211,19 @@ def mode(text: str) -> int:
 
 def uids(texts: list[str]) -> tuple[int, ...]:
     """Read user ids from ``1000`` or ``1000,1001``."""
+    return _ids(texts, "a user id")
+
+
+def gids(texts: list[str]) -> tuple[int, ...]:
+    """Read group ids from ``100`` or ``100,1000``."""
+    return _ids(texts, "a group id")
+
+
+def _ids(texts: list[str], noun: str) -> tuple[int, ...]:
     found: list[int] = []
     for text in ",".join(texts).split(",") if texts else ():
         if not _is_integer(text) or int(text) >= _NO_UID:
-            raise ValueError(f'"{text}" is not a user id; write 1000')
+            raise ValueError(f'"{text}" is not {noun}; write 1000')
         found.append(int(text))
     return tuple(found)
 

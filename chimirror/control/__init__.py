@@ -61,11 +61,14 @@ class ControlRegistry:
         request: SessionRequest,
         early: bytes,
         finish_handshake: Callable[[], object],
+        user: str | None,
     ) -> None:
         """Serve a control WebSocket. ControlHost describes the arguments."""
         from chimirror.control.gateway import ControlGateway
 
-        gateway = ControlGateway(self._context, connection, peer, finish_handshake)
+        gateway = ControlGateway(
+            self._context, connection, peer, finish_handshake, user
+        )
         gateway.start(request, early)
 
     def on_control_channel(self, session: SessionEntry) -> None:

@@ -60,6 +60,7 @@ class ControlGateway:
         connection: of the client, with the request just read. Owned from now on.
         peer: address of the client.
         finish_handshake: called once the client is authorized or disconnected.
+        user: name of the client. None: nobody asks for it.
     """
 
     __slots__ = (
@@ -68,6 +69,7 @@ class ControlGateway:
         "_error",
         "_limit",
         "_upstream",
+        "_user",
         "_path",
         "_request_path",
         "_credentials",
@@ -85,8 +87,10 @@ class ControlGateway:
         connection: Connection,
         peer: Peer,
         finish_handshake: Callable[[], object],
+        user: str | None,
     ) -> None:
         self._context = context
+        self._user = user
         # None once the client is authorized or disconnected.
         self._finish_handshake: Callable[[], object] | None = finish_handshake
         self._upstream: UpstreamConnection | None = None
@@ -221,6 +225,8 @@ class ControlGateway:
         # must get only the parsed fields.
         session_id, secret = self._credentials
         params = {"session": session_id, "secret": secret}
+        if self._user is not None:
+            params["user"] = self._user
         request = {"jsonrpc": "2.0", "id": 0, "method": "authorize", "params": params}
         self._upstream.write([jsonrpc.encode(request), b"\n"])
 

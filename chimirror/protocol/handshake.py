@@ -40,6 +40,7 @@ CONTROL = "control"
 _CONTROL_V1 = b"chimirror.control.v1"
 _SIZE = b"chimirror.size."
 _ALIVE = b"chimirror.alive.v1"
+_BEARER = b"chimirror.bearer."
 # Fields of a check, a plain GET, in place of those of the handshake that failed.
 _CHECKED_OFFER = b"chimirror-subprotocol"
 _CHECKED_ORIGIN = b"chimirror-origin"
@@ -58,11 +59,13 @@ class AcceptedHandshake:
         port: The requested port, or the default port of the scheme.
         peer_address: The client's address, "" for a Unix socket.
         peer_port: The client's port, 0 if unknown.
+        is_proxied: The request comes from a trusted proxy.
     """
 
     __slots__ = (
         "framing",
         "host",
+        "is_proxied",
         "peer_address",
         "peer_port",
         "port",
@@ -86,7 +89,9 @@ class AcceptedHandshake:
         port: int,
         peer_address: str,
         peer_port: int,
+        is_proxied: bool,
     ) -> None:
+        self.is_proxied = is_proxied
         self.request = request
         self.framing = framing
         self.subprotocol = subprotocol
@@ -242,6 +247,13 @@ def _choose(
     if request.get(field) is None:
         return None, policy.framings[0], None, False
     offered, size = request.elements(field), None
+    if any(name.startswith(_BEARER) for name in offered):
+        from chimirror.protocol import bearer
+
+        bearer.take_token(request, field)
+        offered = request.elements(field)
+        if not offered:
+            return None, policy.framings[0], None, False
     wants_alive = _ALIVE in offered
     if wants_alive:
         offered = [name for name in offered if name != _ALIVE]
@@ -316,7 +328,10 @@ def negotiate(
     if not route and policy.missing is None and not is_check:
         _check_upgrade(request)
     host_field, scheme = request.get(b"host"), request.scheme
-    if policy.trusted is not None and policy.trusted(peer_address):
+    is_proxied = policy.trusted is not None and policy.trusted(peer_address)
+    if policy.identity_fields and not is_proxied:
+        request.remove_fields(policy.identity_fields)
+    if is_proxied and policy.trusted is not None:
         from chimirror.protocol import forwarded
 
         forwarded_peer = forwarded.peer(request, policy.trusted)
@@ -342,18 +357,11 @@ def negotiate(
         origin = request.get(_CHECKED_ORIGIN)
     _check_origin(origin, place, scheme, policy)
     scheme = scheme or "http"
-    if route:
-        from chimirror.protocol.routes import ResourceRequest
-
-        port_suffix = f":{port}" if port else ""
-        scheme = "wss" if scheme == "https" else "ws"
-        url = f"{scheme}://{host}{port_suffix}{policy.base}"
-        if not host:
-            url = ""
-        return ResourceRequest(route, request, policy, url)
-    field = _CHECKED_OFFER if is_check else b"sec-websocket-protocol"
-    subprotocol, framing, size, wants_alive = _choose(request, policy, field)
-    return AcceptedHandshake(
+    subprotocol, framing, size, wants_alive = None, "", None, False
+    if not route:
+        field = _CHECKED_OFFER if is_check else b"sec-websocket-protocol"
+        subprotocol, framing, size, wants_alive = _choose(request, policy, field)
+    accepted = AcceptedHandshake(
         request,
         framing=framing,
         subprotocol=subprotocol,
@@ -364,7 +372,23 @@ def negotiate(
         port=port or DEFAULT_PORTS[scheme],
         peer_address=peer_address,
         peer_port=peer_port,
+        is_proxied=is_proxied,
     )
+    if not route:
+        return accepted
+    from chimirror.protocol.routes import ResourceRequest
+
+    return ResourceRequest(
+        route, accepted, policy, _base_url(host, port, scheme, policy)
+    )
+
+
+def _base_url(host: str, port: int, scheme: str, policy: HandshakePolicy) -> str:
+    """Return the URL of this server on the client's side, "" without a host."""
+    if not host:
+        return ""
+    port_suffix = f":{port}" if port else ""
+    return f"{'wss' if scheme == 'https' else 'ws'}://{host}{port_suffix}{policy.base}"
 
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"

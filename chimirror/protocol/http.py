@@ -13,7 +13,7 @@ import binascii
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Container, Iterable
 
 MAX_HEAD = 16384
 MAX_FIELDS = 100
@@ -38,12 +38,14 @@ _REASONS = {
     204: "No Content",
     304: "Not Modified",
     400: "Bad Request",
+    401: "Unauthorized",
     403: "Forbidden",
     404: "Not Found",
     405: "Method Not Allowed",
     408: "Request Timeout",
     421: "Misdirected Request",
     426: "Upgrade Required",
+    429: "Too Many Requests",
     431: "Request Header Fields Too Large",
     500: "Internal Server Error",
     503: "Service Unavailable",
@@ -146,6 +148,23 @@ class HTTPRequest:
     def tokens(self, name: bytes) -> list[bytes]:
         """Return `elements` in lower case."""
         return [element.lower() for element in self.elements(name)]
+
+    def remove_fields(self, names: Container[bytes]) -> None:
+        """Remove all fields of these names, in lower case."""
+        if any(name in names for name in self._values):
+            self.fields = [field for field in self.fields if field[0] not in names]
+            self._values = {
+                name: values
+                for name, values in self._values.items()
+                if name not in names
+            }
+
+    def set_field(self, name: bytes, value: bytes) -> None:
+        """Set one field in place of all of its name, or remove them if it is empty."""
+        self.remove_fields((name,))
+        if value:
+            self.fields.append((name, value))
+            self._values[name] = [value]
 
     def set_url(self, scheme: str, authority: str, target: str) -> None:
         """Take over the parts of a target in absolute-form, in place of Host."""

@@ -95,6 +95,9 @@ class HandshakePolicy:
         web_client: Whether pages get the client library.
         secure: Whether clients of this server itself come over TLS.
         base: The path of a proxy before all paths of the server: `/term`, "" for none.
+        needs_identity: Whether the endpoint asks who its clients are.
+        identity_fields: Names of the fields in which a trusted proxy tells that, in
+            lower case. They are removed from the requests of others.
         describe_missing: Returns the text of `missing` for a path, with the names that
             exist. It is for clients that may see the list of applications.
     """
@@ -105,7 +108,9 @@ class HandshakePolicy:
         "describe_missing",
         "framings",
         "hosts",
+        "identity_fields",
         "missing",
+        "needs_identity",
         "origins",
         "root",
         "secure",
@@ -127,6 +132,8 @@ class HandshakePolicy:
         web_client: bool = False,
         base: str = "",
         secure: bool = False,
+        needs_identity: bool = False,
+        identity_fields: Iterable[str] = (),
     ) -> None:
         self.framings = tuple(framings)
         self.subprotocols = {
@@ -143,6 +150,8 @@ class HandshakePolicy:
         self.web_client = web_client
         self.base = base
         self.secure = secure
+        self.needs_identity = needs_identity
+        self.identity_fields = tuple([n.lower().encode() for n in identity_fields])
         self.describe_missing: Callable[[str], str] | None = None
 
     def allows_origin(self, origin: tuple[str, str, int]) -> bool:

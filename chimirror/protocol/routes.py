@@ -8,8 +8,20 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Protocol
+
     from chimirror.protocol.http import HTTPRequest
     from chimirror.protocol.policy import HandshakePolicy
+
+    class CheckedRequest(Protocol):
+        """What a request tells of its client: a part of AcceptedHandshake."""
+
+        request: HTTPRequest
+        scheme: str
+        peer_address: str
+        peer_port: int
+        is_proxied: bool
+
 
 PAGE, MANIFEST, CATALOG, ASSET = "page", "manifest", "catalog", "asset"
 CLIENT = "client"  # the library for web pages, or its types
@@ -58,17 +70,23 @@ class ResourceRequest:
     Attributes:
         route: PAGE, MANIFEST, CATALOG, ASSET, CLIENT, TEXT or METHODS.
         request: The request.
+        handshake: What the request tells of its client.
         policy: The policy of the requested application.
         url: The URL of this server on the client's side, without a slash at its end.
             "" if a client by HTTP/1.0 did not name the host.
     """
 
-    __slots__ = ("policy", "request", "route", "url")
+    __slots__ = ("handshake", "policy", "request", "route", "url")
 
     def __init__(
-        self, route: str, request: HTTPRequest, policy: HandshakePolicy, url: str
+        self,
+        route: str,
+        handshake: CheckedRequest,
+        policy: HandshakePolicy,
+        url: str,
     ) -> None:
         self.route = route
-        self.request = request
+        self.request = handshake.request
+        self.handshake = handshake
         self.policy = policy
         self.url = url

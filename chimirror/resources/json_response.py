@@ -38,24 +38,41 @@ class JSONDocument:
 class JSONResponse:
     """One document, for one request.
 
+    Args:
+        document: the document.
+        request: the request.
+        user: name of the client, "" without one, in the field Chimirror-User. None:
+            nobody asks for it, and the document is the same for all.
+
     Attributes:
         status: 200, or 304 if the request names the ETag of the document.
     """
 
-    __slots__ = ("_document", "status")
+    __slots__ = ("_document", "_user", "status")
 
-    def __init__(self, document: JSONDocument, request: HTTPRequest) -> None:
+    def __init__(
+        self, document: JSONDocument, request: HTTPRequest, user: str | None = None
+    ) -> None:
         self._document = document
+        self._user = user
         self.status = 304 if matches_etag(document.etag, request) else 200
 
     def response(self, *, head: bool = False) -> bytes:
+        headers = [("ETag", self._document.etag)]
+        cache = "no-cache"  # clients may keep it and must revalidate it
+        if self._user is not None:
+            cache = "private, no-cache"
+        if self._user:
+            from urllib.parse import quote
+
+            headers.append(("Chimirror-User", quote(self._user)))
         return http.response(
             self.status,
             self._document.text,
-            headers=(("ETag", self._document.etag),),
+            headers=tuple(headers),
             head=head or self.status == 304,
             content_type=_JSON,
-            cache="no-cache",  # clients may keep it and must revalidate it
+            cache=cache,
         )
 
 

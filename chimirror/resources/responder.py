@@ -30,6 +30,11 @@ if TYPE_CHECKING:
         @property
         def is_waiting(self) -> bool: ...
 
+        @property
+        def user(self) -> str | None: ...
+
+        def may_use(self, app: Application) -> bool: ...
+
         def on_catalog(self, catalog: JSONResponse) -> None: ...
 
         def on_catalog_failed(self, error: Exception) -> None: ...
@@ -42,7 +47,11 @@ _manifests: dict[tuple[Application, str, bool], JSONDocument] = {}
 
 
 def respond(
-    request: ResourceRequest, app: Application, *, controllable: bool
+    request: ResourceRequest,
+    app: Application,
+    *,
+    controllable: bool,
+    user: str | None = None,
 ) -> TextPage | MethodsResponse | JSONResponse | StaticResponse:
     """Build the response to any request except those for the catalog.
 
@@ -50,13 +59,14 @@ def respond(
         request: the request.
         app: the application named by the path.
         controllable: control of sessions is available here.
+        user: name of the client, "" without one. None: nobody asks for it.
 
     Raises:
         HTTPError: there is no such file.
     """
     if request.route == MANIFEST:
         manifest = _manifest_document(app, request.url, controllable)
-        return JSONResponse(manifest, request.request)
+        return JSONResponse(manifest, request.request, user)
     if request.route == METHODS:
         return MethodsResponse()
     if request.route == CLIENT:
@@ -129,8 +139,10 @@ class CatalogBuilder:
         self._waiting: list[tuple[ResourceRequest, CatalogRequester]] = []
         self._next: list[tuple[ResourceRequest, CatalogRequester]] = []
         self._remaining: Iterator[Application] = iter(())
-        self._entries: list[str] = []
-        self._document: JSONDocument | None = None
+        self._entries: list[tuple[Application, str]] = []
+        self._is_complete = False
+        # by the names of the applications that a client may use
+        self._documents: dict[tuple[str, ...], JSONDocument] = {}
         self.armed = 0
         self.deadline = NEVER
 
@@ -161,20 +173,33 @@ class CatalogBuilder:
         self._waiting, self._next = self._next, []
         self._remaining = iter(self._catalog.all())
         self._entries = []
-        self._document = None
+        self._is_complete = False
+        self._documents = {}
 
     def _step(self) -> None:
         """Add one entry. With all of them there, answer one request."""
-        if self._document is None:
+        if not self._is_complete:
             app = next(self._remaining, None)
             if app is not None:
-                self._entries += map(_entry_text, _entries(app))
+                self._entries += [(app, _entry_text(each)) for each in _entries(app)]
                 return
-            self._document = JSONDocument(_catalog_text(self._entries))
-            self._entries = []
+            self._is_complete = True
         request, requester = self._waiting.pop(0)
         if requester.is_waiting:
-            requester.on_catalog(JSONResponse(self._document, request.request))
+            document = self._document_for(requester)
+            requester.on_catalog(
+                JSONResponse(document, request.request, requester.user)
+            )
+
+    def _document_for(self, requester: CatalogRequester) -> JSONDocument:
+        """Return the catalog of the applications that a client may use."""
+        usable = [each for each in self._entries if requester.may_use(each[0])]
+        names = tuple([app.name for app, _ in usable])
+        found = self._documents.get(names)
+        if found is None:
+            found = JSONDocument(_catalog_text([text for _, text in usable]))
+            self._documents[names] = found
+        return found
 
     def on_error(self, error: Exception) -> None:
         """Called with an error, which the requests have to answer."""

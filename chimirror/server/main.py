@@ -130,9 +130,12 @@ def main() -> None:
         program.change_directory(config)
         program.check_programs(config, os.environ)
         _check_certificates(config)
+        authorizer = program.find_authorizer("chimirror-server", config, os.environ)
         descriptors = capacity.raise_descriptor_limit()
         event_log = EventLog(config.log_format)
-        supervisor = Supervisor(config, listeners, event_log, descriptors, parent)
+        supervisor = Supervisor(
+            config, listeners, event_log, descriptors, parent, authorizer
+        )
         sys.exit(supervisor.run())
     except CertificateError as error:
         program.fail_with("chimirror-server", error, os.EX_CONFIG)

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import NoReturn
 
+    from chimirror.access.endpoint import Endpoint
     from chimirror.config import Config
     from chimirror.io.listener import Listener
     from chimirror.log.records import EventLog
@@ -57,6 +58,7 @@ class Supervisor(FatalErrorHandler):
         event_log: records of the supervisor and, after the fork, of the workers.
         descriptors: the soft descriptor limit at the start, which applications get.
         guardian: the pid of the guardian, or 0 without one.
+        authorizer: is asked who clients are, or None.
     """
 
     def __init__(
@@ -66,7 +68,9 @@ class Supervisor(FatalErrorHandler):
         event_log: EventLog,
         descriptors: int,
         guardian: int = 0,
+        authorizer: Endpoint | None = None,
     ) -> None:
+        self._authorizer = authorizer
         self._config = config
         self._listeners = listeners
         self._event_log = event_log
@@ -269,6 +273,7 @@ class Supervisor(FatalErrorHandler):
                     self._descriptors,
                     self._cgroups.worker_path(os.getpid()),
                     self._spare_table,
+                    self._authorizer,
                 )
             except CertificateError as error:
                 if not self._certificate_failures.is_known(number):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from chimirror import program
 from chimirror.apps import cgroup_limits
+from chimirror.builtin_modules import environ_dict
 from chimirror.io.loop import EventLoop
 from chimirror.server import capacity
 from chimirror.server.session_cgroups import SessionCgroups
@@ -18,6 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
 
+    from chimirror.access.endpoint import Endpoint
     from chimirror.config import Config
     from chimirror.io.listener import Listener
     from chimirror.log.records import EventLog
@@ -46,6 +48,7 @@ def run(
     descriptors: int,
     cgroup: str,
     spare_table: SpareTable,
+    authorizer: Endpoint | None,
 ) -> None:
     """Be worker `number` until drained.
 
@@ -70,6 +73,7 @@ def run(
         descriptors: the soft descriptor limit that applications get.
         cgroup: the group to create for the sessions of this worker. Empty: none.
         spare_table: the numbers of spares of all workers.
+        authorizer: is asked who clients are, or None.
 
     Raises:
         CertificateError: The certificates cannot be used any more.
@@ -103,6 +107,7 @@ def run(
     if certificates is not None:
         certificates.set_report(lambda text: event_log.message(3, text))
         worker.certificates = certificates
+    worker.access = program.open_access(config, worker, authorizer, environ_dict())
     spawner.on_supervisor_lost = worker.drain
     client.on_faulty_packet = lambda reason: event_log.message(
         3, f"dropped a faulty packet: {reason}"
@@ -112,6 +117,8 @@ def run(
     try:
         worker.serve(listeners)
     finally:
+        if worker.access is not None:
+            worker.access.close()
         if cgroups is not None:
             cgroups.kill()
         if isinstance(spawner, WorkerSpawner):

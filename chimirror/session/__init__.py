@@ -4,6 +4,7 @@ Modules:
     session: Session, from the connection to the last record.
     relay: Relay, messages to standard input and output to messages.
     request_handler: RequestHandler, checks, admits and answers the request.
+    identification: asks who the client of a request is.
     connection: Connection, frames, keepalive and orderly close of the socket.
     tls_connection: TlsConnection, the same over TLS.
     keepalive: Keepalive, decides when to ping and when to disconnect.
@@ -14,9 +15,9 @@ This file holds `SessionContext`: applications, limits and event log of one proc
 The bridge and each worker of the server build one. Sessions reach everything that
 they share through it.
 
-May import the layers below: apps, process, resources, log, io, framing, config and
-protocol. Must not import bridge/, server/ or control/. The program provides control as
-`load_control`. This file opens no descriptor.
+May import the layers below: access, apps, process, resources, log, io, framing, config
+and protocol. Must not import bridge/, server/ or control/. The program provides control
+as `load_control`. This file opens no descriptor.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from chimirror.access import Identity
+    from chimirror.access.access_control import AccessControl
     from chimirror.apps import Application, Catalog
     from chimirror.config import Config
     from chimirror.framing import Framing
@@ -134,6 +136,7 @@ if TYPE_CHECKING:
             request: SessionRequest,
             early: bytes,
             finish_handshake: Callable[[], object],
+            user: str | None,
         ) -> None:
             """Serve a control WebSocket.
 
@@ -141,6 +144,8 @@ if TYPE_CHECKING:
                 connection: owned by the gateway from now on.
                 early: bytes that followed the request head.
                 finish_handshake: called once the client is authorized or disconnected.
+                user: name of the client, who may control only own sessions. None:
+                    nobody asks for it.
             """
 
         def on_control_channel(self, session: SessionEntry) -> None:
@@ -241,6 +246,7 @@ class SessionContext:
 
     Attributes:
         certificates: of connections over TLS. None: they are in the clear.
+        access: finds out who clients are. None: nobody asks.
         sessions: admitted sessions by their ids.
         gateways: authorized control WebSockets.
         handshakes: connections that are neither admitted nor authorized yet.
@@ -254,6 +260,7 @@ class SessionContext:
         "_event_log",
         "_load_control",
         "_open_event_log",
+        "access",
         "admission",
         "catalog",
         "catalog_builder",
@@ -288,6 +295,7 @@ class SessionContext:
         self._control: ControlHost | None = None
         self.admission: Admission = admission or NoLimits()
         self.certificates: Certificates | None = None
+        self.access: AccessControl | None = None
         self.sessions: dict[str, SessionEntry] = {}
         self.gateways: set[ServedConnection] = set()
         self.handshakes: PendingPool = UnlimitedPool()

@@ -22,8 +22,8 @@ from chimirror.protocol import frame_format, frame_reader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Protocol
+    from collections.abc import Mapping, Sequence
+    from typing import Any, Protocol
 
     from chimirror.config import Config
     from chimirror.framing import Buffer
@@ -141,6 +141,10 @@ class Connection(Stream):
     def peer_variables(self) -> dict[str, str]:
         """Return the variables of an application that the connection knows."""
         return {}
+
+    def peer_certificate(self) -> Mapping[str, Any] | None:
+        """Return the verified certificate of the client, as the ssl module does."""
+        return None
 
     def set_handler(self, handler: ConnectionHandler) -> None:
         """Replace the handler once the request has shown its purpose."""

@@ -1,6 +1,7 @@
 """Handles one request: checks it, then admits, serves or rejects it.
 
-The order is PROXY header, request head, policy, limits. Then the session begins. No
+The order is PROXY header, request head, policy, identity, limits. Then the session
+begins. No
 process is started for a request that could still be rejected. The rules of a request
 are in protocol/, the limits are in the context's admission. The handler is released
 once the response has been sent.
@@ -19,6 +20,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Protocol
 
+    from chimirror.access import Identity
+    from chimirror.access.authorizer import PendingQuestion
     from chimirror.apps import Application
     from chimirror.protocol.routes import ResourceRequest
     from chimirror.resources.json_response import JSONResponse
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 
         peer: Peer
         session_id: str
+        identity: Identity | None
 
         @property
         def user(self) -> str: ...
@@ -65,6 +69,8 @@ class RequestHandler:
         "_head",
         "_next_size",
         "_owner",
+        "_question",
+        "_waiting",
     )
 
     def __init__(self, context: SessionContext, owner: RequestOwner) -> None:
@@ -74,6 +80,11 @@ class RequestHandler:
         self._next_size = 0  # bytes of the head at which it is parsed again
         self._has_peer = not context.config.proxy_protocol
         self._counted = True  # in context.connecting, by the owner
+        # The request whose client is being identified, and the question about it.
+        self._waiting: tuple[Application, SessionRequest | ResourceRequest] | None = (
+            None
+        )
+        self._question: PendingQuestion | None = None
 
     def on_data(self, data: bytes) -> None:
         """Called with more of the request head, or of the PROXY header before it."""
@@ -124,14 +135,103 @@ class RequestHandler:
         head = self._head = bytes(self._head)
         peer, app = self._owner.peer, self._context.catalog.find_for_request(head)
         request = app.request_cache.read(head, peer.address, peer.port)
-        if isinstance(request, SessionRequest) and not request.key:
-            self._answer_check(app, request)
-        elif isinstance(request, SessionRequest) and request.framing == CONTROL:
-            self._open_control(request)
-        elif isinstance(request, SessionRequest):
-            self._admit(app, request)
-        elif request is not None:
+        if request is None:
+            return
+        if isinstance(request, SessionRequest):
+            self._set_peer(request)
+        if app.policy.needs_identity:
+            self._identify(app, request)
+        else:
+            self._serve(app, request)
+
+    def _serve(
+        self, app: Application, request: SessionRequest | ResourceRequest
+    ) -> None:
+        """Serve a request of a known client, or of any."""
+        if not isinstance(request, SessionRequest):
             self._serve_resource(request, app)
+        elif not request.key:
+            self._answer_check(app, request)
+        elif request.framing == CONTROL:
+            self._open_control(request)
+        else:
+            self._admit(app, request)
+
+    # Identity
+
+    def _identify(
+        self, app: Application, request: SessionRequest | ResourceRequest
+    ) -> None:
+        """Find out who the client is, then serve the request, perhaps later.
+
+        Limits that need no user come first, so that nobody is asked in vain.
+        """
+        from chimirror.session import identification
+
+        access, owner, context = self._context.access, self._owner, self._context
+        if access is None or identification.is_public(request):
+            self._serve(app, request)
+            return
+        if isinstance(request, SessionRequest) and request.framing != CONTROL:
+            self._require_certificate(app)
+            cause = context.admission.find_exceeded(owner.peer, app)
+            if cause is not None:
+                raise context.capacity_error(cause)
+        self._waiting = app, request
+        self._question = identification.identify(
+            context,
+            access,
+            owner.connection,
+            owner.peer,
+            app,
+            request,
+            self._on_decision,
+        )
+        if self._waiting is not None:
+            owner.connection.pause_until_response()
+
+    @property
+    def is_identifying(self) -> bool:
+        """Whether an authorizer is being asked who the client is."""
+        return self._waiting is not None
+
+    def _on_decision(self, decision: Identity | http.HTTPError | None) -> None:
+        """Called with the identity, None for an anonymous client, or a response."""
+        waiting, self._waiting, self._question = self._waiting, None, None
+        if waiting is None:
+            return
+        app, request = waiting
+        try:
+            if isinstance(decision, http.HTTPError):
+                raise decision
+            self._owner.identity = decision
+            if _is_of_application(request):
+                self._require_user(app)
+            self._serve(app, request)
+        except http.HTTPError as error:
+            self.reject(error)
+        except Exception as error:  # noqa: BLE001 (as in a turn of the loop)
+            self._owner.on_error(error)
+
+    def _require_user(self, app: Application) -> None:
+        from chimirror.access.access_control import check_application
+
+        config, identity = app.config, self._owner.identity
+        error = check_application(identity, app.name, config.users, config.groups)
+        if error is not None:
+            raise error
+
+    def may_use(self, app: Application) -> bool:
+        """Return True if the list of applications shows this one to the client."""
+        if not app.policy.needs_identity:
+            return True
+        try:
+            self._require_user(app)
+        except http.HTTPError:
+            return False
+        return True
+
+    # Resources
 
     def _serve_resource(self, request: ResourceRequest, app: Application) -> None:
         """Respond to a plain request."""
@@ -154,8 +254,21 @@ class RequestHandler:
             context.catalog_builder.add(request, self)
             return
         self._send_response(
-            responder.respond(request, app, controllable=context.supports_control())
+            responder.respond(
+                request,
+                app,
+                controllable=context.supports_control(),
+                user=self.user,
+            )
         )
+
+    @property
+    def user(self) -> str | None:
+        """The name of the client, "" without one. None: nobody asks for it."""
+        if self._context.access is None:
+            return None
+        identity = self._owner.identity
+        return identity.user if identity is not None else ""
 
     @property
     def is_waiting(self) -> bool:
@@ -197,7 +310,6 @@ class RequestHandler:
     def _admit(self, app: Application, request: SessionRequest) -> None:
         """Check the limits of a valid request, then begin the session."""
         context, owner = self._context, self._owner
-        self._set_peer(request)
         if app.config.tls_client is not None:
             self._require_certificate(app)
         cause = context.admit(owner.peer, app, owner.user)
@@ -215,7 +327,6 @@ class RequestHandler:
         from chimirror.resources.text_page import PassedCheck
 
         context, owner = self._context, self._owner
-        self._set_peer(request)
         if request.framing == CONTROL:
             self._require_control()
         else:
@@ -250,7 +361,6 @@ class RequestHandler:
 
         The connection counts as a handshake in flight until the client is authorized.
         """
-        self._set_peer(request)
         self._require_control()
         early, self._head = bytes(self._head[request.size :]), b""
         self._owner.on_control(request, early)
@@ -290,10 +400,22 @@ class RequestHandler:
     def finish(self) -> bytes:
         """End the handshake. Returns the bytes that followed the request."""
         early, self._head = bytes(self._head), b""
+        question, self._question, self._waiting = self._question, None, None
+        if question is not None:
+            question.cancel()
         if self._counted:
             self._counted = False
             self._context.on_handshake_finished()
         return early
+
+
+def _is_of_application(request: SessionRequest | ResourceRequest) -> bool:
+    """Return False for the list of applications and control connections."""
+    if isinstance(request, SessionRequest):
+        return request.framing != CONTROL
+    from chimirror.protocol.routes import CATALOG
+
+    return request.route != CATALOG
 
 
 def _start_error(detail: str = "") -> http.HTTPError:

@@ -147,6 +147,8 @@ class Session(Relay):
         self._context.on_session_admitted(self)
         self._request = request
         request.variables.update(self.connection.peer_variables())
+        if self.identity is not None:
+            request.variables.update(self.identity.variables())
         row = registry.FRAMINGS[request.framing]
         limit, max_message = getattr(config, row.limit), config.max_message
         self.framing = row.create(
@@ -196,8 +198,10 @@ class Session(Relay):
         self._stage = FINISHED
         context.handshakes.discard(self)
         self.process.clear_handler()
-        finish = request_handler.finish
-        context.control.open_gateway(self.connection, self.peer, request, early, finish)
+        finish, user = request_handler.finish, request_handler.user
+        context.control.open_gateway(
+            self.connection, self.peer, request, early, finish, user
+        )
 
     def on_response(self) -> None:
         """Called before the request is answered: this is no handshake any more."""
@@ -347,7 +351,13 @@ class Session(Relay):
             self.end_application()
 
     def on_peer_closing(self) -> None:
-        """Called when the client has shut down. Its last input is still delivered."""
+        """Called when the client has shut down. Its last input is still delivered.
+
+        While an authorizer is asked about it, it counts as gone.
+        """
+        if self._request_handler is not None and self._request_handler.is_identifying:
+            self.connection.abort()
+            return
         self.process.stop()
 
     def on_peer_lost(self, reason: str) -> None:

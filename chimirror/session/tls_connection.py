@@ -18,8 +18,8 @@ from chimirror.tls.channel import HANDSHAKE_RECORD, MAX_DATA, TlsChannel
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Protocol
+    from collections.abc import Mapping, Sequence
+    from typing import Any, Protocol
 
     from chimirror.config import Config
     from chimirror.io.loop import EventLoop
@@ -78,6 +78,10 @@ class TlsConnection(Connection):
     def peer_variables(self) -> dict[str, str]:
         """Return the variables of the client and of its encryption."""
         return self._channel.variables()
+
+    def peer_certificate(self) -> Mapping[str, Any] | None:
+        """Return the verified certificate of the client, as the ssl module does."""
+        return self._channel.peer_certificate()
 
     # Input
 

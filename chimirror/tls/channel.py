@@ -13,7 +13,8 @@ from chimirror.tls.certificates import reason
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
+    from typing import Any
 
     Bytes = bytes | bytearray | memoryview
 
@@ -120,6 +121,10 @@ class TlsChannel:
             self._tls.unwrap()
         except (ssl.SSLError, ValueError):
             pass  # the peer has not closed yet, or the connection has failed
+
+    def peer_certificate(self) -> Mapping[str, Any] | None:
+        """Return the verified certificate of the client, None without one."""
+        return self._tls.getpeercert()
 
     def variables(self) -> dict[str, str]:
         """Return the variables that describe the connection."""

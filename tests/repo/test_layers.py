@@ -36,8 +36,8 @@ LAYERS: dict[str, set[str]] = {
     "spawn": {"process", "log", "io", ""},
     "apps": {"manifest", "process", "config", "protocol", "regular_file", ""},
     "resources": {"apps", "manifest", "io", "protocol", ""},
-    "access": {"apps", "process", "host", "io", "config", "protocol", ""},
-    "program": {"apps", "tls", "log", "io", "config", "protocol", ""},
+    "access": {"apps", "process", "host", "tls", "io", "config", "protocol", ""},
+    "program": {"access", "apps", "tls", "log", "io", "config", "protocol", ""},
     "session": {
         *("tls", "access", "resources", "apps", "process", "log", "io", "framing"),
         *("config", "protocol", ""),

@@ -21,6 +21,7 @@ import pytest
 import chimirror
 from chimirror import apps
 from chimirror import text as chimirror_text
+from chimirror.access import Identity
 from chimirror.apps import application_file, toml_parser
 from chimirror.client import buffers
 from chimirror.client.handshake import MAX_MESSAGE_SIZE
@@ -338,6 +339,7 @@ def test_environment_of_the_application() -> None:
     )
     given |= {"LC_*" if name == "LC_ALL" else name for name in inherited}
     given |= peer_variables.of_connection(cast(ssl.SSLObject, FakeTls())).keys()
+    given |= Identity("ann", "Basic", ("staff",)).variables().keys()
     assert variables("chimirror") == given | {"CHIMIRROR_SESSION", CONTROL_VARIABLE}
 
 

@@ -24,6 +24,8 @@ from chimirror.session.session import Session
 from websocket_peer import Peer, upgrade
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from chimirror.log.output_logger import OutputLogger
     from chimirror.log.records import EventLog
     from chimirror.process.spawner import SpawnClient, Spawner, SpawnRequest
@@ -253,6 +255,7 @@ class SessionHarness:
             ControlRegistry,
             admission,
         )
+        self.context.access = program.open_access(config, self.context, None, {})
         self.client, server_end = ends or socket.socketpair()
         fd = server_end.detach()
         os.set_blocking(fd, False)
@@ -268,7 +271,7 @@ class SessionHarness:
         assert isinstance(control, ControlRegistry)
         return control
 
-    def __enter__(self) -> SessionHarness:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:

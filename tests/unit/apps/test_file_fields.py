@@ -58,6 +58,12 @@ def tabled(
     return st.dictionaries(names, values, max_size=3).map(both)
 
 
+def joined(name: str, values: st.SearchStrategy[str]) -> st.SearchStrategy[Both]:
+    return st.lists(values, min_size=1, max_size=3).map(
+        lambda found: (found, [name, ",".join(found)])
+    )
+
+
 KEYS: dict[str, st.SearchStrategy[Both]] = {
     "framing": FRAMINGS.filter(bool).flatmap(
         lambda names: st.sampled_from([names, ",".join(names)]).map(
@@ -78,6 +84,8 @@ KEYS: dict[str, st.SearchStrategy[Both]] = {
     "read-only": st.booleans().map(lambda on: (on, ["--read-only"] * on)),
     "control": st.booleans().map(lambda on: (on, ["--control"] if on else [])),
     "tls-client": once("--tls-client", st.sampled_from(["required", "optional"])),
+    "users": joined("--users", st.sampled_from(["ann", "bob", "é x"])),
+    "groups": joined("--groups", st.sampled_from(["staff", "ops"])),
     "max-message": once("--max-message", st.sampled_from(["1M", 65536, "64K"])),
     "max-line": once("--max-line", st.sampled_from(["16M", 65536, "64K"])),
     "max-output-message": once(

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chimirror.config import Config, options, parser, usage
+from chimirror.config.authorize_target import AuthorizeTarget
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -142,6 +143,16 @@ def test_defaults() -> None:
         "tls_keys": (),
         "tls_client_ca": None,
         "tls_client": None,
+        "user_header": None,
+        "groups_header": None,
+        "user_certificate": None,
+        "authorize": None,
+        "authorize_timeout": 5.0,
+        "authorize_fields": ("remote-user", "remote-groups"),
+        "required": (),
+        "allow_anonymous": False,
+        "users": (),
+        "groups": (),
         "base_path": "",
         "max_message": 1048576,
         "max_line": 16777216,
@@ -184,6 +195,7 @@ def test_defaults() -> None:
         "spare_age": 600.0,
         "socket": None,
         "allowed_uids": (),
+        "allowed_gids": (),
     }
     assert options.DEFAULT_LISTEN == "127.0.0.1:30747"
 
@@ -217,6 +229,11 @@ def test_all_options_given() -> None:
         " --trusted-proxy 10.0.0.0/8 --trusted-proxy unix --proxy-protocol"
         " --tls-cert /a.pem --tls-key=a.key --tls-cert b.pem --tls-key /b.key"
         " --tls-client-ca ca.pem --tls-client optional --base-path /a/b/"
+        " --user-header Remote-User --groups-header=Remote-Groups"
+        " --user-certificate cn --allow-uid 0,1000 --allow-uid 33 --allow-gid 100"
+        " --authorize http+unix:/run/authorize --authorize-timeout 2"
+        " --authorize-fields X-User --allow-anonymous --users ann,bob --groups staff"
+        " --require proxy,certificate,local,authorizer"
         " --max-message 64K --max-line 2M --max-output-message 4K"
         " --handshake-timeout 500ms --idle-timeout 1h"
         " --session-timeout 1d --ping-interval off --ping-timeout 3 --linger-timeout 0"
@@ -244,6 +261,16 @@ def test_all_options_given() -> None:
         "tls_keys": (f"{os.getcwd()}/a.key", "/b.key"),
         "tls_client_ca": f"{os.getcwd()}/ca.pem",
         "tls_client": "optional",
+        "user_header": "Remote-User",
+        "groups_header": "Remote-Groups",
+        "user_certificate": "cn",
+        "authorize": AuthorizeTarget("http+unix", path="/run/authorize"),
+        "authorize_timeout": 2.0,
+        "authorize_fields": ("x-user", ""),
+        "required": ("proxy", "certificate", "local", "authorizer"),
+        "allow_anonymous": True,
+        "users": ("ann", "bob"),
+        "groups": ("staff",),
         "base_path": "/a/b",
         "max_message": 65536,
         "max_line": 2097152,
@@ -285,7 +312,8 @@ def test_all_options_given() -> None:
         "spares": 0,
         "spare_age": 600.0,
         "socket": None,
-        "allowed_uids": (),
+        "allowed_uids": (0, 1000, 33),
+        "allowed_gids": (100,),
     }
 
 

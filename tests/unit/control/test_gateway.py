@@ -48,6 +48,7 @@ from websocket_peer import (
 )
 
 WRONG = "no such session, or not its secret"
+FIELDS = {False: ("Remote-User: ann",)}  # of a client that has to have a name
 
 
 class ControllableContext(SessionContext):
@@ -75,7 +76,7 @@ class ControlledSession:
         self.path = path
         self.server: ControlServer | None = None
         self.peers: list[Peer] = []
-        harness.open("stdio")
+        harness.open("stdio", *FIELDS.get(harness.context.access is None, ()))
         self.secret = harness.peer.message()["secret"]
 
     def listen(self) -> None:
@@ -83,10 +84,10 @@ class ControlledSession:
         session_socket = SessionSocket(str(self.path), 0o600)
         self.server = self.harness.control.listen(session_socket)
 
-    def connect(self, first: bytes = b"") -> Peer:
+    def connect(self, first: bytes = b"", fields: tuple[str, ...] = ()) -> Peer:
         """Open a control WebSocket."""
         peer = self.start()
-        peer.send_raw(upgrade("/", "control", ()) + first)
+        peer.send_raw(upgrade("/", "control", fields) + first)
         self.harness.settle()
         reply = peer.head()
         assert reply.fields["sec-websocket-protocol"] == "chimirror.control.v1"
@@ -180,6 +181,20 @@ def test_client_controls_its_session(controlled: ControlledSession) -> None:
     assert controlled.harness.application.started == 1, "none for the gateway"
     controlled.harness.wait(1)
     assert [kind for kind, _ in controlled.harness.event_log.records] == ["start"]
+
+
+def test_a_client_controls_sessions_of_its_own_user_alone(tmp_path: Path) -> None:
+    proxy = ("--trusted-proxy=192.0.2.0/24", "--user-header=Remote-User")
+    with opened(tmp_path, *proxy, "--allow-anonymous") as controlled:
+        controlled.listen()
+        credentials = {"session": SESSION_ID, "secret": controlled.secret}
+        for fields in (("Remote-User: bob",), ()):
+            peer = controlled.connect(fields=fields)
+            peer.send_raw(request("authorize", **credentials))
+            controlled.harness.wait(AUTHORIZE_DELAY + 0.1)
+            assert peer.message()["error"]["message"] == WRONG
+        peer = controlled.connect(fields=("Remote-User: ann",))
+        assert controlled.ask(peer, "authorize", **credentials) == {}
 
 
 def test_first_messages_may_arrive_together(controlled: ControlledSession) -> None:

@@ -68,7 +68,7 @@ def test_text_page_below_the_path_of_a_proxy() -> None:
     assert "to ws://localhost/a/b/game: each" in page
     assert "Manifest: http://localhost/a/b/game/asyncapi.json\n" in page
     assert "here: http://localhost/a/b/.well-known/chimirror\n" in page
-    without_host = ResourceRequest("text", get("/game", policy).request, policy, "")
+    without_host = ResourceRequest("text", get("/game", policy).handshake, policy, "")
     page = TextPage(without_host).text
     assert "to /a/b/game: each" in page
     assert "Manifest: /a/b/game/asyncapi.json\n" in page

@@ -925,6 +925,7 @@ def test_a_worker_that_fails_has_written_its_records(
                 1024,
                 "",
                 spare_table,
+                None,
             )
         loop.close(ours.detach())
     table.close()

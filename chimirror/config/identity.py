@@ -1,0 +1,111 @@
+"""Reads the options that tell who a client is, and checks them together.
+
+Loaded only where one of them is given.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+PARTS = ("subject", "cn", "email", "dns", "uri")
+SOURCES = {
+    "proxy": "--user-header",
+    "certificate": "--user-certificate",
+    "local": "--allow-uid",
+    "authorizer": "--authorize",
+}
+_TOKEN = frozenset("!#$%&'*+-.^`|~")  # RFC 9110, section 5.6.2, without _
+_RESERVED = frozenset("authorization connection cookie host origin upgrade".split())
+_MAX_HEADER = 64  # characters
+
+
+def header(text: str) -> str:
+    """Read the name of a field of requests. Proxies drop or confuse names with _."""
+    is_token = text.isascii() and all(c.isalnum() or c in _TOKEN for c in text)
+    if not 0 < len(text) <= _MAX_HEADER or not is_token:
+        raise ValueError(f'"{text}" is not the name of a field; write Remote-User')
+    if text.lower() in _RESERVED or text.lower().startswith("sec-"):
+        raise ValueError(f'"{text}" has a meaning of its own; write Remote-User')
+    return text
+
+
+def user_certificate(text: str) -> str:
+    """Read the part of a certificate that names the user."""
+    if text not in PARTS:
+        raise ValueError(f'"{text}" is not known; write {_choice(PARTS)}')
+    return text
+
+
+def sources(text: str) -> tuple[str, ...]:
+    """Read names of sources, from ``certificate,authorizer``."""
+    names = tuple(text.split(","))
+    for name in names:
+        if name not in SOURCES:
+            raise ValueError(f'"{name}" is no source; write {_choice(tuple(SOURCES))}')
+        if names.count(name) > 1:
+            raise ValueError(f'"{name}" is named twice; name each source once')
+    return names
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Read names of users or groups, from ``ann,bob``."""
+    found = tuple([name.strip() for name in text.split(",")])
+    if "" in found or not text.isprintable():
+        raise ValueError(f'"{text}" is no list of names; write ann,bob')
+    return found
+
+
+def _choice(words: tuple[str, ...]) -> str:
+    return ", ".join(words[:-1]) + " or " + words[-1]
+
+
+def check_combination(fields: Mapping[str, Any]) -> None:
+    """Check the options of this module together.
+
+    Raises:
+        ValueError: One needs another. The text begins with an option.
+    """
+    given = {
+        "proxy": fields["user_header"],
+        "certificate": fields["user_certificate"],
+        "local": fields["allowed_uids"] or fields["allowed_gids"],
+        "authorizer": fields["authorize"],
+    }
+    known = [name for name, value in given.items() if value]
+    if fields["user_header"] and not fields["trusted_proxies"]:
+        raise ValueError(
+            "--user-header: a client could set it; name the proxy by --trusted-proxy"
+        )
+    if fields["groups_header"] and not fields["user_header"]:
+        raise ValueError("--groups-header: there is no user; add --user-header")
+    _check_needs_source(fields, known)
+    for name in fields["required"]:
+        if name not in known:
+            raise ValueError(f"--require: {name} is not set up; add {SOURCES[name]}")
+    for name in known:
+        if fields["required"] and name not in fields["required"]:
+            raise ValueError(
+                f"--require: {name} is left out; name it too, or leave {SOURCES[name]} "
+                "out"
+            )
+    if known and fields["spares"] and not fields["control"]:
+        raise ValueError(
+            "--spares: a spare starts before its user is known, and only --control "
+            "tells it; add that, or write --spares 0"
+        )
+
+
+def _check_needs_source(fields: Mapping[str, Any], known: list[str]) -> None:
+    if known:
+        return
+    needs = ("users", "groups", "allow_anonymous")
+    for name in needs:
+        if fields[name]:
+            option = f"--{name.replace('_', '-')}"
+            raise ValueError(
+                f"{option}: no source tells who a client is; add one, such as "
+                "--authorize"
+            )
