@@ -245,6 +245,9 @@ STEPS: tuple[tuple[str, Step], ...] = (
     ("openssl req -x509 ", partial(answers, "", "", stderr="-----\n-----\n")),
     ("chimirror-server --tls-cert server.crt --tls-key server.key", serves),
     ("chimirror-connect --ca server.crt --cert anna.crt", ECHO),
+    ("umask 077", partial(answers, "", "")),
+    ("chimirror-server --authorize 'exec:chimirror-authorize", serves),
+    ("chimirror-connect --token-file anna.token", ECHO),
     ("make install", partial(HOST, "systemctl enable")),
     (
         "CHIMIRROR_COMMAND=",
