@@ -1,4 +1,4 @@
-"""Sources of identity in the real programs: who is served, and what the program learns.
+"""Sources of identity in the real programs: served clients, and their names.
 
 Authorizers are tested in test_authorizers.py, real proxies in test_access_proxies.py.
 """
@@ -11,7 +11,6 @@ import pwd
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,7 +32,7 @@ USER = pwd.getpwuid(os.geteuid()).pw_name
 
 
 def learned(peer: Peer, *fields: str) -> list[str]:
-    """Return what the application prints, with `refused STATUS` for a refusal."""
+    """Return the output of the application, or `refused STATUS` for a refusal."""
     with peer:
         reply = peer.open(framing="lines", fields=fields)
         if reply.status != 101:
@@ -131,7 +130,7 @@ def test_two_sources_are_required(authority: Authority, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def files(tmp_path: Path) -> Iterator[Path]:
+def files(tmp_path: Path) -> Path:
     directory = tmp_path / "apps"
     directory.mkdir()
     for name, line in {
@@ -141,7 +140,7 @@ def files(tmp_path: Path) -> Iterator[Path]:
     }.items():
         text = f"command = {json.dumps(SHOW)}\nframing = 'lines'\n{line}\n"
         (directory / f"{name}.toml").write_text(text)
-    yield directory
+    return directory
 
 
 def ask(peer: Peer, target: str, *fields: str) -> tuple[int, bytes]:
@@ -182,7 +181,7 @@ def test_files_say_who_may_use_an_application(tmp_path: Path, files: Path) -> No
 
 
 def test_a_page_of_another_origin_cannot_use_a_login(tmp_path: Path) -> None:
-    """Nothing asks who the client is: a browser would send its cookie."""
+    """A browser would send its cookie, so the Origin is checked first."""
     with server(tmp_path, SHOW, *PROXY, *LINES) as service:
         fields = ("Origin: https://evil.example", "Cookie: session=ann")
         with Peer(service.connect()) as peer:

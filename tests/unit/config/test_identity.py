@@ -1,4 +1,4 @@
-"""The options about the client's identity: texts, and what one needs of another."""
+"""The options about the client's identity: texts, and their dependencies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who a client is: asked before anything starts, and passed on to the application."""
+"""The identity of a client: asked before a start, and passed on to the application."""
 
 from __future__ import annotations
 
@@ -301,7 +301,7 @@ def test_a_token_beside_another_login_is_refused() -> None:
         assert session.peer.head().status == 400
 
 
-# What is there to be read
+# Documents
 
 
 @pytest.mark.parametrize("path", ["/", "/.well-known/chimirror.js"])
