@@ -35,18 +35,21 @@ def with_credentials(
     Options come before credentials.
 
     Raises:
-        UsageError: --tls-client is given, and clients are asked for no certificate.
+        UsageError: An option needs what clients are not asked for.
     """
     config = _add_credentials(config, environment)
     try:
-        check_client_certificates(config)
+        check_clients(config)
     except ValueError as error:
         raise UsageError(program, str(error)) from None
     return config
 
 
-def check_client_certificates(config: Config) -> None:
-    """Check that certificates are asked for, if a client may need one.
+def check_clients(config: Config) -> None:
+    """Check that clients are asked for what options need: a certificate, a name.
+
+    A file of an application can be read without the options of its server, so these
+    checks are no part of reading it.
 
     Raises:
         ValueError: They are not. The text begins with an option.
@@ -58,6 +61,12 @@ def check_client_certificates(config: Config) -> None:
         if value is not None and not config.tls_client_ca:
             raise ValueError(
                 f"{option}: clients are asked for no certificate; add --tls-client-ca"
+            )
+    for option, names in (("--users", config.users), ("--groups", config.groups)):
+        if names and not config.sources:
+            raise ValueError(
+                f"{option}: no source tells who a client is; add one, such as "
+                "--authorize"
             )
 
 
@@ -169,7 +178,7 @@ def open_catalog(
     from chimirror.apps.directory import ApplicationDirectory
 
     def check_all(config: Config) -> None:
-        check_client_certificates(config)
+        check_clients(config)
         check(config)
 
     return ApplicationDirectory(config.apps, config, inherited, check_all)

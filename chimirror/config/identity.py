@@ -81,7 +81,11 @@ def check_combination(fields: Mapping[str, Any]) -> None:
         )
     if fields["groups_header"] and not fields["user_header"]:
         raise ValueError("--groups-header: there is no user; add --user-header")
-    _check_needs_source(fields, known)
+    if fields["allow_anonymous"] and not known:
+        raise ValueError(
+            "--allow-anonymous: no source tells who a client is; add one, such as "
+            "--authorize"
+        )
     for name in fields["required"]:
         if name not in known:
             raise ValueError(f"--require: {name} is not set up; add {SOURCES[name]}")
@@ -96,16 +100,3 @@ def check_combination(fields: Mapping[str, Any]) -> None:
             "--spares: a spare starts before its user is known, and only --control "
             "tells it; add that, or write --spares 0"
         )
-
-
-def _check_needs_source(fields: Mapping[str, Any], known: list[str]) -> None:
-    if known:
-        return
-    needs = ("users", "groups", "allow_anonymous")
-    for name in needs:
-        if fields[name]:
-            option = f"--{name.replace('_', '-')}"
-            raise ValueError(
-                f"{option}: no source tells who a client is; add one, such as "
-                "--authorize"
-            )

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from chimirror.apps import Application
     from chimirror.apps.directory import ApplicationDirectory
+    from chimirror.config import Config
     from chimirror.ctl.paths import HostPaths
 
 # Of chimirror.conf: the units use them.
@@ -172,7 +173,18 @@ def _application(path: str, name: str, app: Application) -> Iterator[Finding]:
     if fault is not None:
         line = fault_line(file, app, fault.reason)
         yield Finding(BAD, about, fault.reason, fault.cure, file, line)
-    yield Finding(GOOD, about, app.interface.title or app.command, "", file)
+    text = (app.interface.title or app.command) + audience(app.config)
+    yield Finding(GOOD, about, text, "", file)
+
+
+def audience(config: Config) -> str:
+    """Return who may use an application, as the end of a sentence. Empty: everyone."""
+    kinds = [
+        f"the {kind}{'s' * (len(names) > 1)} {', '.join(names)}"
+        for kind, names in (("user", config.users), ("group", config.groups))
+        if names
+    ]
+    return f"; only for {' and '.join(kinds)}" if kinds else ""
 
 
 def fault_line(file: str, app: Application, reason: str) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from chimirror import program
 from chimirror.config import identity, parser
 
 AUTHORIZE = "--authorize=http://127.0.0.1:9090/"
@@ -57,11 +58,21 @@ def test_the_error_says_what_to_write(option: str, reason: str) -> None:
     assert refusal(option) == f"{option.partition('=')[0]}: {reason}"
 
 
-@pytest.mark.parametrize("option", ["--users=ann", "--groups=a", "--allow-anonymous"])
+NO_SOURCE = "no source tells who a client is; add one, such as --authorize"
+
+
+def test_a_client_without_a_name_needs_a_source() -> None:
+    assert refusal("--allow-anonymous") == f"--allow-anonymous: {NO_SOURCE}"
+    parser.parse_server(["--allow-anonymous", AUTHORIZE, "cat"])
+
+
+@pytest.mark.parametrize("option", ["--users", "--groups"])
 def test_a_name_needs_a_source(option: str) -> None:
-    reason = "no source tells who a client is; add one, such as --authorize"
-    assert refusal(option) == f"{option.partition('=')[0]}: {reason}"
-    parser.parse_server([option, AUTHORIZE, "cat"])
+    config = parser.parse_server([option, "ann", "cat"])
+    with pytest.raises(parser.UsageError, match=f"{option}: {NO_SOURCE}"):
+        program.with_credentials("chimirror-server", config, {})
+    config = parser.parse_server([option, "ann", AUTHORIZE, "cat"])
+    assert program.with_credentials("chimirror-server", config, {}) is config
 
 
 def test_all_sources_are_required_or_none() -> None:

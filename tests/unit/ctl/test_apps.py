@@ -135,6 +135,7 @@ def test_every_key_of_a_file(machine: Machine) -> None:
         f"add a --apps {place} --set env.A=1 --set env.B_2='x \"y\"' --set pty=true"
         " --set subprotocol.a.b=json --set origin=https://a.example"
         " --set origin=https://b.example --set max-sessions=3 --set interface.title=A"
+        " --set users=ann --set users=bob --set groups=staff"
         """ --set 'interface.send.schema={"type":"object","required":["a.b"]}'"""
         """ --set 'interface.send.examples=[{"a.b":1.5}, true]'""",
         "cat",
@@ -148,6 +149,8 @@ def test_every_key_of_a_file(machine: Machine) -> None:
         "subprotocols": {"a.b": "json"},
         "origins": ("https://a.example", "https://b.example"),
         "max_sessions": 3,
+        "users": ("ann", "bob"),
+        "groups": ("staff",),
         "interface": {
             "title": "A",
             "send_schema": {"type": "object", "required": ["a.b"]},

@@ -536,3 +536,24 @@ def test_a_directory_alone(machine: Machine) -> None:
     screen = Screen()
     assert run(["check", "--apps", str(path)], bare, screen) == os.EX_OK
     assert screen.rows() == [["good", "application one", "A shell", "-"]]
+
+
+@pytest.mark.parametrize(
+    ("keys", "audience"),
+    [
+        ('users = ["ann"]', "; only for the user ann"),
+        ('groups = "staff,admin"', "; only for the groups staff, admin"),
+        (
+            'users = ["ann", "bob"]\ngroups = ["staff"]',
+            "; only for the users ann, bob and the group staff",
+        ),
+    ],
+)
+def test_who_may_use_an_application(machine: Machine, keys: str, audience: str) -> None:
+    """The sources of the identities of a server are not known here."""
+    path = machine.directory / "apps"
+    path.mkdir()
+    (path / "one.toml").write_text(f'command = ["sh"]\n{keys}\n')
+    screen = Screen()
+    assert run(["check", "--apps", str(path)], machine.host, screen) == os.EX_OK
+    assert screen.rows() == [["good", "application one", f"sh{audience}", "-"]]

@@ -53,6 +53,13 @@ def test_equals_the_output_of_a_server(
     assert [each["name"] for each in json.loads(listed)["applications"]] == ["game"]
 
 
+def test_applications_of_users_have_a_manifest(
+    apps: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    (apps / "mine.toml").write_text('command = ["cat"]\nusers = ["ann"]\n')
+    assert json.loads(run(apps, capfdbinary, "mine"))["info"]["title"] == "mine"
+
+
 def test_the_server_is_named(
     apps: Path, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
