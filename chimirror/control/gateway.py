@@ -245,7 +245,12 @@ class ControlGateway:
         call.respond_error(error)
         text = str(error)
         self._context.event_log.request_rejected(
-            self.peer.text, self._request_path, 403, "control", self._describe(text)
+            self.peer.text,
+            self._request_path,
+            403,
+            "control",
+            self._describe(text),
+            self._user or "",
         )
         self.close(AUTHORIZE_FAILED.with_text(text), discard=False)
 
@@ -369,7 +374,7 @@ class ControlGateway:
         """Called with an internal error. Closes only this control connection."""
         session = self._credentials[0] if self._is_authorized else ""
         part = "a control connection"
-        self._context.log_internal_error(error, session, part=part)
+        self._context.log_internal_error(error, session, self._user or "", part=part)
         self.connection.abort()
 
     def on_head(self, data: bytes) -> None:

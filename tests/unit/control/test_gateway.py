@@ -193,6 +193,8 @@ def test_a_client_controls_sessions_of_its_own_user_alone(tmp_path: Path) -> Non
             peer.send_raw(request("authorize", **credentials))
             controlled.harness.wait(AUTHORIZE_DELAY + 0.1)
             assert peer.message()["error"]["message"] == WRONG
+        refused = controlled.harness.event_log.of("refused")
+        assert [one.get("user") for one in refused] == ["bob", None]
         peer = controlled.connect(fields=("Remote-User: ann",))
         assert controlled.ask(peer, "authorize", **credentials) == {}
 
