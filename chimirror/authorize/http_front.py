@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 MAX_HEAD = 1 << 16  # bytes
 MAX_BODY = 1 << 16  # bytes of a request that are read and ignored
 MAX_CONNECTIONS = 500
-HEAD_TIMEOUT = 10.0  # seconds for the rest of a request, and for a response
+HEAD_TIMEOUT = 10.0  # seconds for the rest of a head, and for a response
+BODY_TIMEOUT = 10.0  # seconds for a body
 IDLE_TIMEOUT = 300.0  # seconds between two requests
 LIST_PATH = "/.well-known/chimirror"  # shows only applications that one may use
 Fields = list[tuple[bytes, bytes]]
@@ -171,7 +172,7 @@ class HttpConnection:
     async def _skip_body(self) -> bool:
         """Read the rest of a request. Returns True if another request may follow."""
         left = MAX_BODY
-        async with asyncio.timeout(HEAD_TIMEOUT):
+        async with asyncio.timeout(BODY_TIMEOUT):
             while left >= 0 and self._http.our_state is h11.DONE:
                 if self._http.their_state is h11.DONE:
                     return True

@@ -184,6 +184,8 @@ def parse_time(text: str) -> float:
         ValueError: It is neither.
     """
     try:
+        if text.split() != [text]:  # as one word of a line
+            raise ValueError
         found = datetime.fromisoformat(text)
         return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
@@ -222,7 +224,8 @@ def make_token(
     if expires is not None:
         words.append(f"expires={expires}")
     if applications:
-        words.append(f"applications={','.join(applications)}")
+        names = ",".join(parse_applications(applications))
+        words.append(f"applications={names}")
     if len(user.split()) != 1 or user.startswith("#"):
         raise ValueError(f'"{user}" cannot have a token; write a NAME without spaces')
     made = _read_line(words)

@@ -14,7 +14,9 @@ from importlib.metadata import distribution
 import pytest
 
 from authorize_program import basic
-from systemd_machine import ROOT, Machine
+from machine_sessions import SERVER_PORT, serve_many
+from systemd_machine import PORT, ROOT, Machine
+from websocket_peer import Peer
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -107,6 +109,31 @@ def test_passwords_of_the_machine(authorized: Machine) -> None:
         assert "or the group that may read /etc/shadow" in text
     finally:
         authorized.do("userdel", "--remove", "ann")
+
+
+@pytest.mark.parametrize("port", [PORT, SERVER_PORT])
+def test_sessions_of_a_home_server(authorized: Machine, port: int) -> None:
+    """The setting of the page, with tokens instead of passwords."""
+    ask_first, _ = block("--authorize")
+    options = ask_first.removeprefix("CHIMIRROR_OPTIONS=")
+    serve_many(authorized)
+    path = "/etc/chimirror/tokens"
+    print_user = "/usr/bin/printenv REMOTE_USER"
+    authorized.configure(
+        print_user, options=options, CHIMIRROR_AUTHORIZE=f"tokens {path}"
+    )
+    authorized.write(path, "")
+    authorized.path(path).chmod(0o644)
+    token = authorized.do("chimirror-authorize", "token", path, "ann").strip()
+    for field, status in ((f"Bearer {token}", 101), ("Bearer x", 401)):
+        with Peer(authorized.connect(port)) as peer:
+            reply = peer.open(fields=(f"Authorization: {field}",))
+            assert reply.status == status
+            if status == 101:
+                assert peer.output(4) == b"ann\n"
+            else:
+                assert reply.fields["www-authenticate"].startswith("Bearer ")
+    assert token not in authorized.do("journalctl", "--no-pager", "--output=export")
 
 
 def test_only_servers_may_ask(authorized: Machine) -> None:

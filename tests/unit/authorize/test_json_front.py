@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from chimirror.access import ALLOWED, FAILED, FORBIDDEN, UNKNOWN, Answer, Identity
-from chimirror.authorize import LoginAttempt
+from chimirror.authorize import LoginAttempt, json_front
 from chimirror.authorize.json_front import (
     MAX_LINE,
     JsonFront,
@@ -136,3 +136,30 @@ def test_a_server_that_has_gone_is_no_error() -> None:
     assert JsonFront(pool, io.BytesIO(b'{"id":2}\n'), writing).serve()
     pool.close()
     os.close(writing)
+
+
+class Hanging:
+    """A verifier that answers when it is told to."""
+
+    threads = 1
+
+    def __init__(self) -> None:
+        self.may_answer = threading.Event()
+
+    def verify(self, attempt: LoginAttempt) -> Answer:
+        assert self.may_answer.wait(100)
+        return Answer(ALLOWED)
+
+
+def test_the_end_of_input_is_not_delayed_for_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(json_front, "END_TIMEOUT", 0.01)
+    verifier = Hanging()
+    pool = VerifierPool(verifier)
+    reading, writing = os.pipe()
+    assert not JsonFront(pool, io.BytesIO(b'{"id":1}\n'), writing).serve()
+    verifier.may_answer.set()
+    pool.close()
+    os.close(writing)
+    os.close(reading)

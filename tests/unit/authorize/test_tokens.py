@@ -162,7 +162,9 @@ def test_a_line_without_an_end_is_ended_first(tmp_path: Path) -> None:
         ("#ann", None, [], "cannot have a token"),
         ("ann", "2001-01-01", [], "2001-01-01 has passed; write a later time"),
         ("ann", "never", [], '"never" is no time'),
-        ("ann", None, ["a,b", "/x"], '"/x" is no application'),
+        ("ann", "2999-01-01 10:00", [], '"2999-01-01 10:00" is no time'),
+        ("ann", None, ["a", "/x"], '"/x" is no application'),
+        ("ann", None, ["a,b"], '"a,b" is no application'),
     ],
 )
 def test_tokens_that_cannot_be_made(
