@@ -247,7 +247,7 @@ def _choose(
     if request.get(field) is None:
         return None, policy.framings[0], None, False
     offered, size = request.elements(field), None
-    if any(name.startswith(_BEARER) for name in offered):
+    if [name for name in offered if name.startswith(_BEARER)]:
         from chimirror.protocol import bearer
 
         bearer.take_token(request, field)
