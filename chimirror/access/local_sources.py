@@ -7,6 +7,7 @@ connection, asks no other process.
 from __future__ import annotations
 
 from chimirror.access import ALLOWED, FORBIDDEN, Answer, Identity, is_valid_name
+from chimirror.access.authorization import decode_name
 from chimirror.builtin_modules import socket
 
 TYPE_CHECKING = False
@@ -78,8 +79,8 @@ class ProxySource:
             return None
         if len(values) > 1 or len(request.get_all(self._groups)) > 1:
             return _refuse("the proxy adds its field to that of the client")
-        user = _decode(values[0])
-        listed = _decode(request.get(self._groups) or b"").split(",")
+        user = decode_name(values[0])
+        listed = decode_name(request.get(self._groups) or b"").split(",")
         groups = tuple([name for name in map(str.strip, listed) if name])
         if not all(map(is_valid_name, (user, *groups))):
             return _refuse("the proxy names no valid user")
@@ -183,13 +184,6 @@ def _group_names(gids: list[int]) -> tuple[str, ...]:
         except KeyError:
             names.append(str(gid))
     return tuple(names)
-
-
-def _decode(value: bytes) -> str:
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return value.decode("latin-1")
 
 
 def _refuse(text: str) -> Answer:
