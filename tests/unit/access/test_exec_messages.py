@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
@@ -71,6 +72,20 @@ def test_optional_members_may_be_absent() -> None:
     assert found.max_age == 0
 
 
+def test_without_a_user_basic_credentials_name_it() -> None:
+    text = base64.b64encode(b"ann:x")
+    _, members = read_line(b'{"id":1,"status":200}')
+    found = to_answer(members, question((b"authorization", b"Basic " + text)))
+    assert found.identity
+    assert (found.identity.user, found.identity.auth_type) == ("ann", "Basic")
+    nameless = answer(status=200)
+    assert nameless.identity
+    assert nameless.identity.user == ""
+    invalid = base64.b64encode(b"a,b:x")
+    with pytest.raises(WrongAnswerError):
+        to_answer(members, question((b"authorization", b"Basic " + invalid)))
+
+
 def test_a_user_may_use_no_application() -> None:
     found = answer(status=200, user="ann", applications=[])
     assert found.identity
@@ -94,8 +109,8 @@ def test_refusals() -> None:
         {"status": 200.0, "user": "ann"},
         {"status": "200", "user": "ann"},
         {"status": 302},
-        {"status": 200},
         {"status": 200, "user": ""},
+        {"status": 200, "user": None},
         {"status": 200, "user": "a\nb"},
         {"status": 200, "user": "a,b"},
         {"status": 200, "user": 257 * "a"},

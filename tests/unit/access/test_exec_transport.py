@@ -51,7 +51,6 @@ def test_a_helper_names_the_user(harness: AuthorizerHarness) -> None:
     assert (first.identity.user, first.identity.auth_type) == ("ann", "Basic")
     assert second.identity.user == "ben"
     assert pid_in(first) == pid_in(second)
-    assert authorizer.counters["allowed"] == 2
 
 
 def test_a_refusal_has_challenge_and_text(harness: AuthorizerHarness) -> None:
@@ -99,7 +98,6 @@ def test_a_wrong_helper_is_started_again(
     assert line.endswith("; it is started again in 0.1 s at the earliest")
     assert "secret" not in line
     assert base64.b64encode(b"echo:secret").decode() not in line
-    assert authorizer.counters["failed"] == 1
 
 
 def test_all_open_questions_of_a_dead_helper_fail(harness: AuthorizerHarness) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from chimirror.config import command_words
 from chimirror.config.authorize_target import EXEC, HTTP, UNIX, fields, parse
@@ -86,6 +88,22 @@ def test_other_targets_are_refused(text: str, cure: str) -> None:
 )
 def test_words(text: str, words: tuple[str, ...]) -> None:
     assert command_words.split(text) == words
+
+
+@given(st.lists(st.text(st.characters(exclude_characters="\0", codec="utf-8"))))
+def test_quoted_words_are_kept(words: list[str]) -> None:
+    quoted = [word.replace("\\", r"\\").replace('"', r"\"") for word in words]
+    assert command_words.split(" ".join(f'"{word}"' for word in quoted)) == tuple(words)
+
+
+@given(st.text())
+def test_every_text_is_split_or_refused(text: str) -> None:
+    try:
+        words = command_words.split(text)
+    except ValueError as error:
+        assert "; " in str(error)
+    else:
+        assert all(isinstance(word, str) for word in words)
 
 
 @pytest.mark.parametrize(
