@@ -6,7 +6,7 @@ no process. Exit statuses are those of sysexits(3).
 
 from __future__ import annotations
 
-from chimirror.apps import SingleApplication, application_environment
+from chimirror.apps import SingleApplication, inherited_variables
 from chimirror.builtin_modules import environ_dict, os, signal
 from chimirror.config import Config
 from chimirror.config.parser import UsageError
@@ -132,14 +132,14 @@ def open_access(
     Args:
         host: the context of the sessions of this process.
         endpoint: what `find_authorizer` returned.
-        environment: of this process. An authorizer that it starts gets what an
-            application gets.
+        environment: of this process. An authorizer that it starts inherits from it
+            what an application inherits.
     """
     if not config.sources:
         return None
     from chimirror.access.factory import make_access_control
 
-    variables = application_environment(environment, config)
+    variables = inherited_variables(environment, config)
     return make_access_control(config, host, endpoint, variables)
 
 

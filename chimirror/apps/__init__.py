@@ -197,14 +197,18 @@ def cgroup_limits(config: Config) -> dict[str, str]:
 def inherited_variables(
     environment: Mapping[str, str], config: Config
 ) -> dict[str, str]:
-    """Select the variables of this process that a process it starts may have."""
-    return {
+    """Select the variables of this process that a process it starts may have.
+
+    Programs in Python write each line at once.
+    """
+    kept = {
         name: value
         for name, value in environment.items()
         if name in ALLOWED_VARIABLES
         or name.startswith("LC_")
         or name in config.pass_env
     }
+    return {**kept, "PYTHONUNBUFFERED": "1"}
 
 
 def application_environment(
@@ -213,7 +217,7 @@ def application_environment(
     """Select the inherited variables of an application, and add those of options."""
     kept = inherited_variables(environment, config)
     login = config.user.variables if config.user else {}
-    return {**kept, **login, "PYTHONUNBUFFERED": "1", **config.env}
+    return {**kept, **login, **config.env}
 
 
 def make_policy(
