@@ -97,7 +97,8 @@ def room_per_worker(config: Config) -> Room:
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if soft == resource.RLIM_INFINITY:
         soft = 1 << 20
-    left = max(0, soft - min(RESERVED, soft // _RESERVED_PART))
+    reserved = RESERVED + _authorizer_descriptors(config)
+    left = max(0, soft - min(reserved, soft // _RESERVED_PART))
     pending = max(2, min(max_handshakes, left // _PENDING_PART))
     share = min(per_source or max_handshakes, max_handshakes)
     share = max(1, share * pending // max_handshakes)
@@ -106,6 +107,15 @@ def room_per_worker(config: Config) -> Room:
     # One session more than a single worker admits: plan_workers.
     sessions = max(2, (left - PER_CONTROL * control) // per_session)
     return Room(sessions, control, pending, share, per_session)
+
+
+def _authorizer_descriptors(config: Config) -> int:
+    """Return the descriptors of a worker for the questions to an authorizer."""
+    if config.authorize is None or config.authorize.argv:
+        return 0  # a helper process has three pipes
+    from chimirror.access.authorizer import MAX_ASKED
+
+    return MAX_ASKED
 
 
 def processes() -> int:

@@ -41,6 +41,14 @@ LAZY_MODULES = (
     "pybase64",
     "traceback",
 )
+# For each kind of authorizer.
+EXEC_MODULES = ("chimirror.access.exec_transport",)
+HTTP_MODULES = ("chimirror.access.http_transport",)
+ACCESS_MODULES = (
+    "chimirror.access.authorizer_factory",
+    "chimirror.access.factory",
+    "chimirror.session.identification",
+)
 # For application files.
 FILE_MODULES = (
     "chimirror.apps.file_fields",
@@ -53,7 +61,12 @@ FILE_MODULES = (
 
 def preimport(config: Config) -> None:
     """Import the modules and apply the settings of the process."""
-    for name in (*LAZY_MODULES, *(FILE_MODULES if config.apps is not None else ())):
+    names = [*LAZY_MODULES, *(FILE_MODULES if config.apps is not None else ())]
+    if config.sources:
+        names += ACCESS_MODULES
+    if config.authorize is not None:
+        names += EXEC_MODULES if config.authorize.argv else HTTP_MODULES
+    for name in names:
         import_module(name)
     raise_malloc_thresholds()
     json_text.use_orjson()

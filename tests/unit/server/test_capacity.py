@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from chimirror.access.authorizer import MAX_ASKED
 from chimirror.config import parser
 from chimirror.host import cgroup
 from chimirror.server import capacity
@@ -103,6 +104,19 @@ def test_a_control_channel_is_one_more_descriptor() -> None:
     few, many = (room_of(4096, 512, 256, *one) for one in [("--control",), ()])
     assert (few.per_session, many.per_session) == (5, 4)
     assert few.sessions == 4 * many.sessions // 5
+
+
+def test_connections_to_an_authorizer_need_descriptors() -> None:
+    http, helper, none = (
+        room_of(4096, 512, 256, *options).sessions
+        for options in [
+            ("--authorize", "http://127.0.0.1:9/"),
+            ("--authorize", "exec:cat"),
+            (),
+        ]
+    )
+    assert helper == none
+    assert none - MAX_ASKED // PER_SESSION <= http < none
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Tests that memory for large messages is requested from the kernel once only."""
+"""What a server does before it forks workers: imports, and settings of malloc(3)."""
 
 from __future__ import annotations
 
@@ -23,6 +23,34 @@ for _ in range(50):
     message()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
+
+
+IMPORTS = """
+import sys
+from chimirror.config import parser
+from chimirror.server import preimport
+preimport.preimport(parser.parse_server([*sys.argv[1:], "--", "cat"]))
+print(*sys.modules)
+"""
+EXEC, HTTP = "chimirror.access.exec_transport", "chimirror.access.http_transport"
+
+
+@pytest.mark.parametrize(
+    ("options", "transports"),
+    [
+        ((), set()),
+        (("--authorize", "exec:cat"), {EXEC}),
+        (("--authorize", "http://localhost/"), {HTTP}),
+    ],
+)
+def test_only_the_transport_in_use_is_imported(
+    options: tuple[str, ...], transports: set[str]
+) -> None:
+    argv = [sys.executable, "-c", IMPORTS, *options]
+    done = subprocess.run(argv, capture_output=True, check=True, text=True)
+    found = set(done.stdout.split())
+    assert found & {EXEC, HTTP} == transports
+    assert any(name.startswith("chimirror.access") for name in found) == bool(options)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="its heap")
