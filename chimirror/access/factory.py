@@ -34,7 +34,10 @@ def make_access_control(
         groups = config.groups_header or ""
         sources["proxy"] = ProxySource(config.user_header, groups)
     if config.user_certificate is not None:
-        sources["certificate"] = CertificateSource(config.user_certificate)
+        sources["certificate"] = CertificateSource(
+            config.user_certificate,
+            of_proxies=config.required[-1:] not in ((), ("certificate",)),
+        )
     if config.allowed_uids or config.allowed_gids:
         sources["local"] = LocalSource(config.allowed_uids, config.allowed_gids)
     authorizer: Authorizer | None = None

@@ -35,7 +35,8 @@ class Client:
     Args:
         request: the request.
         is_proxied: it comes from a trusted proxy.
-        uid: user of a process that has connected itself on a Unix socket, or -1.
+        uid: user of a process that has connected itself on a Unix socket, or -1. Never
+            that of a proxy.
         fd: the connection.
         certificate: the verified certificate of the client, as
             `ssl.SSLSocket.getpeercert` returns it. None without one.
@@ -92,15 +93,17 @@ class CertificateSource:
 
     Args:
         part: subject (RFC 2253), cn, email, dns or uri.
+        of_proxies: that of a trusted proxy is enough. Another source names the user.
     """
 
-    def __init__(self, part: str) -> None:
+    def __init__(self, part: str, *, of_proxies: bool = False) -> None:
         self._part = part
+        self._of_proxies = of_proxies
 
     def ask(self, client: Client) -> Answer | None:
         """Answer from the certificate, which TLS has verified."""
         certificate = client.certificate
-        if not certificate:
+        if not certificate or (client.is_proxied and not self._of_proxies):
             return None
         names = _names(certificate, self._part)
         if len(names) != 1:

@@ -1,10 +1,9 @@
 """Handles one request: checks it, then admits, serves or rejects it.
 
 The order is PROXY header, request head, policy, identity, limits. Then the session
-begins. No
-process is started for a request that could still be rejected. The rules of a request
-are in protocol/, the limits are in the context's admission. The handler is released
-once the response has been sent.
+begins. No process is started for a request that could still be rejected. The rules of a
+request are in protocol/, the limits are in the context's admission. The handler is
+released once the response has been sent.
 """
 
 from __future__ import annotations
@@ -138,7 +137,7 @@ class RequestHandler:
         if request is None:
             return
         if isinstance(request, SessionRequest):
-            self._set_peer(request)
+            self._set_peer(request.peer_address, request.peer_port)
         if app.policy.needs_identity:
             self._identify(app, request)
         else:
@@ -172,6 +171,9 @@ class RequestHandler:
         if access is None or identification.is_public(request):
             self._serve(app, request)
             return
+        if request.handshake is not None:
+            named = request.handshake
+            self._set_peer(named.peer_address, named.peer_port)
         if isinstance(request, SessionRequest) and request.framing != CONTROL:
             self._require_certificate(app)
             cause = context.admission.find_exceeded(owner.peer, app)
@@ -301,11 +303,11 @@ class RequestHandler:
         text = "the request did not arrive in time"
         self.reject(http.HTTPError(408, text, cause="slow-head"))
 
-    def _set_peer(self, request: SessionRequest) -> None:
+    def _set_peer(self, address: str, port: int) -> None:
         """Take the address that a trusted proxy named in the head."""
         owner = self._owner
-        if (request.peer_address, request.peer_port) != owner.peer.endpoint:
-            owner.peer = Peer(request.peer_address, request.peer_port)
+        if (address, port) != owner.peer.endpoint:
+            owner.peer = Peer(address, port)
 
     def _admit(self, app: Application, request: SessionRequest) -> None:
         """Check the limits of a valid request, then begin the session."""

@@ -6,24 +6,29 @@ import grp
 import os
 import pwd
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
+from authorizers import AuthorizingHost
 from chimirror.access import ALLOWED, FORBIDDEN
+from chimirror.access.factory import make_access_control
 from chimirror.access.local_sources import (
     CertificateSource,
     Client,
     LocalSource,
     ProxySource,
 )
+from chimirror.config import parser
 from chimirror.protocol.http import HTTPRequest
+from loops import event_loop
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
     from chimirror.access import Answer
+    from chimirror.access.authorizer import AuthorizerHost
     from chimirror.access.local_sources import Source
 
 CERTIFICATE = {
@@ -114,6 +119,36 @@ def test_a_name_that_none_can_have_is_refused(value: str) -> None:
 
 
 # The certificate
+
+
+def test_the_certificate_of_a_proxy_names_no_client() -> None:
+    found = client(certificate=CERTIFICATE, is_proxied=True)
+    assert CertificateSource("cn").ask(found) is None
+    assert known(CertificateSource("cn", of_proxies=True).ask(found))[0] == "ann"
+
+
+@pytest.mark.parametrize(
+    ("required", "of_proxies"),
+    [
+        ("", False),
+        ("certificate", False),
+        ("proxy,certificate", False),
+        ("certificate,proxy", True),
+    ],
+)
+def test_another_source_names_the_client_of_a_proxy(
+    required: str, *, of_proxies: bool
+) -> None:
+    options = ["--trusted-proxy", "192.0.2.1", "--user-certificate", "cn"]
+    if "proxy" in required:
+        options += ["--user-header", "X-User"]
+    options += ["--require", required] if required else []
+    config = parser.parse_bridge([*options, "cat"])
+    with event_loop() as loop:
+        host = cast("AuthorizerHost", AuthorizingHost(loop))
+        access = make_access_control(config, host, None, {})
+    found = client(certificate=CERTIFICATE, is_proxied=True)
+    assert (access._sources["certificate"].ask(found) is not None) is of_proxies
 
 
 @pytest.mark.parametrize(

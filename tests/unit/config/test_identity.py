@@ -90,6 +90,17 @@ def test_a_spare_learns_its_user_by_control_alone() -> None:
     parser.parse_server(["--spares=1", "--control", AUTHORIZE, "cat"])
 
 
+@pytest.mark.parametrize("option", ["--allow-uid=0", "--allow-gid=0"])
+def test_a_proxy_is_no_local_user(option: str) -> None:
+    for other in ("--proxy-protocol", "--trusted-proxy=unix"):
+        name = other.replace("=", " ")
+        assert refusal(option, other) == (
+            f"{option.partition('=')[0]}: {name} makes every peer on a Unix socket a "
+            "proxy, whose user says nothing of the client; leave one of them out"
+        )
+    parser.parse_server([option, "--trusted-proxy=10.0.0.0/8", "cat"])
+
+
 def test_sources_are_listed_in_their_order() -> None:
     options = ["--allow-gid=1", AUTHORIZE, *PROXY, "--user-certificate=cn"]
     config = parser.parse_bridge([*options, "cat"])

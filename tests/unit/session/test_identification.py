@@ -18,6 +18,8 @@ from chimirror.access import (
     Question,
 )
 from chimirror.access.access_control import AccessControl
+from chimirror.access.local_sources import LocalSource
+from chimirror.session import Peer as Address
 from session_harness import SessionHarness
 from websocket_peer import stdin, text, upgrade
 
@@ -178,6 +180,8 @@ def test_frames_that_follow_the_request_wait_for_the_answer() -> None:
         *("Host: localhost", "Upgrade: websocket", "Sec-WebSocket-Version: 13"),
         *("X-Forwarded-For: 1", "X-Original-URI: /", "Remote-User: root"),
         *("Remote-Groups: wheel", "Chimirror-Application: a", "Forwarded: for=a"),
+        *("Remote_User: root", "X_Forwarded_User: root", "X.Forwarded.User: root"),
+        *("X-Real-IP: 192.0.2.1", "If-None-Match: *", "Range: bytes=0-"),
     ],
 )
 def test_a_question_has_no_field_that_says_what_only_a_proxy_may(field: str) -> None:
@@ -238,6 +242,67 @@ def test_a_newer_handshake_may_take_the_place_of_a_question() -> None:
         session.session.give_way()
         assert session.authorizer.cancelled == 1
         assert session.context.is_idle
+
+
+def test_a_question_names_the_client_behind_the_proxy() -> None:
+    options = ("--trusted-proxy", "192.0.2.0/24", "--host", "a.example")
+    fields = ("X-Forwarded-For: 9.9.9.9, 198.51.100.7", "X-Forwarded-Host: a.example")
+    for request in (upgrade("/a", "json", fields), get("/asyncapi.json", *fields)):
+        with Asking(*options, "--base-path", "/term") as session:
+            session.ask(request)
+            [question] = session.authorizer.questions
+            assert (question.host, question.address) == ("a.example", "198.51.100.7")
+            assert question.target in ("/term/a", "/term/asyncapi.json")
+            session.answer(Answer(FORBIDDEN))
+            [refused] = session.event_log.of("refused")
+            assert refused["peer"] == "198.51.100.7"
+
+
+@pytest.mark.parametrize(
+    "path", ["/a/../b", "/./a", "/a/..", "/a/%2e%2E/b", "/a/..%2fb", "/a/..%5Cb"]
+)
+def test_no_path_has_two_meanings(path: str) -> None:
+    for request in (upgrade(path, "json", ()), upgrade("/a.b/..c?/../", "json", ())):
+        with Asking() as session:
+            session.ask(request)
+            if path.encode() in request:
+                assert session.peer.head().status == 400
+                assert not session.authorizer.questions
+            else:
+                session.answer(Answer(FORBIDDEN))
+                assert session.peer.head().status == 403
+
+
+def test_two_logins_in_one_request_are_refused() -> None:
+    fields = ("Authorization: Bearer a", "Authorization: Bearer b")
+    with Asking() as session:
+        session.ask(upgrade("/", "json", fields))
+        assert session.peer.head().status == 400
+        assert not session.authorizer.questions
+
+
+@pytest.mark.parametrize(
+    ("options", "header"),
+    [
+        (("--trusted-proxy", "unix", "--user-header", "Remote-User"), b""),
+        (("--proxy-protocol", "--user-certificate", "cn"), b"PROXY UNKNOWN\r\n"),
+    ],
+)
+def test_a_local_proxy_is_not_the_client(
+    options: tuple[str, ...], header: bytes
+) -> None:
+    with SessionHarness(*options) as session:
+        session.context.access = AccessControl(
+            {"local": LocalSource([0], [])},
+            None,
+            (),
+            session.clock,
+            allow_anonymous=False,
+        )
+        session.session.peer = Address("", 0, uid=0)
+        session.ask(header + upgrade("/", "json", ()))
+        assert session.peer.head().status == 401
+        assert session.application.started == 0
 
 
 # Tokens of browsers
