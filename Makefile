@@ -154,6 +154,7 @@ attack: $(VENV)/.test
 
 access: wheel
 	@.ci/packages $(ACCESS)
+	@$(PIP) install '.[access]'
 	@$(PYTEST) tests/access $(ARGS)
 
 fuzz: $(VENV)/.test
