@@ -39,8 +39,8 @@ LIBRARIES := gcc libc6-dev libsystemd-dev pkgconf python3-dev
 # Compiles the extension for another architecture.
 CROSS := gcc-aarch64-linux-gnu libc6-dev-arm64-cross
 
-# An authority of certificates and its client.
-ACCESS := certbot pebble
+# An authority of certificates and its client, and a proxy with a login by OpenID.
+ACCESS := apache2 certbot libapache2-mod-auth-openidc pebble
 
 # npm packages that check manifests (the one-file build of the parser has no
 # dependencies), the types of chimirror.js, the console, and that web/vendor equals
@@ -53,6 +53,8 @@ NPM_PACKAGES := @asyncapi/parser@3.6.3 @asyncapi/specs@6.11.1 typescript@5.9.3 \
 NPM_PROGRAMS := @agentclientprotocol/sdk@2.4.0 zod@4.6.7 \
 	@modelcontextprotocol/sdk@1.32.2 @modelcontextprotocol/client@2.4.0 ws@8.23.0 \
 	@vscode/debugadapter-testsupport@1.68.0 vscode-ws-jsonrpc@3.5.0
+# An OpenID provider, in a directory of its own.
+NPM_ACCESS := oidc-provider@9.13.3
 # Version 2 of Python's SDK for MCP, which excludes version 1, in a directory of its own.
 MCP_2 := mcp==2.3.0
 
@@ -152,7 +154,7 @@ attack: $(VENV)/.test
 	@$(PIP) install --force-reinstall --no-deps --no-build-isolation .
 	@$(BIN)/python -P tests/attack/attack.py $(ARGS)
 
-access: wheel
+access: wheel $(VENV)/npm-access
 	@.ci/packages $(ACCESS)
 	@$(PIP) install '.[access]'
 	@$(PYTEST) tests/access $(ARGS)
@@ -223,6 +225,14 @@ $(VENV)/npm: $(VENV)/.test Makefile
 	@$(BIN)/npm install --loglevel=error --no-audit --no-fund --no-save \
 		--no-package-lock --ignore-scripts --prefix build/npm $(NPM_PROGRAMS) >/dev/null
 	@mv build/npm $@
+
+$(VENV)/npm-access: $(VENV)/.test Makefile
+	@rm -rf $@ build/npm-access
+	@mkdir -p build/npm-access
+	@$(BIN)/npm install --loglevel=error --no-audit --no-fund --no-save \
+		--no-package-lock --ignore-scripts --prefix build/npm-access $(NPM_ACCESS) \
+		>/dev/null
+	@mv build/npm-access $@
 
 $(VENV)/mcp-2: $(VENV)/.test Makefile
 	@rm -rf $@ build/mcp-2
