@@ -104,6 +104,7 @@ class EventLog(RecordWriter):
         framing: str,
         application: str = "",
         user: str = "",
+        trace: str = "",
     ) -> None:
         """Record that the application of a session has started."""
         peer, command, user = escape(peer), escape(command), escape_name(user)
@@ -120,6 +121,7 @@ class EventLog(RecordWriter):
                 ("CHIMIRROR_PATH", escape(path)),
                 ("CHIMIRROR_ORIGIN", escape(origin)),
                 ("CHIMIRROR_FRAMING", escape(framing)),
+                ("CHIMIRROR_TRACEPARENT", escape(trace)),
             ],
         )
 
@@ -144,6 +146,7 @@ class EventLog(RecordWriter):
         application: str = "",
         user: str = "",
         output: OutputLogger | None = None,
+        trace: str = "",
     ) -> None:
         """Record that a session has ended completely, after its last line of output.
 
@@ -159,6 +162,7 @@ class EventLog(RecordWriter):
             application: name of the application, if it has one.
             user: name of the client, if it is known.
             output: its output, if some went to the log.
+            trace: the traceparent of the request, if it has one.
         """
         # An escaped part of the reason is not escaped again.
         peer, user, reason = escape(peer), escape_name(user), shorten(printable(reason))
@@ -177,6 +181,7 @@ class EventLog(RecordWriter):
             ("CHIMIRROR_EXIT", escape(exit)),
             ("CHIMIRROR_REASON", reason),
             ("CHIMIRROR_DURATION_USEC", str(duration_usec)),
+            ("CHIMIRROR_TRACEPARENT", escape(trace)),
         ]
 
         def encode(dropped: int) -> bytes:

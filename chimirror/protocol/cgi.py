@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _NAME = b"-0123456789abcdefghijklmnopqrstuvwxyz"
 _PREFIXES = ("HTTP_", "REMOTE_", "SERVER_", "REQUEST_")
 _OTHERS = {"GATEWAY_INTERFACE", "SCRIPT_NAME", "PATH_INFO", "QUERY_STRING", "HTTPS"}
-_OTHERS.add("AUTH_TYPE")
+_OTHERS |= {"AUTH_TYPE", "TRACEPARENT", "TRACESTATE", "BAGGAGE"}
 # Not all with this prefix: SSL_CERT_FILE is for programs that use OpenSSL.
 _OTHERS |= {"SSL_PROTOCOL", "SSL_CIPHER", "SSL_CLIENT_VERIFY", "SSL_CLIENT_S_DN"}
 # A handshake has no body, and RFC 3875 has names of its own for the last two.
@@ -101,6 +101,10 @@ def variables(
         QUERY_STRING=request.query,
     )
     environment.update(peer_variables(accept.peer_address, accept.peer_port))
+    if "HTTP_TRACEPARENT" in environment or "HTTP_BAGGAGE" in environment:
+        from chimirror.protocol import trace_context
+
+        environment.update(trace_context.variables(request))
     return environment
 
 

@@ -66,6 +66,7 @@ class Session(Relay):
         "_request",
         "_request_handler",
         "_stage",
+        "_trace",
         "application",
         "identity",
         "opened_at",
@@ -91,6 +92,7 @@ class Session(Relay):
         self._alive_at = NEVER  # time of the next alive message
         self._request: SessionRequest | None = None  # None once the start is recorded
         self._secret: str | bytes = b""  # hashed by the first tick
+        self._trace = ""  # the TRACEPARENT of the request
         self.opened_at = 0.0
         self.status: int | None = None
         self.application = context.catalog.default  # until the request names another
@@ -146,6 +148,7 @@ class Session(Relay):
         self._stage = ADMITTED
         self._context.on_session_admitted(self)
         self._request = request
+        self._trace = request.variables.get("TRACEPARENT", "")
         request.variables.update(self.connection.peer_variables())
         if self.identity is not None:
             request.variables.update(self.identity.variables())
@@ -445,6 +448,7 @@ class Session(Relay):
             origin=request.origin.decode("latin-1"),
             framing=request.framing,
             user=self.user,
+            trace=self._trace,
         )
         self.hash_secret()
 
@@ -464,6 +468,7 @@ class Session(Relay):
             duration_usec=int((context.loop.clock() - self.opened_at) * 1_000_000),
             user=self.user,
             output=self._output_logger,
+            trace=self._trace,
         )
 
     # Internal errors

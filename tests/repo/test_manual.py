@@ -340,6 +340,7 @@ def test_environment_of_the_application() -> None:
     given |= {"LC_*" if name == "LC_ALL" else name for name in inherited}
     given |= peer_variables.of_connection(cast(ssl.SSLObject, FakeTls())).keys()
     given |= Identity("ann", "Basic", ("staff",)).variables().keys()
+    given |= {"TRACEPARENT", "TRACESTATE", "BAGGAGE"}
     assert variables("chimirror") == given | {"CHIMIRROR_SESSION", CONTROL_VARIABLE}
 
 

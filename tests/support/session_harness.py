@@ -163,11 +163,13 @@ class RecordingEventLog:
     def __init__(self) -> None:
         self.records: list[tuple[str, dict[str, Any]]] = []
 
-    def session_started(self, **fields: object) -> None:
-        self.records.append(("start", fields))
+    def session_started(self, *, trace: str, **fields: object) -> None:
+        self.records.append(
+            ("start", {**fields, **({"trace": trace} if trace else {})})
+        )
 
-    def session_ended(self, **fields: object) -> None:
-        self.records.append(("end", fields))
+    def session_ended(self, *, trace: str, **fields: object) -> None:
+        self.records.append(("end", {**fields, **({"trace": trace} if trace else {})}))
 
     def request_rejected(
         self,
