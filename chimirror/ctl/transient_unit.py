@@ -198,7 +198,7 @@ def probe(unit: str, words: Sequence[str] | None = None) -> Iterator[Finding]:
                 yield Finding(BAD, "application", text, "leave --help out", *place)
                 return
             if words is not None and "about" in found:
-                continue  # a certificate, whatever the application is
+                continue  # a certificate or the authorizer, whatever the application is
             finding = _finding(shown, found)
             place = found.get("file"), found.get("line")
             if "setting" in found:

@@ -15,7 +15,7 @@ from chimirror import apps
 from chimirror import program as programs
 from chimirror.apps import application_file, program_check
 from chimirror.config import parser
-from chimirror.ctl import app_files, certificate_check
+from chimirror.ctl import app_files, authorizer_check, certificate_check
 from chimirror.process.effective_user import EffectiveUser
 
 TYPE_CHECKING = False
@@ -43,10 +43,10 @@ def main() -> None:
 
 
 def probe(program: str, words: Sequence[str]) -> Iterator[dict[str, object]]:
-    """Probe each certificate and each application.
+    """Probe each certificate, the authorizer and each application.
 
     Yields:
-        Of certificates: as `certificate_check.review`.
+        Of certificates and the authorizer: as the `review` of their modules.
         Of applications: `name`, empty for the application of a COMMAND. `text` is its
         command, or with `cure` the reason why it cannot be served. `absent`: its
         absolute paths that do not exist here, or that its user cannot read. `script`:
@@ -60,6 +60,7 @@ def probe(program: str, words: Sequence[str]) -> Iterator[dict[str, object]]:
         if program != "chimirror-zygote":
             config = programs.with_credentials(program, config, os.environ)
         yield from certificate_check.review(config, time.time())
+        yield from authorizer_check.review(program, config)
         for app in _catalog(program, config).all():
             yield _describe(app, config)
     except parser.UsageError as error:

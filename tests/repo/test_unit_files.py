@@ -16,6 +16,7 @@ from chimirror import bridge, zygote
 from chimirror.bridge import users
 from chimirror.config import options, parser
 from chimirror.config.quantities import user_range
+from chimirror.ctl import authorizer_check
 from chimirror.host import runtime_dir
 from chimirror.log import records
 from chimirror.process import children
@@ -120,6 +121,18 @@ def test_directories() -> None:
     servers = f"{runtime_dir.SYSTEM}/{runtime_dir.SERVERS}"
     assert f" {servers} " in text
     assert settings("chimirror-server.service")["BindPaths"] == [f"-{servers}"]
+
+
+def test_the_socket_of_the_authorizer() -> None:
+    """The other services see it, and their users or groups may connect."""
+    found = settings("chimirror-authorize.socket")
+    assert found["ListenStream"] == [authorizer_check.SOCKET]
+    for name in ("chimirror-server.service", "chimirror@.service"):
+        (paths,) = settings(name)["BindReadOnlyPaths"]
+        assert f"-{authorizer_check.SOCKET}" in paths.split()
+    assert found["SocketUser"] == settings("chimirror-server.service")["User"]
+    assert found["SocketGroup"] == settings("chimirror@.service")["User"]
+    assert found["SocketMode"] == ["0660"]
 
 
 def test_users_exist() -> None:
