@@ -21,9 +21,11 @@ MAX_SCHEMES = 8
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 # A scheme is a word alone, or before a space. The name of a parameter is before "=".
 _SCHEME = re.compile(r"\s*([\w!#$%&'*+.^`|~-]+)(?:\s+(?![\s=])|\s*\Z)", re.ASCII)
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*", re.ASCII)  # RFC 6750, 2.1
 _WORDS = {
     "basic": "a user and a password (Basic)",
     "bearer": "a token (Bearer)",
+    "chimirror": "a proxy, a certificate or a local socket that tells who you are",
 }
 
 
@@ -37,9 +39,9 @@ def authorization(token: object) -> str:
     if not isinstance(token, str):
         kind = type(token).__name__
         raise TypeError(f"token: a str is needed, or a function for it, not {kind}")
-    if not token or any(not "!" <= c <= "~" for c in token):
-        text = "it needs one character or more, of ASCII, without spaces"
-        raise ValueError(f"token: {text}; is there a line break at its end?")
+    if not _TOKEN.fullmatch(token):
+        text = "it has letters, digits and -._~+/ alone, and = at its end"
+        raise ValueError(f"token: {text}; is there a line break after it?")
     return f"Bearer {token}"
 
 

@@ -30,8 +30,9 @@ export interface ConnectOptions {
   /** Aborts connecting. Has no effect on an open session. */
   signal?: AbortSignal;
   /**
-   * The token of a user, for a server that asks for one (Bearer). ASCII without spaces. A
-   * function is called for each URL and for the control connection, because tokens expire.
+   * The token of a user, for a server that asks for one (Bearer), in the characters of RFC
+   * 6750. A function is called for each URL and for the control connection, because tokens
+   * expire.
    */
   token?: string | (() => string | Promise<string>);
 }

@@ -92,14 +92,18 @@ function sizeSubprotocol({ columns, rows }) {
   throw new TypeError(`${text}, not ${columns} and ${rows}`);
 }
 
-const notToken = () =>
-  new TypeError("a token is ASCII text without spaces, or a function that returns one");
+const TOKEN = /^[\w.~+/-]+=*$/; // RFC 6750, 2.1
+
+function notToken() {
+  const text = "a token has letters, digits and -._~+/ alone, and = at its end";
+  return new TypeError(`${text}; a function may return it`);
+}
 
 /** Returns the token for one connection. `given` is a text, a function, or undefined. */
 async function readToken(given, signal = undefined) {
   if (given === undefined) return undefined;
   const token = typeof given === "function" ? await beforeAbort(given, signal) : given;
-  if (typeof token !== "string" || !/^[!-~]+$/.test(token)) throw notToken();
+  if (typeof token !== "string" || !TOKEN.test(token)) throw notToken();
   return token;
 }
 
@@ -1033,6 +1037,7 @@ class LatestValue {
 const SCHEMES = new Map([
   ["basic", "a user and a password (Basic)"],
   ["bearer", "a token (Bearer)"],
+  ["chimirror", "a proxy, a certificate or a local socket that tells who you are"],
 ]);
 const MAX_SCHEMES = 8;
 const QUOTED = /"(?:[^"\\]|\\.)*"/g;
