@@ -9,7 +9,9 @@
 
 import { command } from "./command.js";
 import { copies } from "./copy.js";
+import { Login } from "./login.js";
 import { Plot, size } from "./plot.js";
+import { read } from "./requests.js";
 import { remember } from "./settings.js";
 import { message, Talk } from "./talk.js";
 import { Transcript } from "./transcript.js";
@@ -22,6 +24,7 @@ const TERMINAL = "stdio"; // the only framing that carries single keys
 const talk = new Talk();
 const transcript = new Transcript(at("transcript"), at("latest"), refreshButtons);
 const plot = new Plot(at("plot"));
+const login = new Login(() => void begin());
 const history = [];
 let applications = [];
 let application = null; // the entry of the catalog
@@ -36,24 +39,17 @@ let recalled = 0; // position in the history
 const place = (path) => new URL(`./${path}`, ROOT);
 const manifestPath = ({ name }) => (name ? `${name}/asyncapi.json` : "asyncapi.json");
 
-async function read(path) {
-  const url = place(path);
-  const response = await fetch(url, { headers: { Accept: "application/json" } });
-  const { ok, status, headers } = response;
-  // The page of a proxy has no line that says the reason.
-  const isPage = headers.get("Content-Type")?.startsWith("text/html");
-  if (!ok) throw new Error((!isPage && (await response.text()).split("\n")[0]) || status);
-  if (isPage) throw new Error(`a proxy in front does not pass on ${url.pathname}`);
-  return response.json();
-}
-
 async function begin() {
   at("application").replaceChildren();
+  application = null;
   try {
-    ({ applications } = await read(".well-known/chimirror"));
+    const { document: catalog, user } = await read(place(".well-known/chimirror"), login.token);
+    login.welcome(user);
+    ({ applications } = catalog);
     if (!applications.length) throw new Error("no application is served");
   } catch (error) {
-    show("failed", `Cannot read the catalog: ${error.message}`);
+    login.welcome(""); // a token that is refused otherwise can be forgotten
+    refuse(`Cannot read the catalog: ${error.message}`, error);
     return refresh();
   }
   for (const each of applications) at("application").add(new Option(label(each), each.name));
@@ -61,6 +57,14 @@ async function begin() {
   if (applications.some(({ name }) => name === here)) at("application").value = here;
   show("idle", "Not connected");
   await choose(location.search);
+}
+
+/** Shows a refusal. The user may have to log in. */
+function refuse(text, { schemes, elsewhere, message }) {
+  const names = elsewhere ? [] : schemes;
+  if (!names) show("failed", text);
+  else if (login.ask(names, message)) show("failed", "The token was refused");
+  else show("idle", "Not logged in");
 }
 
 function label({ name, title }) {
@@ -82,10 +86,11 @@ async function choose(query) {
   const { framings } = chosen;
   if (framings.includes(TERMINAL) && !framings.includes("lsp")) at("framing").value = TERMINAL;
   at("manifest-link").href = place(manifestPath(chosen)).pathname;
+  at("manifest-link").hidden = login.token !== undefined; // a link sends no token
   at("manifest").textContent = "";
   refresh();
   try {
-    const found = await read(manifestPath(chosen));
+    const { document: found } = await read(place(manifestPath(chosen)), login.token);
     if (application !== chosen) return;
     manifest = found;
     at("manifest").textContent = JSON.stringify(found, null, 2);
@@ -140,6 +145,7 @@ function refresh() {
   const again = ["ended", "failed"].includes(talk.state);
   at("connect").disabled = busy;
   at("connect").textContent = !application ? "Try again" : again ? "Reconnect" : "Connect";
+  login.allowForgetting(!busy);
   at("about").disabled = at("command").disabled = !application;
   at("disconnect").disabled = !open;
   const mute = talk.mute || application?.direction === "receive";
@@ -301,7 +307,8 @@ function save() {
 }
 
 talk.addEventListener("state", () => {
-  show(talk.state, talk.text);
+  if (talk.state === "failed") refuse(talk.text, talk.refusal ?? {});
+  else show(talk.state, talk.text);
   if (talk.live) transcript.begin(label(application), talk.session);
   else if (talk.state !== "connecting") transcript.end(talk.state, talk.text);
   if (talk.pty) document.querySelector("[value=terminal]").checked = true;
@@ -330,7 +337,7 @@ at("choice").addEventListener("submit", (event) => {
   event.preventDefault();
   if (!application) return void begin();
   plot.reset();
-  void talk.start(address(), framing(), screenSize());
+  void talk.start(address(), framing(), screenSize(), login.token);
 });
 at("composer").addEventListener("submit", (event) => {
   event.preventDefault();

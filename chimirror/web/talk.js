@@ -43,6 +43,7 @@ export class Talk extends EventTarget {
   session = null;
   bytes = { stdin: 0, stdout: 0, stderr: 0 };
   exit = null;
+  refusal = null; // error of a session that did not begin
   began = 0;
   ended = 0;
   #pause; // resolved when the output is resumed
@@ -71,20 +72,25 @@ export class Talk extends EventTarget {
     return this.#pause !== undefined;
   }
 
-  /** @param size a promise: the size of the terminal, or undefined */
-  async start(path, framing, size) {
+  /**
+   * @param size a promise: the size of the terminal, or undefined
+   * @param token the token of the user, or undefined
+   */
+  async start(path, framing, size, token) {
     this.framing = framing;
+    this.refusal = null;
     this.bytes = { stdin: 0, stdout: 0, stderr: 0 };
     this.exit = null;
     this.began = this.ended = 0;
     this.#become("connecting", "Connecting");
     try {
-      const session = await connect(path, { framing, size: await size });
+      const session = await connect(path, { framing, size: await size, token });
       this.session = session;
       this.#listen(session);
       this.began = Date.now();
       this.#become("open", "Connected");
     } catch (error) {
+      this.refusal = error;
       const again = error.retryAfter ? `, in ${error.retryAfter} s` : "";
       this.#become("failed", `Not connected: ${error.message}${again}`);
     }

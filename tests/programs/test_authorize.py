@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from authorize_program import basic, json_authorizer, run
+from authorize_program import basic, json_authorizer, run, set_password
 from processes import read, until
 
 PASSWORD = "pä:ss wörd"
@@ -21,13 +20,6 @@ def users(tmp_path: Path) -> Path:
     path = tmp_path / "users"
     set_password(path, "ann", PASSWORD)
     return path
-
-
-def set_password(path: Path, user: str, password: str, *flags: str) -> None:
-    """Write a password with the real htpasswd."""
-    flags = (*(flags or ("-B", "-C4")), *(() if path.exists() else ("-c",)))
-    argv = ["htpasswd", "-i", *flags, str(path), user]
-    subprocess.run(argv, input=password.encode(), check=True, stderr=subprocess.PIPE)
 
 
 def test_passwords_of_htpasswd(users: Path) -> None:

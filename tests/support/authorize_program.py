@@ -42,6 +42,13 @@ def run(*arguments: object, text: str = "") -> subprocess.CompletedProcess[str]:
     )
 
 
+def set_password(path: Path, user: str, password: str, *flags: str) -> None:
+    """Write a password with the real htpasswd."""
+    flags = (*(flags or ("-B", "-C4")), *(() if path.exists() else ("-c",)))
+    argv = ["htpasswd", "-i", *flags, str(path), user]
+    subprocess.run(argv, input=password.encode(), check=True, stderr=subprocess.PIPE)
+
+
 class JsonServer:
     """The server's end of the pipes of an authorizer."""
 
