@@ -68,6 +68,23 @@ def check_clients(config: Config) -> None:
                 f"{option}: no source tells who a client is; add one, such as "
                 "--authorize"
             )
+    _check_local_users(config)
+
+
+def _check_local_users(config: Config) -> None:
+    """Refuse to know local users where each peer on a Unix socket is a proxy."""
+    if not (config.allowed_uids or config.allowed_gids):
+        return
+    option = "--allow-uid" if config.allowed_uids else "--allow-gid"
+    for is_given, other in (
+        (config.proxy_protocol, "--proxy-protocol"),
+        ("unix" in config.trusted_proxies, "--trusted-proxy unix"),
+    ):
+        if is_given:
+            raise ValueError(
+                f"{option}: {other} makes every peer on a Unix socket a proxy, whose "
+                "user says nothing of the client; leave one of them out"
+            )
 
 
 def _add_credentials(config: Config, environment: Mapping[str, str]) -> Config:

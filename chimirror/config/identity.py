@@ -86,7 +86,6 @@ def check_combination(fields: Mapping[str, Any]) -> None:
             "--allow-anonymous: no source tells who a client is; add one, such as "
             "--authorize"
         )
-    _check_local_users(fields)
     for name in fields["required"]:
         if name not in known:
             raise ValueError(f"--require: {name} is not set up; add {SOURCES[name]}")
@@ -101,19 +100,3 @@ def check_combination(fields: Mapping[str, Any]) -> None:
             "--spares: a spare starts before its user is known, and only --control "
             "tells it; add that, or write --spares 0"
         )
-
-
-def _check_local_users(fields: Mapping[str, Any]) -> None:
-    """Refuse to know local users where each of them is a proxy."""
-    option = "--allow-uid" if fields["allowed_uids"] else "--allow-gid"
-    if not (fields["allowed_uids"] or fields["allowed_gids"]):
-        return
-    for is_given, other in (
-        (fields["proxy_protocol"], "--proxy-protocol"),
-        ("unix" in fields["trusted_proxies"], "--trusted-proxy unix"),
-    ):
-        if is_given:
-            raise ValueError(
-                f"{option}: {other} makes every peer on a Unix socket a proxy, whose "
-                "user says nothing of the client; leave one of them out"
-            )
