@@ -302,8 +302,11 @@ def _field_name(name: bytes) -> bytes:
 
 
 def _field_error(number: int, name: bytes, colon: bytes, value: bytes) -> HTTPError:
-    """Describe the first error in a field line."""
-    text = f"malformed header field {number}"
+    """Describe the first error in a field line.
+
+    The log gets no part of the line: a login that was broken into lines stands in it.
+    """
+    begin = text = f"malformed header field {number}"
     wrong = name.translate(None, TOKEN)
     if name[:1] in (b" ", b"\t"):
         text += ": it continues the line before; write each field on one line"
@@ -313,8 +316,10 @@ def _field_error(number: int, name: bytes, colon: bytes, value: bytes) -> HTTPEr
         text += f': no {"colon" if name else "name"} in "{quote(name + colon)}"'
     else:
         byte = value.translate(None, _VALUE)[0]
-        text += f": control character 0x{byte:02x} in {quote(name)}"
-    return _malformed(text)
+        begin = text = f"{text}: control character 0x{byte:02x} in {quote(name)}"
+    error = _malformed(text)
+    error.detail = begin
+    return error
 
 
 def _fields(lines: list[bytes]) -> list[tuple[bytes, bytes]]:

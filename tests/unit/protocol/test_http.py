@@ -284,6 +284,14 @@ def test_a_content_length_of_zero_is_allowed() -> None:
     assert parsed(head(b"Content-Length: 0")).get(b"content-length") == b"0"
 
 
+@pytest.mark.parametrize(
+    "rest", [b"c2VjcmV0\r\n\r\n", b" c2VjcmV0\r\n\r\n", b"c2Vj/cmV0\r\n\r\n", b"c2Vj/"]
+)
+def test_a_login_in_two_lines_is_in_no_log(rest: bytes) -> None:
+    data = b"GET / HTTP/1.1\r\nAuthorization: Basic\r\n" + rest
+    assert refused(data).detail == "malformed header field 2"
+
+
 def line(shown: str) -> str:
     return f'malformed request line "{shown}"; write GET /PATH HTTP/1.1'
 
