@@ -143,7 +143,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     proxy, options = FRONTS[request.param]
     with (
         server(
-            tmp_path, ["sh", "-c", 'echo "$HTTP_X_FORWARDED_USER"; cat'], *options
+            tmp_path, ["sh", "-c", 'echo "$REMOTE_USER"; cat'], *options
         ) as behind,
         proxy(tmp_path, behind.port) as front,
     ):

@@ -24,7 +24,8 @@ USER, PASSWORD = "anna", "secret of hers"
 LOGIN = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
 HOST = (f"Host: {NAME}", f"Origin: https://{NAME}")
 IN = (*HOST, f"Authorization: Basic {LOGIN}")
-FORWARDED = ("--host", NAME, "--trusted-proxy", "127.0.0.1")
+TRUSTED = ("--trusted-proxy", "127.0.0.1", "--user-header", "X-Forwarded-User")
+FORWARDED = ("--host", NAME, *TRUSTED)
 PROXIED = ("--host", NAME, "--proxy-protocol")
 PROGRAM = ["sh", "-c", "env; echo end; exec cat"]
 
