@@ -142,9 +142,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The URL of a proxy with a login, without the scheme."""
     proxy, options = FRONTS[request.param]
     with (
-        server(
-            tmp_path, ["sh", "-c", 'echo "$REMOTE_USER"; cat'], *options
-        ) as behind,
+        server(tmp_path, ["sh", "-c", 'echo "$REMOTE_USER"; cat'], *options) as behind,
         proxy(tmp_path, behind.port) as front,
     ):
         yield f"localhost:{front.port}/"
