@@ -294,6 +294,8 @@ def show_program_name() -> None:
 
 def serve_open_session(context: SessionContext, session: Session) -> None:
     """Serve the rest of the session, with a status file and a control socket."""
+    if context.access is not None:
+        context.access.close()  # no other request follows: its helper can end
     while context.sessions and not context.has_event_log:
         context.loop.run_once()  # to the first tick: no import delays the first byte
     if not (context.sessions and session.opened_at):

@@ -242,13 +242,17 @@ def test_a_helper_outlives_a_killed_zygote(tmp_path: Path) -> None:
 def test_no_helper_outlives_its_program(tmp_path: Path, transport: str) -> None:
     """A helper may ignore the end of its input and SIGTERM."""
     options = (*authorize("pid", "stopped"), "--kill-grace", "0.1s")
-    with SERVICES[transport](tmp_path, COMMAND, *options) as service:
-        with session(service, basic("yes ann")) as peer:
-            helper = helper_of(peer)
-            peer.send_close()
-            assert peer.transcript().closed == Closed(1000, "")
-        if not transport.startswith("server"):
+    with (
+        SERVICES[transport](tmp_path, COMMAND, *options) as service,
+        session(service, basic("yes ann")) as peer,
+    ):
+        helper = helper_of(peer)
+        if not transport.startswith("server"):  # it has nothing else to ask
             assert ended(helper, PATIENCE)
+        peer.send({"type": "stdin", "payload": "aGk="})
+        assert peer.output(2) == b"hi"
+        peer.send_close()
+        assert peer.transcript().closed == Closed(1000, "")
     assert ended(helper, PATIENCE)
 
 
