@@ -32,6 +32,7 @@ MODULES = (
     "fuzz_chat",
     "fuzz_chat_client",
     "fuzz_services",
+    "fuzz_authorizers",
 )
 SECONDS = 20
 MAX_SIZE = 4096  # bytes of an input
