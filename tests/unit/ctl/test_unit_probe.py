@@ -54,6 +54,16 @@ def test_directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+def test_an_application_of_users_that_nothing_tells(tmp_path: Path) -> None:
+    (tmp_path / "one.toml").write_text('command = ["cat"]\nusers = ["ann"]\n')
+    words = ("--apps", str(tmp_path))
+    (found,) = probe("chimirror-server", *words)
+    assert "no source tells who a client is" in str(found["text"])
+    assert found["line"] == 2
+    *_, found = probe("chimirror-server", *words, "--authorize", "exec:cat")
+    assert (found["text"], "cure" in found) == ("cat", False)
+
+
 def test_applications(tmp_path: Path) -> None:
     (tmp_path / "bad.toml").write_text("")
     (tmp_path / "good.toml").write_text('command = ["cat"]\n')
