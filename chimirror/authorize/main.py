@@ -39,6 +39,10 @@ def main() -> int:
     except FileFault as error:
         warn(str(error))
         return os.EX_CONFIG
+    except ModuleNotFoundError as error:
+        cure = "install it: pip install 'chimirror[auth]'"
+        warn(f"{error.name} is missing; {cure}")
+        return os.EX_UNAVAILABLE
     except KeyboardInterrupt:
         return os.EX_OK
     except OSError as error:
@@ -63,17 +67,9 @@ def _run(argv: Sequence[str]) -> int:
         return _print(f"chimirror-authorize {__version__}\n")
     if line.verb == "token":
         return _make_token(line)
-    try:
-        verifier = _verifier(line)
-    except AttributeError as error:  # pamela does not find the library
-        text = f"libpam is missing ({error.name}); install it"
-        raise StartError(os.EX_UNAVAILABLE, text) from None
-    except ImportError as error:
-        text = f"{error.name} is missing; install it: pip install 'chimirror[auth]'"
-        raise StartError(os.EX_UNAVAILABLE, text) from None
     from chimirror.authorize.verifier_pool import VerifierPool
 
-    pool = VerifierPool(verifier)
+    pool = VerifierPool(_verifier(line))
     listeners = _listeners(line)
     return _serve_http(pool, listeners) if listeners else _serve_json(pool)
 
@@ -83,8 +79,11 @@ def _verifier(line: CommandLine) -> Verifier:
         return _jwt_verifier(line)
     (path,) = line.words
     if line.verb == "pam":
-        from chimirror.authorize.pam_accounts import PamVerifier
-
+        try:
+            from chimirror.authorize.pam_accounts import PamVerifier
+        except AttributeError:  # of pamela, without the library
+            text = "libpam is missing; install it"
+            raise StartError(os.EX_UNAVAILABLE, text) from None
         return PamVerifier(path, line.max_age)
     if line.verb == "htpasswd":
         from chimirror.authorize.htpasswd import HtpasswdVerifier

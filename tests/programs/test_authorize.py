@@ -5,11 +5,19 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from authorize_program import basic, json_authorizer, run, set_password
+from authorize_program import (
+    ENVIRONMENT,
+    basic,
+    json_authorizer,
+    run,
+    set_password,
+)
 from processes import read, until
 
 PASSWORD = "pä:ss wörd"
@@ -140,3 +148,38 @@ def test_a_missing_file(tmp_path: Path) -> None:
     done = run("htpasswd", tmp_path / "users")
     assert done.returncode == os.EX_CONFIG
     assert done.stderr.endswith("users: No such file or directory\n")
+
+
+def run_without(setup: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the program after a statement."""
+    code = (
+        f"import sys; {setup}; "
+        "from chimirror.authorize.main import main; sys.exit(main())"
+    )
+    argv = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(argv, env=ENVIRONMENT, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    ("library", "arguments"),
+    [
+        ("bcrypt", ("htpasswd", "{users}")),
+        ("jwt", ("--issuer", "i", "--audience", "a", "--jwks", "f", "jwt")),
+        ("pamela", ("pam", "login")),
+    ],
+)
+def test_a_missing_library_of_python(
+    users: Path, library: str, arguments: tuple[str, ...]
+) -> None:
+    words = [word.format(users=users) for word in arguments]
+    done = run_without(f"sys.modules[{library!r}] = None", *words)
+    assert done.returncode == os.EX_UNAVAILABLE
+    cure = f"{library} is missing; install it: pip install 'chimirror[auth]'\n"
+    assert done.stderr == f"chimirror-authorize: {cure}"
+
+
+def test_a_missing_libpam() -> None:
+    hide = "import ctypes.util; ctypes.util.find_library = lambda name: None"
+    done = run_without(hide, "pam", "login")
+    assert done.returncode == os.EX_UNAVAILABLE
+    assert done.stderr == "chimirror-authorize: libpam is missing; install it\n"

@@ -66,6 +66,8 @@ class Etc:
         (directory / "pam.d").mkdir()
         self._write("pam.d/chimirror", SERVICE.format(report=f"{directory}/report"))
         self._write("pam.d/broken", "auth required pam_missing.so\n")
+        account = "auth required pam_permit.so\naccount required pam_missing.so\n"
+        self._write("pam.d/account", account)
 
     def _write(self, name: str, text: str) -> None:
         (self._directory / name).write_text(text)
@@ -117,6 +119,11 @@ def test_a_wrong_password(server: JsonServer, user: str, password: str) -> None:
     }
 
 
+def test_without_credentials(server: JsonServer) -> None:
+    assert server.ask()["text"] == "log in with a user and a password"
+    assert server.ask("Basic !")["text"] == "the Basic credentials are not base64"
+
+
 def test_accounts_that_may_not_log_in(server: JsonServer) -> None:
     for user, text in (
         ("old", "this account: User account has expired"),
@@ -129,8 +136,9 @@ def test_accounts_that_may_not_log_in(server: JsonServer) -> None:
         assert server.ask(basic(user, "wrong"))["text"] == "wrong user or password"
 
 
-def test_broken_modules_are_reported_once(etc: Etc) -> None:
-    with json_authorizer("pam", "broken", inside=etc.inside) as server:
+@pytest.mark.parametrize("service", ["broken", "account"])
+def test_broken_modules_are_reported_once(etc: Etc, service: str) -> None:
+    with json_authorizer("pam", service, inside=etc.inside) as server:
         for _ in range(2):
             answer = server.ask(basic("ann", PASSWORD))
             assert answer == {"status": 503, "text": "PAM cannot tell"}
@@ -138,7 +146,7 @@ def test_broken_modules_are_reported_once(etc: Etc) -> None:
         assert server.process.stderr
         server.process.stdin.close()
         (line,) = server.process.stderr.read().decode().splitlines()
-    assert line.startswith("chimirror-authorize: PAM, broken: ")
+    assert line.startswith(f"chimirror-authorize: PAM, {service}: ")
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.timeout(300)
 SERVICE = "chimirror-authorize.service"
 SOCKET = "/run/chimirror/authorize"
 PASSWORD = "pä:ss wörd"
-LIBRARIES = ("h11", "pamela")
+LIBRARIES = ("pamela",)
 BLOCK = re.compile(r"^\.Bd -literal.*?\n(.*?)^\.Ed$", re.MULTILINE | re.DOTALL)
 CONNECT = f"import socket; socket.socket(socket.AF_UNIX).connect('{SOCKET}')"
 
