@@ -6,7 +6,6 @@ No line holds a password, a token or a hash.
 from __future__ import annotations
 
 import os
-import traceback
 
 from chimirror.text import printable
 
@@ -40,6 +39,8 @@ def warn(text: str) -> None:
 
 def warn_internal(error: Exception) -> None:
     """Write a line about an internal error, without its values: one may be secret."""
+    import traceback
+
     place = traceback.extract_tb(error.__traceback__)[-1]
     where = f"{place.filename}, line {place.lineno}"
     warn(f"internal error: {type(error).__name__} in {where}")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 from docopt import DocoptExit, DocoptLanguageError, docopt
 
@@ -183,7 +182,11 @@ def _cookie(text: str | None) -> str:
 
 def _is_url(text: str | None) -> bool:
     """Return True for a URL, False for a file. Other machines cannot forge its keys."""
-    parts = urlsplit(text or "")
+    if text is None:
+        return False
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(text)
     host = parts.hostname or ""
     is_local = host in ("localhost", "::1") or host.startswith("127.")
     if parts.scheme == "http" and not is_local:
