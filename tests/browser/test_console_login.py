@@ -1,96 +1,25 @@
-"""The console logs in: with a token, a password, a cookie, and says what it cannot do.
+"""The console logs in with a token, and keeps it in memory alone.
 
-The servers ask chimirror-authorize, or a program of the test. Chromium is real, and so
-are its own login dialog and its cookies: http_credentials only fill in the dialog.
+The server asks chimirror-authorize, or a program of the test.
 """
 
 from __future__ import annotations
 
 import base64
-import json
-import shlex
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, Request, expect
 
-from authorize_program import ARGV, run, set_password
 from console_page import connect, entries, say, state
-from page_checks import LOOKS, audit, checked_page, overflow
+from identity_servers import asking, new_token, tokens
+from login_page import is_logged_in, log_in, page_of, reason
+from page_checks import LOOKS, audit, overflow
 from processes import descendants
 from serve import Service, server
 
-SUPPORT = Path(__file__).parents[1] / "support"
-WHO = """
-command = ["sh", "-c", "echo $REMOTE_USER by $AUTH_TYPE; cat"]
-framing = ["stdio"]
-"""
-UNKNOWN = "this service has to know who you are"
 LONG_NAME = "ann.of.a.long.name@department.of.a.large.company.example " * 4
 HOSTILE = "<img src=x onerror=print()>\u202e"
-
-
-def applications(directory: Path) -> str:
-    path = directory / "apps"
-    path.mkdir()
-    for name in ("other", "who"):
-        (path / f"{name}.toml").write_text(WHO)
-    return str(path)
-
-
-@contextmanager
-def authorized(directory: Path, *argv: object) -> Iterator[Service]:
-    """A server with a console that asks this program."""
-    command = "exec:" + shlex.join(map(str, argv))
-    options = ("--console", "--apps", applications(directory), "--authorize", command)
-    with server(directory, [], *options) as service:
-        yield service
-
-
-def asking(directory: Path, **told: object) -> Any:
-    """A server that asks tests/support/console_authorizer.py."""
-    program = SUPPORT / "console_authorizer.py"
-    return authorized(directory, sys.executable, program, json.dumps(told))
-
-
-@contextmanager
-def tokens(directory: Path) -> Iterator[tuple[Service, Path]]:
-    """A server with chimirror-authorize and an empty file of tokens."""
-    file = directory / "tokens"
-    file.touch(0o600)
-    with authorized(directory, *ARGV, "tokens", file) as service:
-        yield service, file
-
-
-def new_token(file: Path, user: str, *options: str) -> str:
-    return run(*options, "token", file, user).stdout.strip()
-
-
-def page_of(browser: Browser, service: Service, path: str = "/who", **more: Any) -> Any:
-    return checked_page(browser, f"http://127.0.0.1:{service.port}{path}", **more)
-
-
-def log_in(page: Page, token: str) -> None:
-    page.get_by_label("Token").fill(token)
-    page.get_by_role("button", name="Log in").click()
-
-
-def is_logged_in(page: Page, user: str) -> None:
-    expect(page.locator("#user")).to_have_text(f"User {user}")
-    expect(page.locator("#connect")).to_be_enabled()
-    expect(page.get_by_label("Token")).to_be_hidden()
-
-
-def reason(page: Page, text: str) -> None:
-    """Expect the reason of the server."""
-    expect(page.locator("#login-reason")).to_have_text(f"{UNKNOWN}: {text}")
-
-
-# A token.
 
 
 def test_a_token(browser: Browser, tmp_path: Path) -> None:
@@ -215,110 +144,6 @@ def processes_of(service: Service) -> str:
 
 
 SHOWN = ("environ", "cmdline", "comm")
-
-
-# A password, a cookie, and anything else.
-
-
-@contextmanager
-def passwords(directory: Path) -> Iterator[Service]:
-    """A server with the user ann and the password s:écret."""
-    file = directory / "users"
-    set_password(file, "ann", "s:écret")
-    with authorized(directory, *ARGV, "htpasswd", file) as service:
-        yield service
-
-
-def test_a_password(browser: Browser, tmp_path: Path) -> None:
-    """The browser asks for it, and sends it with the WebSocket too."""
-    user = {"username": "ann", "password": "s:écret"}
-    with (
-        passwords(tmp_path) as service,
-        page_of(browser, service, http_credentials=user) as page,
-    ):
-        is_logged_in(page, "ann")
-        expect(page.get_by_role("button", name="Forget token")).to_be_hidden()
-        connect(page)
-        expect(entries(page, "stdout")).to_have_text("ann by Basic")
-        page.get_by_role("button", name="Pause").click()
-        state(page, "Connected, output paused")
-        page.get_by_role("button", name="Disconnect").click()
-        state(page, "Ended: closed by this page")
-
-
-def test_a_wrong_password(browser: Browser, tmp_path: Path) -> None:
-    user = {"username": "ann", "password": "wrong"}
-    with (
-        passwords(tmp_path) as service,
-        page_of(browser, service, http_credentials=user) as page,
-    ):
-        state(page, "Not logged in")
-        expect(page.locator("#login-text")).to_contain_text("a user and a password")
-        reason(page, "wrong user or password")
-        expect(page.get_by_label("Token")).to_be_hidden()
-        again = page.get_by_role("button", name="Try again")
-        expect(again).to_be_focused()
-        with page.expect_response("**/.well-known/chimirror"):
-            again.click()
-
-
-def test_a_cookie(browser: Browser, tmp_path: Path) -> None:
-    """A site logs in elsewhere, and the page is loaded again."""
-    known = {"login=s3cret": {"status": 200, "user": "ann"}}
-    with (
-        asking(tmp_path, field="cookie", users=known) as service,
-        page_of(browser, service) as page,
-    ):
-        state(page, "Not logged in")
-        expect(page.locator("#login-text")).to_contain_text("asks for a login.")
-        reason(page, "who are you?")
-        cookie = {"name": "login", "value": "s3cret", "httpOnly": True}
-        place = {"url": f"http://127.0.0.1:{service.port}", "sameSite": "Strict"}
-        page.context.add_cookies([cookie | place])
-        page.get_by_role("link", name="Load this page again").click()
-        is_logged_in(page, "ann")
-        connect(page)
-        expect(entries(page, "stdout")).to_have_text("ann by Authorizer")
-        page.get_by_role("button", name="Disconnect").click()
-        state(page, "Ended: closed by this page")
-
-
-def test_a_scheme_that_the_page_does_not_have(browser: Browser, tmp_path: Path) -> None:
-    with (
-        asking(tmp_path, field="x", users={}, challenge="DPoP algs=ES256") as service,
-        page_of(browser, service) as page,
-    ):
-        expect(page.locator("#login-text")).to_contain_text(
-            "This server asks for DPoP."
-        )
-        assert audit(page) == []
-
-
-def test_a_proxy_that_redirects_to_its_login(browser: Browser, tmp_path: Path) -> None:
-    def prepare(page: Page) -> None:
-        login = {"Location": "https://login.example/"}
-        page.route(
-            "**/.well-known/chimirror",
-            lambda route: route.fulfill(status=302, headers=login),
-        )
-
-    with (
-        server(tmp_path, ["cat"], "--console") as service,
-        page_of(browser, service, "/", prepare=prepare) as page,
-    ):
-        state(page, "Not logged in")
-        reason = "a proxy in front redirects"
-        expect(page.locator("#login-reason")).to_have_text(reason)
-
-
-def test_a_refusal_that_no_login_changes(browser: Browser, tmp_path: Path) -> None:
-    no = {"": {"status": 403, "text": "closed on Sundays"}}
-    with (
-        asking(tmp_path, field="x", users=no) as service,
-        page_of(browser, service) as page,
-    ):
-        state(page, "Cannot read the catalog: closed on Sundays")
-        expect(page.get_by_role("button", name="Try again")).to_be_enabled()
 
 
 @pytest.mark.parametrize("look", LOOKS)

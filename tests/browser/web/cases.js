@@ -540,6 +540,16 @@ export async function retries({ connect }, url, say, cue, { count }) {
   return found;
 }
 
+/** A line of a session with a token of this kind, and its state over control. */
+export async function who({ connect, lines }, url, say, cue, { kind, token: value }) {
+  const kinds = { text: value, function: () => value, promise: async () => value };
+  const session = await connect(url, { token: kinds[kind] });
+  const { value: line } = await lines(session.stdout).next();
+  const { state } = await session.control.status();
+  await session.close();
+  return { line, state };
+}
+
 /** The subprotocols of each connection, with a token of this kind. */
 export async function tokens({ connect }, url, say, cue, { kind, token }) {
   const real = globalThis.WebSocket;
