@@ -133,10 +133,17 @@ class Connection(Stream):
             except Exception as error:  # noqa: BLE001 (as in a turn of the loop)
                 self.on_error(error)
 
-    def pause_until_response(self) -> None:
-        """Stop reading once the request is complete, until the response is sent."""
+    def pause_until_response(self, *, notices_end: bool = False) -> None:
+        """Stop reading once the request is complete, until the response is sent.
+
+        Args:
+            notices_end: poll for the end of the client from now on. Otherwise that
+                begins with unread data, which saves a system call of each start.
+        """
         self._loop.cancel_timer(self)
         self.pause_reading()
+        if notices_end:
+            self._watch()
 
     def peer_variables(self) -> dict[str, str]:
         """Return the variables of an application that the connection knows."""

@@ -190,7 +190,7 @@ class RequestHandler:
             self._on_decision,
         )
         if self._waiting is not None:
-            owner.connection.pause_until_response()
+            owner.connection.pause_until_response(notices_end=True)
 
     @property
     def is_identifying(self) -> bool:

@@ -223,6 +223,15 @@ def test_a_client_that_goes_cancels_the_question() -> None:
         assert session.context.is_idle
 
 
+def test_the_end_of_a_client_is_noticed_in_the_next_turn() -> None:
+    """An answer of that turn comes too late: answers follow all events of a turn."""
+    with Asking() as session:
+        session.ask(upgrade("/", "json", ()))
+        session.peer.half_close()  # as TCP shows it: no input follows
+        session.loop.run_once()
+        assert session.authorizer.cancelled == 1
+
+
 def test_a_drain_cancels_the_question() -> None:
     from chimirror.protocol import DRAIN
 
