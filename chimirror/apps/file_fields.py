@@ -26,6 +26,7 @@ COMMAND_LINE = {option.name for option in ALL_OPTIONS if option.field}
 KEYS = ("command", "arguments", *OPTIONS, "interface")
 TABLES = {"env": 'NAME = "value"', "subprotocol": 'mcp = "lines"'}
 LISTS = {"framing", "pass-env", "origin", "env-file", "users", "groups"}
+NAMES = {"users", "groups"}
 # keys that restrict others
 DEPENDENT = ("env-file", "framing", "subprotocol", "direction", "protocol")
 TEXTS = ("title", "purpose", "version")
@@ -221,7 +222,10 @@ def _texts(key: str, value: object) -> list[str]:
         pairs = [(name, _string((key, name), each)) for name, each in value.items()]
         return [f"{name}={each}" for name, each in pairs]
     if key in LISTS and isinstance(value, list):
-        return [_string(path, each) for each in value]
+        texts = [_string(path, each) for each in value]
+        if key in NAMES and "," in "".join(texts):  # each part would be a name
+            raise InvalidValue(path, 'a comma in a name; write ["ann", "bob"]')
+        return texts
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return [str(value)]
     return [_string(path, value)]

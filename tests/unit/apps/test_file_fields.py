@@ -268,6 +268,8 @@ WRONG = [
     (COMMAND + "framing = []", 2, '"" is not a framing'),
     (COMMAND + "origin = [\n'https://*.x']", 2, "as in vscode-webview://*; else name"),
     (COMMAND + "framing = { a = 1 }", 2, "a table where a string belongs"),
+    (COMMAND + 'users = ["CN=ann,O=x"]', 2, "a comma in a name; write ["),
+    (COMMAND + 'groups = ["a", "b,c"]', 2, "a comma in a name; write ["),
     (COMMAND + "stderr = true", 2, "true where a string belongs"),
     (COMMAND + 'idle-timeout = "20x"', 2, '"20x" is not a time; write 20, 500ms'),
     (COMMAND + "idle-timeout = 1979-05-27", 2, '1979-05-27 is a date or time; write "'),
