@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -11,9 +12,13 @@ import pytest
 from authorizers import Asked, AuthorizerHarness, authorizer_harness, question
 from chimirror.access import ALLOWED, FAILED, FORBIDDEN, UNKNOWN, Answer, Question
 from chimirror.access import exec_transport as module
-from chimirror.access.authorizer import MAX_ASKED, Authorizer
+from chimirror.access.authorizer import ASKED as PENDING
+from chimirror.access.authorizer import MAX_ASKED, WAITING, Authorizer
 from chimirror.access.endpoint import Endpoint
+from chimirror.io.write_buffer import HIGH
 from loops import turn_until
+
+PIPE = 64 * 1024  # bytes that a pipe holds (pipe(7))
 
 
 @pytest.fixture
@@ -120,7 +125,7 @@ def test_an_answer_after_the_client_has_gone_is_dropped(
 ) -> None:
     authorizer = harness.helper("pid")
     gone = Asked(authorizer, words("late"))
-    turn_until(harness.loop, lambda: gone.pending.state == 1)
+    turn_until(harness.loop, lambda: gone.pending.state == PENDING)
     gone.pending.cancel()
     gone.pending.cancel()
     first = harness.answer(authorizer, words("yes ann"))  # the late one follows it
@@ -128,6 +133,24 @@ def test_an_answer_after_the_client_has_gone_is_dropped(
     assert pid_in(first) == pid_in(second)
     assert not gone.answers
     assert not harness.log
+
+
+def test_a_helper_that_does_not_read_makes_questions_wait(
+    harness: AuthorizerHarness,
+) -> None:
+    """The pipe and the buffer before it are full. All is asked once it reads again."""
+    authorizer = harness.helper("pid")
+    helper = pid_in(harness.answer(authorizer, words("yes ann")))
+    os.kill(helper, signal.SIGSTOP)
+    credentials = words("yes ann").fields
+    large = question(*credentials, (b"x-large", b"x" * 16000))
+    asked = [Asked(authorizer, large) for _ in range(MAX_ASKED)]
+    states = [one.pending.state for one in asked]
+    assert states == sorted(states, reverse=True)
+    assert HIGH < 16000 * states.count(PENDING) < HIGH + 2 * PIPE
+    assert states.count(WAITING) > 0
+    os.kill(helper, signal.SIGCONT)
+    assert all(harness.wait(one).status == ALLOWED for one in asked)
 
 
 def test_a_hung_helper_is_killed_after_three_timeouts(
@@ -148,7 +171,7 @@ def test_questions_of_clients_that_have_gone_time_out_too(
     """Clients that go at once cannot keep a hung helper alive."""
     authorizer = harness.helper("pid", timeout=0.5)
     asked = [Asked(authorizer, words("hang")) for _ in range(2 * MAX_ASKED)]
-    turn_until(harness.loop, lambda: asked[0].pending.state == 1)
+    turn_until(harness.loop, lambda: asked[0].pending.state == PENDING)
     for one in asked:
         one.pending.cancel()
     harness.wait_for_log("3 questions in a row had no answer in time")
