@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 HANDSHAKE_RECORD = 0x16  # first byte of a client (RFC 8446, section 5.1)
 MAX_DATA = 64 * 1024  # bytes of data that become records in one call
 RECORD = 16 * 1024  # bytes of data in the largest record
-# Bytes that pass through a MemoryBIO at once. It keeps a third more than that for as
-# long as its connection lives. Smaller pieces cost time.
-PIECE = 8 * 1024
+# Bytes that pass through a MemoryBIO at once. It keeps a third more than the largest
+# piece for as long as its connection lives. Smaller pieces cost time.
+PIECE = 4 * 1024
+BULK_PIECE = 8 * 1024  # of MAX_DATA and more
 
 
 class TlsChannel:
@@ -68,8 +69,8 @@ class TlsChannel:
         chunks: list[bytes] = []
         pieces = memoryview(data)
         try:
-            for at in range(0, len(data), PIECE):
-                self._incoming.write(pieces[at : at + PIECE])
+            for at, end in _pieces_of(data):
+                self._incoming.write(pieces[at:end])
                 self._process(chunks)
         except ssl.SSLError as error:
             self.failure = _describe(error)
@@ -101,8 +102,8 @@ class TlsChannel:
             if len(data) == MAX_DATA:
                 break
         pieces, output = memoryview(data), [self._output]
-        for at in range(0, len(data), PIECE):
-            self._tls.write(pieces[at : at + PIECE])
+        for at, end in _pieces_of(data):
+            self._tls.write(pieces[at:end])
             output.append(self._outgoing.read())
         self._output = b"".join(output)
         return len(data)
@@ -129,6 +130,12 @@ class TlsChannel:
     def variables(self) -> dict[str, str]:
         """Return the variables that describe the connection."""
         return peer_variables.of_connection(self._tls)
+
+
+def _pieces_of(data: Bytes) -> list[tuple[int, int]]:
+    """Return the places of pieces: their beginnings and ends."""
+    size = PIECE if len(data) < MAX_DATA else BULK_PIECE
+    return [(at, at + size) for at in range(0, len(data), size)]
 
 
 def _do_handshake(tls: ssl.SSLObject) -> None:

@@ -32,7 +32,7 @@ from transfers import LEAST, MOST, inwards, outwards
 REFERENCE = "websocketd --ssl"
 IDLE, AFTER = "idle session", "idle after a long line"
 # kB each, of all serving processes
-BOUNDS = {IDLE: Bound(most=20.0, against=""), AFTER: Bound(most=50.0, against="")}
+BOUNDS = {IDLE: Bound(most=20.0, against=""), AFTER: Bound(most=35.0, against="")}
 FIRST = 50  # sessions before the memory is counted
 LONG = 30_000  # bytes of a line
 SIZES = {4096: "4 KiB", 1 << 16: "64 KiB"}
