@@ -37,6 +37,15 @@ def block(mark: str) -> list[str]:
     return found.splitlines()
 
 
+def root_settings() -> list[str]:
+    """Return the settings of the page for hosts without a group for /etc/shadow."""
+    text = (ROOT / "man" / "chimirror-systemd.7").read_text()
+    sentence = text.split("Where no group may read that file")[1].split("\n.Bd")[0]
+    found = re.findall(r"^\.Li (\w+=\S+)", sentence, re.MULTILINE)
+    assert len(found) == 3
+    return found
+
+
 @pytest.fixture
 def authorized(machine: Machine) -> Iterator[Machine]:
     """A machine with the libraries of the extra."""
@@ -107,7 +116,13 @@ def test_passwords_of_the_machine(authorized: Machine) -> None:
             if "PAM, chimirror: " in entry["MESSAGE"]
         ]
         assert "or the group that may read /etc/shadow" in text
+        # The settings for hosts on which no group may.
+        authorized.do("chmod", "0", "/etc/shadow")
+        authorized.drop_in(SERVICE, "Service", *root_settings())
+        authorized.do("systemctl", "restart", SERVICE)
+        assert ask(authorized, basic("ann", PASSWORD)).status == 200
     finally:
+        authorized.do("chmod", "640", "/etc/shadow")
         authorized.do("userdel", "--remove", "ann")
 
 
