@@ -18,7 +18,7 @@ from email.message import Message
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from processes import PATIENCE
+from processes import PATIENCE, until
 from serve import LAUNCH, ROOT
 
 ARGV = (*LAUNCH, "chimirror.authorize.main")
@@ -149,9 +149,9 @@ def http_authorizer(directory: Path, *arguments: object) -> Iterator[HttpAuthori
         )
     with process:
         try:
-            while not path.exists():
-                assert process.poll() is None, log.read_text()
-                os.sched_yield()
+            ready = "it listens, or has ended"
+            until(lambda: path.exists() or process.poll() is not None, ready)
+            assert process.poll() is None, log.read_text()
             yield HttpAuthorizer(process, path, log)
             process.send_signal(signal.SIGTERM)
             assert process.wait(PATIENCE) == 0
