@@ -67,6 +67,26 @@ def token(attempt: LoginAttempt, cookie: str) -> str:
     return rest
 
 
+def login(attempt: LoginAttempt) -> tuple[str, str] | Answer:
+    """Return the user and the password, or the answer that asks for them."""
+    try:
+        found = basic(attempt)
+    except MalformedCredentials as error:
+        return unknown(BASIC_CHALLENGE, str(error))
+    if found is None:
+        return unknown(BASIC_CHALLENGE, "log in with a user and a password")
+    return found
+
+
+def bearer(attempt: LoginAttempt, cookie: str) -> str | Answer:
+    """Return the token, or the answer that asks for it. The arguments are `token`'s."""
+    try:
+        found = token(attempt, cookie)
+    except MalformedCredentials as error:
+        return bad_token(str(error))
+    return found or unknown(BEARER_CHALLENGE, "log in with a token")
+
+
 def _of_scheme(authorization: str, scheme: str) -> str | None:
     name, _, rest = authorization.partition(" ")
     return rest.strip(" ") if name.lower() == scheme else None

@@ -14,8 +14,7 @@ from chimirror.access import ALLOWED, Answer, Identity, is_valid_name
 from chimirror.authorize import password_hashes
 from chimirror.authorize.credentials import (
     BASIC_CHALLENGE,
-    MalformedCredentials,
-    basic,
+    login,
     unknown,
 )
 from chimirror.authorize.watched_file import WatchedFile
@@ -50,12 +49,9 @@ class HtpasswdVerifier:
 
     def verify(self, attempt: LoginAttempt) -> Answer:
         """Decide on one attempt."""
-        try:
-            found = basic(attempt)
-        except MalformedCredentials as error:
-            return unknown(BASIC_CHALLENGE, str(error))
-        if found is None:
-            return unknown(BASIC_CHALLENGE, "log in with a user and a password")
+        found = login(attempt)
+        if isinstance(found, Answer):
+            return found
         user, password = found
         if self._matches(user, password):
             return Answer(ALLOWED, Identity(user, AUTH_TYPE), max_age=self._max_age)

@@ -20,12 +20,9 @@ from chimirror.access import (
     is_valid_name,
 )
 from chimirror.authorize.credentials import (
-    BEARER_CHALLENGE,
-    MalformedCredentials,
     bad_token,
+    bearer,
     forbidden,
-    token,
-    unknown,
 )
 from chimirror.authorize.key_set import ASYMMETRIC
 from chimirror.authorize.messages import FileFault
@@ -97,13 +94,11 @@ class JsonWebTokenVerifier:
 
     def verify(self, attempt: LoginAttempt) -> Answer:
         """Decide on one attempt."""
+        text = bearer(attempt, self._cookie)
+        if isinstance(text, Answer):
+            return text
         try:
-            text = token(attempt, self._cookie)
-            if not text:
-                return unknown(BEARER_CHALLENGE, "log in with a token")
             claims = self._decode(text)
-        except MalformedCredentials as error:
-            return bad_token(str(error))
         except FileFault:
             return Answer(FAILED, text="the keys of the issuer cannot be fetched")
         except tuple(kind for kind, _ in TEXTS) as error:

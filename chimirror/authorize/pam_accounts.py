@@ -17,9 +17,8 @@ import pamela
 from chimirror.access import ALLOWED, FAILED, Answer, Identity, is_valid_name
 from chimirror.authorize.credentials import (
     BASIC_CHALLENGE,
-    MalformedCredentials,
-    basic,
     forbidden,
+    login,
     unknown,
 )
 from chimirror.authorize.messages import FileFault, warn
@@ -61,12 +60,9 @@ class PamVerifier:
 
     def verify(self, attempt: LoginAttempt) -> Answer:
         """Decide on one attempt."""
-        try:
-            found = basic(attempt)
-        except MalformedCredentials as error:
-            return unknown(BASIC_CHALLENGE, str(error))
-        if found is None:
-            return unknown(BASIC_CHALLENGE, "log in with a user and a password")
+        found = login(attempt)
+        if isinstance(found, Answer):
+            return found
         user, password = found
         if not is_valid_name(user):
             return unknown(BASIC_CHALLENGE, "wrong user or password")

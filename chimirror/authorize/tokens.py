@@ -19,12 +19,9 @@ from typing import NamedTuple
 
 from chimirror.access import ALLOWED, Answer, Identity, is_valid_name
 from chimirror.authorize.credentials import (
-    BEARER_CHALLENGE,
-    MalformedCredentials,
     bad_token,
+    bearer,
     forbidden,
-    token,
-    unknown,
 )
 from chimirror.authorize.watched_file import WatchedFile
 
@@ -89,12 +86,9 @@ class TokenVerifier:
 
     def verify(self, attempt: LoginAttempt) -> Answer:
         """Decide on one attempt."""
-        try:
-            text = token(attempt, self._cookie)
-        except MalformedCredentials as error:
-            return bad_token(str(error))
-        if not text:
-            return unknown(BEARER_CHALLENGE, "log in with a token")
+        text = bearer(attempt, self._cookie)
+        if isinstance(text, Answer):
+            return text
         found = find(self._file.get(), text)
         if found is None:
             return bad_token("this token is not known")
