@@ -111,7 +111,9 @@ class HttpConnection(Stream):
                 pass
         except h11.RemoteProtocolError as error:
             if self.has_received:
-                self._fault(f"its response is not valid HTTP: {error}")
+                # h11 quotes the line, which may be that of a request sent back.
+                reason = str(error).partition(":")[0]
+                self._fault(f"its response is not valid HTTP: {reason}")
             else:
                 self._fault("it closed the connection without a response")
 

@@ -168,6 +168,10 @@ WRONG: dict[str, tuple[bytes, str]] = {
         b"HTTP/1.1 200 OK\r\nRemote-User: ann\r\nX: " + b"x" * (2 * MAX_HEAD),
         "not valid HTTP",
     ),
+    "sent back": (
+        b"HTTP/1.1 200 OK\r\nAuthorization Bearer sesame\r\n\r\n",
+        "not valid HTTP: illegal header line",
+    ),
     "nothing": (b"", "closed the connection without a response"),
 }
 
@@ -181,6 +185,7 @@ def test_a_wrong_response_is_no_answer(
     assert answer.status == FAILED
     assert answer.text.startswith("http://authorizer: ")
     assert reason in answer.text
+    assert "sesame" not in answer.text
 
 
 GOOD: dict[str, bytes] = {
