@@ -47,6 +47,10 @@ class AccessControl:
             user. Empty: any source is enough.
         allow_anonymous: a client that no source knows has no name.
         clock: monotonic time in seconds.
+
+    Attributes:
+        challenges: what the authorizer has asked a client for, WWW-Authenticate. An
+            anonymous client learns it with the first application that needs a name.
     """
 
     def __init__(
@@ -63,6 +67,7 @@ class AccessControl:
         self._required = required
         self._allow_anonymous = allow_anonymous
         self._failures = FailureLimiter(clock)
+        self.challenges: tuple[str, ...] = ()
 
     def identify(
         self,
@@ -123,6 +128,8 @@ class AccessControl:
         def on_answer(answer: Answer) -> None:
             if source is not None and _is_failed_attempt(answer, request):
                 self._failures.on_failure(source)
+            if answer.status == UNKNOWN:
+                self.challenges = answer.challenges
             answers[AUTHORIZER] = answer
             on_decision(self._decide(answers, request))
 
@@ -206,6 +213,7 @@ def check_application(
     name: str,
     users: Collection[str],
     groups: Collection[str],
+    challenges: Collection[str] = (),
 ) -> HTTPError | None:
     """Check that a client may use an application.
 
@@ -213,6 +221,7 @@ def check_application(
         identity: the client, None if it is anonymous.
         name: the application's name, "" for one without.
         users, groups: those that may use it. Both empty: everybody.
+        challenges: ways to log in, for an anonymous client.
 
     Returns:
         401 if it may help to have a name, 403 if this name does not.
@@ -223,9 +232,9 @@ def check_application(
     if not users and not groups:
         return None
     if identity is None:
-        challenge = ("WWW-Authenticate", _CHALLENGE.format("any"))
-        text = f"{UNAUTHENTICATED}: this application is not for everybody"
-        return HTTPError(401, text, (challenge,), cause="unauthenticated")
+        text = "this application is not for everybody"
+        wanted = tuple(challenges) or (_CHALLENGE.format("any"),)
+        return _refuse(Answer(UNKNOWN, challenges=wanted, text=text))
     if identity.user in users or not set(groups).isdisjoint(identity.groups):
         return None
     shown = identity.user or "a client without a name"

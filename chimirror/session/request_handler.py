@@ -218,8 +218,18 @@ class RequestHandler:
     def _require_user(self, app: Application) -> None:
         from chimirror.access.access_control import check_application
 
-        config, identity = app.config, self._owner.identity
-        error = check_application(identity, app.name, config.users, config.groups)
+        config, identity, access = (
+            app.config,
+            self._owner.identity,
+            self._context.access,
+        )
+        error = check_application(
+            identity,
+            app.name,
+            config.users,
+            config.groups,
+            () if access is None else access.challenges,
+        )
         if error is not None:
             raise error
 

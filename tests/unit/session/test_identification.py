@@ -212,6 +212,19 @@ def test_no_other_answer_starts_anything(
         assert (refused["status"], refused["cause"]) == (status, cause)
 
 
+def test_an_anonymous_client_learns_how_to_log_in() -> None:
+    for options, status in ((), 101), (("--users", "ann"), 401):
+        with Asking(*options, allow_anonymous=True) as session:
+            session.ask(upgrade("/", "json", ()))
+            session.answer(Answer(UNKNOWN, challenges=("Basic realm=x",)))
+            head = session.peer.head()
+            assert head.status == status
+            if status == 401:
+                assert head.fields["www-authenticate"] == "Basic realm=x"
+            else:
+                session.exit()
+
+
 def test_a_client_that_goes_cancels_the_question() -> None:
     with Asking() as session:
         session.ask(upgrade("/", "json", ()))
