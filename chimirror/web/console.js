@@ -42,21 +42,27 @@ const manifestPath = ({ name }) => (name ? `${name}/asyncapi.json` : "asyncapi.j
 async function begin() {
   at("application").replaceChildren();
   application = null;
+  let found;
   try {
-    const { document: catalog, user } = await read(place(".well-known/chimirror"), login.token);
-    login.welcome(user);
-    ({ applications } = catalog);
-    if (!applications.length) throw new Error("no application is served");
+    found = await read(place(".well-known/chimirror"), login.token);
   } catch (error) {
     login.welcome(""); // a token that is refused otherwise can be forgotten
     refuse(`Cannot read the catalog: ${error.message}`, error);
+    return refresh();
+  }
+  const wasAsked = login.welcome(found.user);
+  ({ applications } = found.document);
+  if (!applications.length) {
+    show("failed", "Cannot read the catalog: no application is served");
     return refresh();
   }
   for (const each of applications) at("application").add(new Option(label(each), each.name));
   const here = location.pathname.slice(ROOT.pathname.length).split("/")[0];
   if (applications.some(({ name }) => name === here)) at("application").value = here;
   show("idle", "Not connected");
-  await choose(location.search);
+  const chosen = choose(location.search);
+  if (wasAsked) at("connect").focus();
+  await chosen;
 }
 
 /** Shows a refusal. The user may have to log in. */

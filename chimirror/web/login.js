@@ -45,12 +45,18 @@ export class Login {
     this.#onChange();
   }
 
-  /** Hides the form, and shows the user if the server or the page knows one. */
+  /**
+   * Hides the form, and shows the user if the server or the page knows one.
+   *
+   * @returns whether the form was shown
+   */
   welcome(user) {
+    const wasShown = !at("login").hidden;
     this.#show(false);
     at("user").textContent = user ? `User ${short(user)}` : "With a token";
     at("identity").hidden = !user && this.token === undefined;
     at("forget").hidden = this.token === undefined;
+    return wasShown;
   }
 
   /** Whether the user may forget the token now. */

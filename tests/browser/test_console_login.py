@@ -33,6 +33,11 @@ def test_a_token(browser: Browser, tmp_path: Path) -> None:
         log_in(page, f" {new_token(file, 'ann')}\n")
         is_logged_in(page, "ann")
         state(page, "Not connected")
+        page.get_by_role("button", name="Manifest").click()
+        expect(page.locator("#manifest")).to_contain_text('"asyncapi": "3.0.0"')
+        link = page.get_by_role("link", name="AsyncAPI")
+        expect(link).to_be_hidden()  # it would come without the token
+        page.keyboard.press("Escape")
         connect(page)
         expect(entries(page, "stdout")).to_have_text("ann by Bearer")
         forget = page.get_by_role("button", name="Forget token")
@@ -68,6 +73,7 @@ def test_a_wrong_token(browser: Browser, tmp_path: Path) -> None:
         page.keyboard.type(token)
         page.keyboard.press("Enter")
         is_logged_in(page, "ann")
+        expect(page.get_by_role("button", name="Connect", exact=True)).to_be_focused()
 
 
 def test_a_token_of_some_applications(browser: Browser, tmp_path: Path) -> None:

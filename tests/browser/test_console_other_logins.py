@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from console_page import connect, entries, state
@@ -71,14 +72,22 @@ def test_a_cookie(browser: Browser, tmp_path: Path) -> None:
         state(page, "Ended: closed by this page")
 
 
-def test_a_scheme_that_the_page_does_not_have(browser: Browser, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("challenge", "text"),
+    [
+        ("DPoP algs=ES256", "This server asks for DPoP."),
+        ('Chimirror sources="proxy"', "A proxy in front, a certificate or a local"),
+    ],
+)
+def test_a_scheme_that_the_page_does_not_have(
+    browser: Browser, tmp_path: Path, challenge: str, text: str
+) -> None:
     with (
-        asking(tmp_path, field="x", users={}, challenge="DPoP algs=ES256") as service,
+        asking(tmp_path, field="x", users={}, challenge=challenge) as service,
         page_of(browser, service) as page,
     ):
-        expect(page.locator("#login-text")).to_contain_text(
-            "This server asks for DPoP."
-        )
+        expect(page.locator("#login-text")).to_contain_text(text)
+        expect(page.locator("#login-text")).to_contain_text("load this page again")
         assert audit(page) == []
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from fake_server import SUBPROTOCOL
+from identity_servers import UNKNOWN, new_token, tokens
 from js_cases import CaseRunner, address, cases, runner
 from js_runners import Node
 from status_server import StatusServer, connect, dead
@@ -159,3 +160,24 @@ def test_a_session_with_a_token(cases: CaseRunner) -> None:
     with cases.serve(["cat"]) as service:
         result = connect(cases.runner, address(service), token=TOKEN)
     assert result["exit"]["reason"] == "exit 0"
+
+
+@pytest.mark.parametrize("kind", ["text", "function", "promise"])
+def test_a_server_with_identity(cases: CaseRunner, tmp_path: Path, kind: str) -> None:
+    """The page has another origin, which the server allows."""
+    origin = cases.runner.origin
+    options = ("--origin", origin) if origin else ()
+    with tokens(tmp_path, *options) as (service, file):
+        token, url = new_token(file, "ann"), f"{address(service)}who"
+        with cases.runner.run_case("who", url, kind=kind, token=token) as running_case:
+            found = running_case.result()
+        refused = connect(cases.runner, url, token="other")
+        log = service.log.read_text()
+    assert found == {"line": "ann by Bearer", "state": "open"}
+    assert refused["kind"] == "refused"
+    if not origin:
+        assert (refused["status"], refused["schemes"]) == (401, ["Bearer"])
+        text = f"{UNKNOWN}: this token is not known (it asks for a token (Bearer))"
+        assert refused["message"].endswith(f" answers: {text}")
+    assert "CHIMIRROR_USER" in log
+    assert token not in log

@@ -1,6 +1,6 @@
 """The clients log in at real servers, which ask chimirror-authorize.
 
-Both APIs of the library, chimirror-connect, and chimirror.js in Node.
+Both APIs of the library, and chimirror-connect.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from client_apis import APIS, Connect
 from connect_process import connect as run_connect
 from connect_process import error_text
 from identity_servers import PASSWORD, UNKNOWN, new_token, passwords, tokens
-from js_runners import Node
 from serve import Service
 
 ANN = b"ann by Bearer\n"
@@ -102,22 +101,3 @@ def test_a_password_in_a_netrc_file(tmp_path: Path) -> None:
         assert run_connect(*option, url_of(service)).stdout == b"ann by Basic\n"
         done = run_connect(url_of(service))
     assert error_text(done).endswith("log in with --netrc-file FILE")
-
-
-# chimirror.js. A page needs the same origin: test_console_login.py.
-
-
-@pytest.mark.parametrize("kind", ["text", "function", "promise"])
-def test_node(tmp_path: Path, kind: str) -> None:
-    with tokens(tmp_path) as (service, file):
-        token, url = new_token(file, "ann"), url_of(service)
-        with Node().run_case("who", url, kind=kind, token=token) as running_case:
-            found = running_case.result()
-        assert found == {"line": "ann by Bearer", "state": "open"}
-        with Node().run_case("failover", "", urls=[url], token="x") as running_case:
-            refused = running_case.result()
-        log = service.log.read_text()
-    assert (refused["status"], refused["schemes"]) == (401, ["Bearer"])
-    assert f"{UNKNOWN}: this token is not known (it asks for" in refused["message"]
-    assert "CHIMIRROR_USER" in log
-    assert token not in log

@@ -45,7 +45,9 @@ def authorized(
 def asking(directory: Path, **told: object) -> AbstractContextManager[Service]:
     """A server that asks tests/support/console_authorizer.py."""
     program = Path(__file__).with_name("console_authorizer.py")
-    return authorized(directory, [sys.executable, program, json.dumps(told)])
+    path = directory / "answers.json"
+    path.write_text(json.dumps(told))
+    return authorized(directory, [sys.executable, program, path])
 
 
 @contextmanager
