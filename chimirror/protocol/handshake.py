@@ -187,8 +187,7 @@ def _check_host(value: bytes, policy: HandshakePolicy) -> tuple[str, int]:
     """
     place = addresses.authority(value.decode("latin-1"))
     if place is None:
-        text = f'malformed Host "{http.quote(value)}"'
-        raise HTTPError(400, text, cause="malformed")
+        raise http.malformed_host(value)
     host = place[0]
     if not (host == "localhost" or host in policy.hosts or addresses.is_literal(host)):
         shown = http.quote(host.encode())
@@ -234,7 +233,8 @@ def _check_origin(
     else:
         reason = "is malformed; a browser sends scheme, name and port alone"
     text = f'Origin "{http.quote(value)}" {reason}'
-    raise HTTPError(403, text, cause="origin")
+    detail = f'Origin "{http.quote_place(value)}" {reason}'
+    raise HTTPError(403, text, cause="origin", detail=detail)
 
 
 def _choose(

@@ -186,6 +186,12 @@ def quote(value: bytes) -> str:
     return text
 
 
+def quote_place(value: bytes) -> str:
+    """Quote a host or an origin for the log, without a user and a password."""
+    _, at, place = value.rpartition(b"@")
+    return quote(b"...@" + place if at else value)
+
+
 def unquote(path: bytes) -> bytes:
     """Decode %XX.
 
@@ -200,6 +206,13 @@ def unquote(path: bytes) -> bytes:
 
 def _malformed(text: str) -> HTTPError:
     return HTTPError(400, text, cause="malformed")
+
+
+def malformed_host(value: bytes) -> HTTPError:
+    """Return the error for a Host that is none."""
+    error = _malformed(f'malformed Host "{quote(value)}"')
+    error.detail = f'malformed Host "{quote_place(value)}"'
+    return error
 
 
 def _check_start(line: bytes) -> None:
@@ -402,7 +415,7 @@ def _use_url(request: HTTPRequest) -> None:
         from chimirror.protocol import addresses
 
         if addresses.authority(host.decode("latin-1")) is None:
-            raise _malformed(f'malformed Host "{quote(host)}"')
+            raise malformed_host(host)
     request.set_url(scheme, authority, target_path)
 
 

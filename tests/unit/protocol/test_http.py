@@ -270,6 +270,13 @@ def test_a_url_as_target_excuses_no_malformed_host(host: str) -> None:
     assert refused(head(first=b"GET http://h/ HTTP/1.1", host=False)).status == 400
 
 
+def test_a_login_in_the_host_is_in_no_log() -> None:
+    target = b"GET http://h/ HTTP/1.1"
+    error = refused(head(b"Host: ann:secret@h", first=target, host=False))
+    assert error.text == 'malformed Host "ann:secret@h"'
+    assert error.detail == 'malformed Host "...@h"'
+
+
 def test_only_http_1_0_may_have_no_host() -> None:
     request = parsed(head(first=b"OPTIONS * HTTP/1.0", host=False))
     assert (request.is_http10, request.target, request.get(b"host")) == (

@@ -327,6 +327,20 @@ def test_a_local_proxy_is_not_the_client(
         assert session.application.started == 0
 
 
+@pytest.mark.parametrize("name", ["Host", "Origin"])
+def test_a_login_in_a_place_is_in_no_log(name: str) -> None:
+    value = f"{'https://' if name == 'Origin' else ''}ann:secret@evil.example"
+    fields = {"Host": "localhost", name: value}
+    with Asking() as session:
+        request = upgrade("/", "json", ())
+        lines = "".join(f"{key}: {text}\r\n" for key, text in fields.items())
+        session.ask(request.replace(b"Host: localhost\r\n", lines.encode()))
+        assert session.peer.head().status in (400, 403)
+        [refused] = session.event_log.of("refused")
+        assert "...@evil.example" in refused["detail"]
+        assert "secret" not in refused["detail"]
+
+
 # Tokens of browsers
 
 
