@@ -20,12 +20,15 @@ config and protocol. Knows no session.
 
 from __future__ import annotations
 
+import sys
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     Fields = Sequence[tuple[bytes, bytes]]
 
+_ENCODING = sys.getfilesystemencoding()  # of variables
 MAX_NAME = 256  # characters of the name of a user or a group
 MAX_GROUPS = 1024
 
@@ -58,12 +61,15 @@ class Identity:
         self.applications = applications
 
     def variables(self) -> dict[str, str]:
-        """Return the variables of an application that tell who its client is."""
+        """Return the variables of an application that tell who its client is.
+
+        os.fsencode() gives UTF-8, whatever the locale is.
+        """
         found = {"AUTH_TYPE": self.auth_type}
         if self.user:
-            found["REMOTE_USER"] = self.user
+            found["REMOTE_USER"] = _text(self.user)
         if self.groups:
-            found["REMOTE_GROUPS"] = ",".join(self.groups)
+            found["REMOTE_GROUPS"] = _text(",".join(self.groups))
         return found
 
 
@@ -140,6 +146,10 @@ class Answer:
         self.challenges = challenges
         self.text = text
         self.max_age = max_age
+
+
+def _text(name: str) -> str:
+    return name.encode().decode(_ENCODING, "surrogateescape")
 
 
 def is_valid_name(name: object) -> bool:

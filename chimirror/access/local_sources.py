@@ -172,9 +172,10 @@ def _user_name(uid: int) -> str:
     import pwd
 
     try:
-        return pwd.getpwuid(uid).pw_name
+        name = pwd.getpwuid(uid).pw_name
     except KeyError:
         return str(uid)
+    return name if is_valid_name(name) else str(uid)
 
 
 def _group_names(gids: list[int]) -> tuple[str, ...]:
@@ -183,9 +184,10 @@ def _group_names(gids: list[int]) -> tuple[str, ...]:
     names = []
     for gid in gids:
         try:
-            names.append(grp.getgrgid(gid).gr_name)
+            name = grp.getgrgid(gid).gr_name
         except KeyError:
-            names.append(str(gid))
+            name = ""
+        names.append(name if is_valid_name(name) else str(gid))
     return tuple(names)
 
 

@@ -321,3 +321,18 @@ def test_an_identity_for_other_applications_is_refused() -> None:
     error = check_application(Identity("ann", "Bearer", (), ()), "log", (), ())
     assert error is not None
     assert error.text == "you may use no application alone"
+
+
+def test_variables_are_utf_8_in_every_locale(monkeypatch: pytest.MonkeyPatch) -> None:
+    identity = Identity("日本", "Basic", ("é", "b"))
+    for encoding in ("utf-8", "latin-1", "ascii"):
+        monkeypatch.setattr("chimirror.access._ENCODING", encoding)
+        encoded = {
+            name: value.encode(encoding, "surrogateescape").decode()
+            for name, value in identity.variables().items()
+        }
+        assert encoded == {
+            "AUTH_TYPE": "Basic",
+            "REMOTE_USER": "日本",
+            "REMOTE_GROUPS": "é,b",
+        }

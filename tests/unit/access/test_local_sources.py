@@ -6,6 +6,7 @@ import grp
 import os
 import pwd
 import socket
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
 
 import pytest
@@ -207,6 +208,18 @@ def test_a_local_user_is_allowed_by_number() -> None:
 def test_a_local_user_is_allowed_by_group() -> None:
     source = LocalSource([], [os.getegid()])
     assert known(ask_local(source, os.geteuid()))[1] == "Local"
+
+
+def test_a_local_name_that_none_can_have_is_a_number(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("a,root", "\udce4"):
+        found = SimpleNamespace(pw_name=name, gr_name=name)
+        monkeypatch.setattr("pwd.getpwuid", lambda _, found=found: found)
+        monkeypatch.setattr("grp.getgrgid", lambda _, found=found: found)
+        user, _, groups = known(ask_local(LocalSource([4713], []), 4713))
+        assert user == "4713"
+        assert groups[0] == str(os.getegid())
 
 
 def test_another_local_user_is_refused() -> None:
