@@ -115,6 +115,7 @@ async def echoed(
     return digest.digest()
 
 
+@pytest.mark.full
 @VERSIONS
 def test_bulk_both_ways(
     tmp_path: Path, authority: Authority, version: ssl.TLSVersion, full: bool
@@ -129,6 +130,7 @@ def test_bulk_both_ways(
         assert found == hashlib.sha256(chunk * count).digest()
 
 
+@pytest.mark.full
 @VERSIONS
 def test_sleeping_reader(
     tmp_path: Path, authority: Authority, version: ssl.TLSVersion, full: bool

@@ -26,6 +26,7 @@ __all__ = ["authority", "stranger"]  # fixtures
 OPTIONS = ("--workers=2", "--framing", "stdio")
 
 
+@pytest.mark.full
 def test_renewal_ends_no_session(
     tmp_path: Path, authority: Authority, full: bool
 ) -> None:
