@@ -52,17 +52,35 @@ async function begin() {
   }
   const wasAsked = login.welcome(found.user);
   ({ applications } = found.document);
+  const here = location.pathname.slice(ROOT.pathname.length).split("/")[0];
+  const isListed = applications.some(({ name }) => name === here);
+  const refusal = here && !isListed ? await refusalOf(here) : undefined;
+  if (refusal?.schemes) {
+    refuse("", refusal);
+    return refresh();
+  }
   if (!applications.length) {
-    show("failed", "Cannot read the catalog: no application is served");
+    const reason = refusal?.message ?? "no application is served";
+    show("failed", `Cannot read the catalog: ${reason}`);
     return refresh();
   }
   for (const each of applications) at("application").add(new Option(label(each), each.name));
-  const here = location.pathname.slice(ROOT.pathname.length).split("/")[0];
-  if (applications.some(({ name }) => name === here)) at("application").value = here;
-  show("idle", "Not connected");
+  if (isListed) at("application").value = here;
+  if (refusal) show("failed", refusal.message);
+  else show("idle", "Not connected");
   const chosen = choose(location.search);
   if (wasAsked) at("connect").focus();
   await chosen;
+}
+
+/** Returns why an application is not for this user, undefined if there is none. */
+async function refusalOf(name) {
+  try {
+    await read(place(manifestPath({ name })), login.token);
+  } catch (error) {
+    if ([401, 403].includes(error.status)) return error;
+  }
+  return undefined;
 }
 
 /** Shows a refusal. The user may have to log in. */

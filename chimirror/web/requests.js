@@ -8,8 +8,9 @@ import { schemes } from "./chimirror.js";
  * undefined with other answers. `elsewhere` tells that a proxy redirects.
  */
 export class Refusal extends Error {
-  constructor(message, { schemes: names = undefined, elsewhere = false } = {}) {
+  constructor(message, { status = 0, schemes: names = undefined, elsewhere = false } = {}) {
     super(message);
+    this.status = status;
     this.schemes = names;
     this.elsewhere = elsewhere;
   }
@@ -33,7 +34,7 @@ export async function read(url, token) {
   if (!ok) {
     const line = !isPage && (await response.text()).split("\n")[0];
     const names = status === 401 ? schemes(response) : undefined;
-    throw new Refusal(line || String(status), { schemes: names });
+    throw new Refusal(line || String(status), { status, schemes: names });
   }
   if (isPage) throw new Refusal(`a proxy in front does not pass on ${url.pathname}`);
   const user = decodeURIComponent(response.headers.get("Chimirror-User") ?? "");

@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Page, Request, expect
 
 from console_page import connect, entries, say, state
-from identity_servers import asking, new_token, tokens
+from identity_servers import WHO, asking, new_token, tokens
 from login_page import is_logged_in, log_in, page_of, reason
 from page_checks import LOOKS, audit, overflow
 from processes import descendants
@@ -81,6 +81,45 @@ def test_a_token_of_some_applications(browser: Browser, tmp_path: Path) -> None:
         log_in(page, new_token(file, "bob", "--application", "who"))
         is_logged_in(page, "bob")
         expect(page.locator("#application option")).to_have_text(["who"])
+
+
+def restrict(directory: Path) -> None:
+    """Add the application vip, which is for ann alone."""
+    (directory / "apps" / "vip.toml").write_text(f'{WHO}users = ["ann"]\n')
+
+
+def test_a_token_for_an_application_of_some_users(
+    browser: Browser, tmp_path: Path
+) -> None:
+    """Its address asks to log in, where other applications need no user."""
+    with (
+        tokens(tmp_path, "--allow-anonymous") as (service, file),
+        page_of(browser, service) as page,
+    ):
+        restrict(tmp_path)
+        state(page, "Not connected")
+        expect(page.locator("#identity")).to_be_hidden()
+        page.goto(f"http://127.0.0.1:{service.port}/vip")
+        state(page, "Not logged in")
+        reason(page, "this application is not for everybody")
+        log_in(page, new_token(file, "ann"))
+        is_logged_in(page, "ann")
+        expect(page.get_by_label("Name")).to_have_value("vip")
+        connect(page)
+        expect(entries(page, "stdout")).to_have_text("ann by Bearer")
+        page.get_by_role("button", name="Disconnect").click()
+        state(page, "Ended: closed by this page")
+
+
+def test_an_application_of_others(browser: Browser, tmp_path: Path) -> None:
+    with tokens(tmp_path) as (service, file):
+        restrict(tmp_path)
+        with page_of(browser, service, "/vip") as page:
+            log_in(page, new_token(file, "bob"))
+            state(page, "bob is not one of the users of this application")
+            is_logged_in(page, "bob")
+            expect(page.locator("#application option")).to_have_text(["other", "who"])
+            assert audit(page) == []
 
 
 def test_a_token_that_is_revoked(browser: Browser, tmp_path: Path) -> None:
