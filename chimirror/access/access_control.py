@@ -75,7 +75,7 @@ class AccessControl:
         question: Question,
         source: Hashable,
         on_decision: Callable[[Identity | HTTPError | None], None],
-    ) -> PendingQuestion | None:
+    ) -> PendingIdentity | None:
         """Find out who a client is.
 
         Args:
@@ -87,8 +87,8 @@ class AccessControl:
                 the response. Perhaps at once.
 
         Returns:
-            The question of an authorizer, which may have been answered. None without
-            one.
+            The question of an authorizer, to be cancelled if the client goes before
+            the decision. None if it is decided.
         """
         answers: dict[str, Answer | None] = {}
         for name, each in self._sources.items():
@@ -117,7 +117,7 @@ class AccessControl:
         source: Hashable,
         on_decision: Callable[[Identity | HTTPError | None], None],
         answers: dict[str, Answer | None],
-    ) -> PendingQuestion | None:
+    ) -> PendingIdentity | None:
         wait = 0 if source is None else self._failures.retry_after(source)
         if wait:
             on_decision(_too_many_failures(wait))
@@ -133,7 +133,9 @@ class AccessControl:
             answers[AUTHORIZER] = answer
             on_decision(self._decide(answers, request))
 
-        return self._authorizer.ask(question, on_answer)
+        counted = source if has_credentials(request) else None
+        pending = self._authorizer.ask(question, on_answer)
+        return PendingIdentity(pending, self._failures, counted)
 
     def _decide(
         self, answers: Mapping[str, Answer | None], request: HTTPRequest
@@ -161,6 +163,35 @@ class AccessControl:
     def _unauthenticated(self) -> HTTPError:
         names = ", ".join(self._required or self._sources)
         return _refuse(Answer(UNKNOWN, challenges=(_CHALLENGE.format(names),)))
+
+
+class PendingIdentity:
+    """A client about whom an authorizer is asked.
+
+    Args:
+        question: the question, without an answer yet.
+        failures: limits failed attempts.
+        source: as in `AccessControl.identify`. None: the client sends no login.
+    """
+
+    __slots__ = ("_failures", "_question", "_source")
+
+    def __init__(
+        self, question: PendingQuestion, failures: FailureLimiter, source: Hashable
+    ) -> None:
+        self._question = question
+        self._failures = failures
+        self._source = source
+
+    def cancel(self) -> None:
+        """Called when the client goes before the answer. Counts as a failed attempt.
+
+        Authorizers say no late, so that passwords cannot be guessed fast. A client that
+        does not wait for it could try as often as it likes.
+        """
+        if self._source is not None:
+            self._failures.on_failure(self._source)
+        self._question.cancel()
 
 
 def has_credentials(request: HTTPRequest) -> bool:

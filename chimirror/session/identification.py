@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from chimirror.access import Identity
-    from chimirror.access.access_control import AccessControl
-    from chimirror.access.authorizer import PendingQuestion
+    from chimirror.access.access_control import AccessControl, PendingIdentity
     from chimirror.apps import Application
     from chimirror.protocol.http import HTTPRequest
     from chimirror.protocol.routes import CheckedRequest, ResourceRequest
@@ -56,7 +55,7 @@ def identify(
     app: Application,
     request: SessionRequest | ResourceRequest,
     on_decision: Callable[[Identity | HTTPError | None], None],
-) -> PendingQuestion | None:
+) -> PendingIdentity | None:
     """Find out who the client is, as `AccessControl.identify` does.
 
     Args:

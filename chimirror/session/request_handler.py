@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from chimirror.access import Identity
-    from chimirror.access.authorizer import PendingQuestion
+    from chimirror.access.access_control import PendingIdentity
     from chimirror.apps import Application
     from chimirror.protocol.routes import ResourceRequest
     from chimirror.resources.json_response import JSONResponse
@@ -83,7 +83,7 @@ class RequestHandler:
         self._waiting: tuple[Application, SessionRequest | ResourceRequest] | None = (
             None
         )
-        self._question: PendingQuestion | None = None
+        self._question: PendingIdentity | None = None
 
     def on_data(self, data: bytes) -> None:
         """Called with more of the request head, or of the PROXY header before it."""

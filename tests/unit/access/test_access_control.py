@@ -234,6 +234,24 @@ def test_failed_attempts_are_limited(answer: FakeSource) -> None:
     assert access.error(BASIC).status == 429
 
 
+def test_a_client_that_goes_before_the_answer_has_failed() -> None:
+    authorizer = FakeSource(Answer(UNKNOWN), answers_late=True)
+    access = Access(authorizer).access
+    for fields in (), BASIC:
+        request = HTTPRequest("GET", "/shell", list(fields))
+        client = Client(request, is_proxied=False, uid=-1, fd=-1, certificate=None)
+        decisions: list[Decision] = []
+        for _ in range(BURST):
+            pending = access.identify(client, QUESTION, "a", decisions.append)
+            assert pending is not None
+            pending.cancel()
+        assert not decisions
+    assert authorizer.cancelled == 2 * BURST
+    assert access.identify(client, QUESTION, "a", decisions.append) is None
+    assert isinstance(decisions[0], HTTPError)
+    assert decisions[0].status == 429
+
+
 def test_a_request_without_credentials_is_no_attempt() -> None:
     access = Access(unknown())
     for _ in range(BURST + 1):
