@@ -1057,8 +1057,8 @@ export function schemes(response) {
 }
 
 const OTHER_REASONS =
-  "the application or framing does not exist, a limit is reached, or the program " +
-  "cannot be started: the server's log gives the reason";
+  "the application or framing does not exist, it needs a login, a limit is reached, or " +
+  "the program cannot be started: the server's log gives the reason";
 
 const WOULD_ACCEPT =
   "would start a session now, so try again; if that fails too, a proxy in between does " +

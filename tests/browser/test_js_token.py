@@ -175,7 +175,9 @@ def test_a_server_with_identity(cases: CaseRunner, tmp_path: Path, kind: str) ->
         log = service.log.read_text()
     assert found == {"line": "ann by Bearer", "state": "open"}
     assert refused["kind"] == "refused"
-    if not origin:
+    if origin:
+        assert "it needs a login" in refused["message"]
+    else:
         assert (refused["status"], refused["schemes"]) == (401, ["Bearer"])
         text = f"{UNKNOWN}: this token is not known (it asks for a token (Bearer))"
         assert refused["message"].endswith(f" answers: {text}")
