@@ -131,7 +131,11 @@ class AccessControl:
             if answer.status == UNKNOWN:
                 self.challenges = answer.challenges
             answers[AUTHORIZER] = answer
-            on_decision(self._decide(answers, request))
+            decision: Identity | HTTPError | None = _internal_error()
+            try:
+                decision = self._decide(answers, request)
+            finally:  # an internal error is no yes, and nobody waits for ever
+                on_decision(decision)
 
         counted = source if has_credentials(request) else None
         pending = self._authorizer.ask(question, on_answer)
@@ -231,6 +235,10 @@ def _refuse(answer: Answer) -> HTTPError:
         return HTTPError(403, text, headers, cause="forbidden")
     text = UNAUTHENTICATED + (f": {answer.text}" if answer.text else "")
     return HTTPError(401, text, headers, cause="unauthenticated")
+
+
+def _internal_error() -> HTTPError:
+    return HTTPError(500, "an internal error", cause="internal")
 
 
 def _too_many_failures(seconds: int) -> HTTPError:

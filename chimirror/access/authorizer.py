@@ -159,7 +159,7 @@ class PendingQuestion:
             on_answer(answer)
 
     def on_error(self, error: Exception) -> None:
-        """Called on an internal error. The handshake ends by its own timeout."""
+        """Called on an internal error. The client has been refused."""
         self._authorizer.on_internal_error(error)
 
 

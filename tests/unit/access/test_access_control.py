@@ -234,6 +234,21 @@ def test_failed_attempts_are_limited(answer: FakeSource) -> None:
     assert access.error(BASIC).status == 429
 
 
+def test_an_internal_error_refuses_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    authorizer = FakeSource(None, answers_late=True)
+    access = Access(authorizer, allow_anonymous=True).access
+    request = HTTPRequest("GET", "/shell", [])
+    client = Client(request, is_proxied=False, uid=-1, fd=-1, certificate=None)
+    decisions: list[Decision] = []
+    access.identify(client, QUESTION, "a", decisions.append)
+    monkeypatch.setattr(AccessControl, "_decide", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        authorizer.on_answer(Answer(ALLOWED))
+    [decision] = decisions
+    assert isinstance(decision, HTTPError)
+    assert decision.status == 500
+
+
 def test_a_client_that_goes_before_the_answer_has_failed() -> None:
     authorizer = FakeSource(Answer(UNKNOWN), answers_late=True)
     access = Access(authorizer).access
