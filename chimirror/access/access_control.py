@@ -33,8 +33,6 @@ UNAUTHENTICATED = "this service has to know who you are"
 RETRY_AFTER = "5"  # seconds, once an authorizer has failed
 # RFC 9110, section 11.6.1: a 401 names a scheme, and these sources have none.
 _CHALLENGE = 'Chimirror sources="{}"'
-# Fields with which a client tries to say who it is.
-_CREDENTIALS = (b"authorization", b"cookie")
 
 
 class AccessControl:
@@ -199,8 +197,11 @@ class PendingIdentity:
 
 
 def has_credentials(request: HTTPRequest) -> bool:
-    """Return True if the client tries to say who it is."""
-    return any(request.get(field) for field in _CREDENTIALS)
+    """Return True if the client tries to say who it is.
+
+    A cookie is no sign of that: other services of the same host set cookies too.
+    """
+    return bool(request.get(b"authorization"))
 
 
 def _is_failed_attempt(answer: Answer, request: HTTPRequest) -> bool:

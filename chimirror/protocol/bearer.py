@@ -2,7 +2,8 @@
 
 The name is `chimirror.bearer.` and the token in base64url without padding (RFC 4648,
 section 5). It is taken off the offer before a subprotocol is chosen, and stands as
-`Authorization: Bearer` from then on (RFC 6750). Loaded with the first such request. No
+`Authorization: Bearer` from then on (RFC 6750). It replaces that field: browsers add
+the password of an earlier login by themselves. Loaded with the first such request. No
 error quotes a token.
 """
 
@@ -30,14 +31,13 @@ def take_token(request: HTTPRequest, field: bytes) -> None:
         field: The field of the offer.
 
     Raises:
-        HTTPError: 400, the offer has several tokens or a malformed one, or the request
-            has Authorization too.
+        HTTPError: 400, the offer has several tokens or a malformed one.
     """
     offered = request.elements(field)
     names = [name for name in offered if name.startswith(PREFIX)]
     rest = [name for name in offered if not name.startswith(PREFIX)]
-    if len(names) > 1 or request.get(b"authorization") is not None:
-        raise _malformed("more than one token or login; send one")
+    if len(names) > 1:
+        raise _malformed("more than one token; send one")
     encoded = names[0][len(PREFIX) :]
     padding = b"=" * (-len(encoded) % 4)
     try:

@@ -396,10 +396,13 @@ def test_a_malformed_token_is_refused_and_quoted_nowhere(offered: str) -> None:
         assert not session.authorizer.questions
 
 
-def test_a_token_beside_another_login_is_refused() -> None:
+def test_a_token_replaces_the_login_of_the_browser() -> None:
     with Asking() as session:
         session.ask(offer(f"{TOKEN}, chimirror.json.v1", "Authorization: Basic QTpC"))
-        assert session.peer.head().status == 400
+        [question] = session.authorizer.questions
+        logins = [value for name, value in question.fields if name == b"authorization"]
+        assert logins == [b"Bearer secret-token"]
+        session.answer(Answer(FORBIDDEN))
 
 
 # Documents
