@@ -39,7 +39,7 @@ _NAME = b"-0123456789abcdefghijklmnopqrstuvwxyz"
 
 
 def is_public(request: SessionRequest | ResourceRequest) -> bool:
-    """Return True for what is the same in every installation, such as the console."""
+    """Return True for what tells at most the name and framings of an application."""
     if isinstance(request, SessionRequest):
         return False
     from chimirror.protocol.routes import CATALOG, MANIFEST
