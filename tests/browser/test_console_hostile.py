@@ -39,7 +39,8 @@ MARKUP = [
 IMAGE = "<img src=x onerror=print()>"
 SCRIPT = "<script>print()</script>"
 ELEMENTS = (
-    ":is(script:not([src]), img:not(h1 img), iframe, object, a:not(dialog a), b, i)"
+    ":is(script:not([src]), img:not(h1 img), iframe, object, b, i,"
+    " a:not(dialog a, #login-more > p > a))"
 )
 
 
