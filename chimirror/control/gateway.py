@@ -217,6 +217,8 @@ class ControlGateway:
                 and loop.now < self._started + AUTHORIZE_DELAY
             ):
                 loop.set_timer(self, loop.now + RETRY_INTERVAL)
+            elif isinstance(error, BlockingIOError):  # its queue of connections is full
+                self._fail(jsonrpc.BUSY, BUSY_WORKER)
             else:
                 self._fail(jsonrpc.NOT_AUTHORIZED, jsonrpc.WRONG_SESSION)
             return

@@ -97,8 +97,9 @@ def by_touch(page: Page) -> None:
 
 
 def by_position(page: Page) -> None:
-    """Scroll as a scroll bar does."""
-    page.evaluate(f"() => {{ {TOP} -= 200; }}")
+    """Scroll as a scroll bar does. The event of it comes with the next frame."""
+    frames = "requestAnimationFrame(() => requestAnimationFrame(done))"
+    page.evaluate(f"() => {{ {TOP} -= 200; return new Promise((done) => {frames}); }}")
 
 
 WAYS = {

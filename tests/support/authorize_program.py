@@ -150,7 +150,13 @@ def http_authorizer(directory: Path, *arguments: object) -> Iterator[HttpAuthori
     with process:
         try:
             ready = "it listens, or has ended"
-            until(lambda: path.exists() or process.poll() is not None, ready)
+            until(
+                # that it says so comes after its signal handlers
+                lambda: (
+                    "listening on " in log.read_text() or process.poll() is not None
+                ),
+                ready,
+            )
             assert process.poll() is None, log.read_text()
             yield HttpAuthorizer(process, path, log)
             process.send_signal(signal.SIGTERM)

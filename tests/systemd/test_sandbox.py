@@ -404,10 +404,9 @@ def test_nothing_is_shared_with_another_session(machine: Machine) -> None:
             look = f"os.open('/run/chimirror/{place}', os.O_RDONLY)"
             assert intruder.ask(look) == "PermissionError"
         assert set(literal_eval(intruder.ask("os.listdir('/run')"))) <= RUN
-        assert sorted(literal_eval(intruder.ask("os.listdir('/run/chimirror')"))) == [
-            "sessions",
-            "users",
-        ]
+        found = set(literal_eval(intruder.ask("os.listdir('/run/chimirror')")))
+        # a socket that other tests of this machine may have started
+        assert found - {"authorize"} == {"sessions", "users"}
         bus = "(socket.AF_UNIX, '/run/dbus/system_bus_socket')"
         assert intruder.ask(f"connect{bus}") != "None"
 

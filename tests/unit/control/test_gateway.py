@@ -10,7 +10,7 @@ import json
 import os
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,7 +27,7 @@ from chimirror.control.server import ControlServer
 from chimirror.io.session_socket import SessionSocket
 from chimirror.io.write_buffer import HIGH
 from chimirror.protocol import DRAIN
-from chimirror.protocol.jsonrpc import MAX_LINE
+from chimirror.protocol.jsonrpc import BUSY, MAX_LINE
 from chimirror.session import Peer as Address
 from chimirror.session import SessionContext, session_secret
 from chimirror.session.connection import CLOSED, RESPONSE_TIMEOUT
@@ -197,6 +197,22 @@ def test_a_client_controls_sessions_of_its_own_user_alone(tmp_path: Path) -> Non
         assert [one.get("user") for one in refused] == ["bob", None]
         peer = controlled.connect(fields=("Remote-User: ann",))
         assert controlled.ask(peer, "authorize", **credentials) == {}
+
+
+def test_a_control_socket_with_a_full_queue_is_busy(tmp_path: Path) -> None:
+    with opened(tmp_path) as controlled, ExitStack() as stack:
+        listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+        listener.bind(str(controlled.path))
+        listener.listen(0)
+        for _ in range(2):  # the second one finds no room
+            client = stack.enter_context(socket.socket(socket.AF_UNIX))
+            client.setblocking(False)
+            client.connect_ex(str(controlled.path))
+        peer = controlled.connect()
+        credentials = {"session": SESSION_ID, "secret": controlled.secret}
+        peer.send_raw(request("authorize", **credentials))
+        controlled.harness.wait(AUTHORIZE_DELAY + 0.1)
+        assert peer.message()["error"] == {"code": BUSY, "message": BUSY_WORKER}
 
 
 def test_first_messages_may_arrive_together(controlled: ControlledSession) -> None:
