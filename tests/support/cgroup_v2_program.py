@@ -176,7 +176,10 @@ def test_each_session_of_a_server_has_limits(machine: Machine) -> None:
         assert peer.receive() == Closed(1011, "out of memory")
         other.send(0)  # the other session goes on
         assert other.output(3) == f"{errno.EAGAIN}\n".encode()
-        assert len(session_groups(machine, "memory.max", str(48 << 20))) == 1
+        until(
+            lambda: len(session_groups(machine, "memory.max", str(48 << 20))) == 1,
+            "the group of the ended session is removed",
+        )
         with ExitStack() as again:
             fresh = open_session(machine, again, SERVER_PORT)
             fresh.send(0)
