@@ -259,4 +259,5 @@ def test_term_drains_the_server(tmp_path: Path, *, again: bool) -> None:
                 assert peer.transcript().closed == Closed(1001, "drain"), name
         peers[-2].close()
         assert ended(service.pid, SOON)
-        assert marked(service.mark) == [] == descendants(service.pid)
+        until(lambda: not marked(service.mark), "all processes have ended", SOON)
+        assert descendants(service.pid) == []
