@@ -14,6 +14,8 @@
 # make pictures  make the pictures of README.md
 # make access run the long flows of logins and certificates through other programs:
 #             2 minutes (some of them: ARGS="-k certbot")
+# make fleet  run the tests of several hosts, engines, packages and images, as root:
+#             some of them with ARGS="-k hosts"
 # make fuzz   fuzz each parser for 20 seconds (ARGS="frames 60": one of them, for 60)
 # make dist   write to dist/ what an index takes: the source, a wheel with the C
 #             extension, and a pure one for the systems that cannot load that
@@ -42,6 +44,9 @@ CROSS := gcc-aarch64-linux-gnu libc6-dev-arm64-cross
 # An authority of certificates and its client, and a proxy with a login by OpenID.
 ACCESS := apache2 certbot libapache2-mod-auth-openidc pebble
 
+# More than one machine: the balancer is in TOOLS.
+FLEET := iproute2
+
 # npm packages that check manifests (the one-file build of the parser has no
 # dependencies), the types of chimirror.js, the console, and that web/vendor equals
 # the published files.
@@ -68,7 +73,7 @@ CHECK := tests/unit tests/repo
 HOST_PYTHON ?= /usr/bin/python3
 HOST := /opt/chimirror
 
-.PHONY: demo editor chat unroll orders check test coverage wheel bench attack access fuzz \
+.PHONY: demo editor chat unroll orders check test coverage wheel bench attack access fleet fuzz \
 	pictures dist install uninstall clean
 .DELETE_ON_ERROR:
 
@@ -158,6 +163,10 @@ access: wheel $(VENV)/npm-access
 	@.ci/packages $(ACCESS)
 	@$(PIP) install '.[access]'
 	@$(PYTEST) tests/access $(ARGS)
+
+fleet: wheel
+	@.ci/packages $(FLEET)
+	@$(PYTEST) tests/fleet $(ARGS)
 
 fuzz: $(VENV)/.test
 	@$(PIP) install --force-reinstall --no-deps --no-build-isolation .
