@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 AUTHORIZER = "authorizer"
 UNAUTHENTICATED = "this service has to know who you are"
 RETRY_AFTER = "5"  # seconds, once an authorizer has failed
-# RFC 9110, section 11.6.1: a 401 names a scheme, and these sources have none.
+# RFC 9110, section 11.6.1: a 401 names a scheme, and these sources may have none.
 _CHALLENGE = 'Chimirror sources="{}"'
 
 
@@ -230,7 +230,10 @@ def _refuse(answer: Answer) -> HTTPError:
         text = "it cannot be found out who you are; try again later"
         headers: tuple[tuple[str, str], ...] = (("Retry-After", RETRY_AFTER),)
         return HTTPError(503, text, headers, cause="authorizer", detail=answer.text)
-    headers = tuple([("WWW-Authenticate", each) for each in answer.challenges])
+    challenges = answer.challenges
+    if answer.status == UNKNOWN and not challenges:
+        challenges = (_CHALLENGE.format(AUTHORIZER),)
+    headers = tuple([("WWW-Authenticate", each) for each in challenges])
     if answer.status == FORBIDDEN:
         text = answer.text or "you may not use this service"
         return HTTPError(403, text, headers, cause="forbidden")

@@ -25,7 +25,9 @@ _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*", re.ASCII)  # RFC 6750, 2.1
 _WORDS = {
     "basic": "a user and a password (Basic)",
     "bearer": "a token (Bearer)",
-    "chimirror": "a proxy, a certificate or a local socket that tells who you are",
+    "chimirror": (
+        "a proxy, a certificate, a local socket or a cookie that tells who you are"
+    ),
 }
 
 

@@ -1037,7 +1037,7 @@ class LatestValue {
 const SCHEMES = new Map([
   ["basic", "a user and a password (Basic)"],
   ["bearer", "a token (Bearer)"],
-  ["chimirror", "a proxy, a certificate or a local socket that tells who you are"],
+  ["chimirror", "a proxy, a certificate, a local socket or a cookie that tells who you are"],
 ]);
 const MAX_SCHEMES = 8;
 const QUOTED = /"(?:[^"\\]|\\.)*"/g;

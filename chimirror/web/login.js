@@ -100,7 +100,7 @@ function instruction(known, names) {
   }
   const cure = "Log in where this site does that, and load this page again.";
   if (known.includes("chimirror")) {
-    return `A proxy in front, a certificate or a local socket tells this server who you are. ${cure}`;
+    return `A proxy in front, a certificate, a local socket or a cookie tells this server who you are. ${cure}`;
   }
   if (!names.length) return `This server asks for a login. ${cure}`;
   return `This server asks for ${short(names.join(" or "))}. ${cure}`;

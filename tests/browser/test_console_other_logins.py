@@ -59,7 +59,7 @@ def test_a_cookie(browser: Browser, tmp_path: Path) -> None:
         page_of(browser, service) as page,
     ):
         state(page, "Not logged in")
-        expect(page.locator("#login-text")).to_contain_text("asks for a login.")
+        expect(page.locator("#login-text")).to_contain_text("local socket or a cookie")
         reason(page, "who are you?")
         cookie = {"name": "login", "value": "s3cret", "httpOnly": True}
         place = {"url": f"http://127.0.0.1:{service.port}", "sameSite": "Strict"}
@@ -76,7 +76,7 @@ def test_a_cookie(browser: Browser, tmp_path: Path) -> None:
     ("challenge", "text"),
     [
         ("DPoP algs=ES256", "This server asks for DPoP."),
-        ('Chimirror sources="proxy"', "A proxy in front, a certificate or a local"),
+        ('Chimirror sources="proxy"', "A proxy in front, a certificate, a local"),
     ],
 )
 def test_a_scheme_that_the_page_does_not_have(

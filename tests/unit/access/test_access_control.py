@@ -146,6 +146,11 @@ def test_a_challenge_is_passed_on() -> None:
     assert error.headers == tuple([("WWW-Authenticate", each) for each in CHALLENGES])
 
 
+def test_a_401_always_has_a_challenge() -> None:
+    error = Access(FakeSource(Answer(UNKNOWN))).error()
+    assert error.headers == (("WWW-Authenticate", 'Chimirror sources="authorizer"'),)
+
+
 def test_a_no_is_403() -> None:
     error = Access(
         unknown(), local=no("the local user eve is not allowed here")
