@@ -123,15 +123,29 @@ class Config:
     @property
     def sources(self) -> tuple[str, ...]:
         """The names of the sources that tell who a client is, in their order."""
-        found = {
-            "proxy": self.user_header,
-            "certificate": self.user_certificate,
-            "local": self.allowed_uids or self.allowed_gids,
-            "authorizer": self.authorize,
-        }
-        return tuple([name for name, value in found.items() if value])
+        local = self.allowed_uids or self.allowed_gids
+        return identity_sources(
+            self.user_header, self.user_certificate, local, self.authorize
+        )
 
     @property
     def client_direction(self) -> str:
         """The direction of messages, which --read-only restricts too."""
         return "receive" if self.read_only else self.direction
+
+
+def identity_sources(
+    proxy: object, certificate: object, local: object, authorizer: object
+) -> tuple[str, ...]:
+    """Return the names of the sources that are set up, in their order.
+
+    Args:
+        proxy, certificate, local, authorizer: the options that set a source up.
+    """
+    found = {
+        "proxy": proxy,
+        "certificate": certificate,
+        "local": local,
+        "authorizer": authorizer,
+    }
+    return tuple([name for name, value in found.items() if value])

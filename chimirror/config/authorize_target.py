@@ -7,7 +7,7 @@ starts. A ValueError is one line, which quotes the text and says what to write i
 
 from __future__ import annotations
 
-from chimirror.config import command_words, listen_syntax
+from chimirror.config import command_words, listen_syntax, values
 
 HTTP, UNIX, EXEC = "http", "http+unix", "exec"
 HTTP_PORT = 80
@@ -16,8 +16,6 @@ _FORMS = (
     "write http://127.0.0.1:9090/PATH, http+unix:/run/NAME.sock or "
     '"exec:/usr/bin/COMMAND ARG"'
 )
-# RFC 9110, section 5.6.2, besides letters and digits
-_TOKEN = frozenset("!#$%&'*+-.^_`|~")
 # Fields of an answer that have a meaning of their own there.
 _TAKEN = frozenset(
     "cache-control chimirror-applications connection content-length content-type date "
@@ -174,7 +172,7 @@ def fields(text: str) -> tuple[str, str]:
     if len(names) > 2:
         raise ValueError(f'"{text}" has {len(names)} names; write USER or USER,GROUPS')
     for name in names:
-        if not name.isascii() or not all(c.isalnum() or c in _TOKEN for c in name):
+        if not values.is_token(name):
             raise ValueError(f'"{name}" is not the name of a field; write Remote-User')
         if not name:
             raise ValueError(f'"{text}" lacks a name; write Remote-User,Remote-Groups')

@@ -5,6 +5,8 @@ Loaded only where one of them is given.
 
 from __future__ import annotations
 
+from chimirror.config import identity_sources, values
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,15 +19,14 @@ SOURCES = {
     "local": "--allow-uid",
     "authorizer": "--authorize",
 }
-_TOKEN = frozenset("!#$%&'*+-.^`|~")  # RFC 9110, section 5.6.2, without _
 _RESERVED = frozenset("authorization connection cookie host origin upgrade".split())
 _MAX_HEADER = 64  # characters
 
 
 def header(text: str) -> str:
     """Read the name of a field of requests. Proxies drop or confuse names with _."""
-    is_token = text.isascii() and all(c.isalnum() or c in _TOKEN for c in text)
-    if not 0 < len(text) <= _MAX_HEADER or not is_token:
+    is_name = values.is_token(text) and "_" not in text
+    if not 0 < len(text) <= _MAX_HEADER or not is_name:
         raise ValueError(f'"{text}" is not the name of a field; write Remote-User')
     if text.lower() in _RESERVED or text.lower().startswith("sec-"):
         raise ValueError(f'"{text}" has a meaning of its own; write Remote-User')
@@ -34,9 +35,7 @@ def header(text: str) -> str:
 
 def user_certificate(text: str) -> str:
     """Read the part of a certificate that names the user."""
-    if text not in PARTS:
-        raise ValueError(f'"{text}" is not known; write {_choice(PARTS)}')
-    return text
+    return values.one_of(PARTS, text)
 
 
 def sources(text: str) -> tuple[str, ...]:
@@ -44,7 +43,9 @@ def sources(text: str) -> tuple[str, ...]:
     names = tuple(text.split(","))
     for name in names:
         if name not in SOURCES:
-            raise ValueError(f'"{name}" is no source; write {_choice(tuple(SOURCES))}')
+            raise ValueError(
+                f'"{name}" is no source; write {values.choice((*SOURCES,))}'
+            )
         if names.count(name) > 1:
             raise ValueError(f'"{name}" is named twice; name each source once')
     return names
@@ -58,23 +59,18 @@ def names(text: str) -> tuple[str, ...]:
     return found
 
 
-def _choice(words: tuple[str, ...]) -> str:
-    return ", ".join(words[:-1]) + " or " + words[-1]
-
-
 def check_combination(fields: Mapping[str, Any]) -> None:
     """Check the options of this module together.
 
     Raises:
         ValueError: One needs another. The text begins with an option.
     """
-    given = {
-        "proxy": fields["user_header"],
-        "certificate": fields["user_certificate"],
-        "local": fields["allowed_uids"] or fields["allowed_gids"],
-        "authorizer": fields["authorize"],
-    }
-    known = [name for name, value in given.items() if value]
+    known = identity_sources(
+        fields["user_header"],
+        fields["user_certificate"],
+        fields["allowed_uids"] or fields["allowed_gids"],
+        fields["authorize"],
+    )
     if fields["user_header"] and not fields["trusted_proxies"]:
         raise ValueError(
             "--user-header: a client could set it; name the proxy by --trusted-proxy"

@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 _IDENTITY = (
     *("user_header", "groups_header", "user_certificate", "allowed_uids"),
     *("allowed_gids", "authorize", "required", "allow_anonymous"),
-    *("users", "groups"),
 )
 
 

@@ -53,18 +53,18 @@ def framings(text: str) -> tuple[str, ...]:
 
 def _framing(name: str) -> str:
     if name not in FRAMINGS:
-        raise ValueError(f'"{name}" is not a framing; write {_choice((*FRAMINGS,))}')
+        raise ValueError(f'"{name}" is not a framing; write {choice((*FRAMINGS,))}')
     return name
 
 
 def stderr(text: str) -> str:
     """Read the destination of the application's standard error."""
-    return _one_of(_STDERR, text)
+    return one_of(_STDERR, text)
 
 
 def log_format(text: str) -> str:
     """Read the format of the log."""
-    return _one_of(_LOG_FORMATS, text)
+    return one_of(_LOG_FORMATS, text)
 
 
 def file(text: str) -> str:
@@ -83,31 +83,33 @@ def files(texts: list[str]) -> tuple[str, ...]:
 
 def tls_client(text: str) -> str:
     """Read whether a client needs a certificate."""
-    return _one_of(_TLS_CLIENT, text)
+    return one_of(_TLS_CLIENT, text)
 
 
 def session_cgroup(text: str) -> str:
     """Read whether sessions have cgroups."""
-    return _one_of(_WHEN, text)
+    return one_of(_WHEN, text)
 
 
 def direction(text: str) -> str:
     """Read the direction of messages, as seen by the client."""
-    return _one_of(_DIRECTIONS, text)
+    return one_of(_DIRECTIONS, text)
 
 
 def multiline(text: str) -> str:
     """Read what the framing lines does with a message of several lines."""
-    return _one_of(_MULTILINE, text)
+    return one_of(_MULTILINE, text)
 
 
-def _one_of(words: tuple[str, ...], text: str) -> str:
+def one_of(words: tuple[str, ...], text: str) -> str:
+    """Read one of these words."""
     if text not in words:
-        raise ValueError(f'"{text}" is not known; write {_choice(words)}')
+        raise ValueError(f'"{text}" is not known; write {choice(words)}')
     return text
 
 
-def _choice(words: tuple[str, ...]) -> str:
+def choice(words: tuple[str, ...]) -> str:
+    """Return words for a hint: ``a, b or c``."""
     return ", ".join(words[:-1]) + " or " + words[-1]
 
 
@@ -116,7 +118,7 @@ def subprotocols(texts: list[str]) -> dict[str, str]:
     names: dict[str, str] = {}
     for text in texts:
         name, _, framing = text.partition("=")
-        if not name or not framing or not _is_token(name):
+        if not name or not framing or not is_token(name):
             raise ValueError(f'"{text}" is not NAME=FRAMING; write mcp=lines')
         if name.startswith(_BUILT_IN):
             raise ValueError(f'"{name}" is built in; allow it with --framing')
@@ -126,13 +128,14 @@ def subprotocols(texts: list[str]) -> dict[str, str]:
     return names
 
 
-def _is_token(text: str) -> bool:
+def is_token(text: str) -> bool:
+    """Return True for a token (RFC 9110, section 5.6.2), which can name a field."""
     return text.isascii() and all(c.isalnum() or c in _TOKEN for c in text)
 
 
 def session_id_header(text: str) -> str:
     """Read the name of the response field that holds the id of the session."""
-    if not 0 < len(text) <= _MAX_HEADER or not _is_token(text):
+    if not 0 < len(text) <= _MAX_HEADER or not is_token(text):
         raise ValueError(f'"{text}" is not the name of a field; write X-Session-Id')
     name = text.lower()
     if name in _RESERVED_FIELDS or name.startswith(_RESERVED_PREFIXES):

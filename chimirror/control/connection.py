@@ -160,7 +160,8 @@ class ControlConnection(ControlPeer):
             key = session.hash_secret() if session is not None else b""
             if not isinstance(secret, str) or not verify_secret(secret, key):
                 session = None
-        if session is not None and not _is_user_of(session, params):
+        # A gateway knows its client as a user, who has own sessions alone.
+        if session is not None and params.get("user", session.user) != session.user:
             session = None
         if session is None or self._refused:
             raise self._refuse(NOT_AUTHORIZED, WRONG_SESSION)
@@ -223,15 +224,6 @@ class ControlConnection(ControlPeer):
 
 
 # Methods for trusted clients
-
-
-def _is_user_of(session: SessionEntry, params: Object) -> bool:
-    """Return False for a client that a gateway knows as another user."""
-    if "user" not in params:
-        return True
-    identity = session.identity
-    user: object = params["user"]
-    return user == (identity.user if identity is not None else "")
 
 
 def _sessions(connection: ControlConnection, params: Object) -> Object:
