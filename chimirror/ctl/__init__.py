@@ -1,7 +1,8 @@
 """chimirror-ctl(1): shows and changes the sessions of this machine.
 
 Layer: above every package that it reads. No other package imports it. It may import
-`apps`, `config`, `host`, `log`, `process`, `protocol`, `resources` and `text`.
+`apps`, `config`, `host`, `log`, `metrics`, `process`, `protocol`, `resources` and
+`text`.
 
 main: dispatches a verb to its function in `commands`.
 commands: one module for each family of verbs.

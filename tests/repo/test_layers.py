@@ -32,6 +32,7 @@ LAYERS: dict[str, set[str]] = {
     "log": {""},
     "tls": {""},
     "manifest": {"framing", "protocol", ""},
+    "metrics": {"protocol", ""},
     "process": {"log", "io", ""},
     "spawn": {"process", "log", "io", ""},
     "apps": {"manifest", "process", "config", "protocol", "regular_file", ""},
@@ -63,7 +64,7 @@ LAYERS: dict[str, set[str]] = {
     },
     "server": {
         *("tls", "access", "control", "session", "program", "apps", "spawn", "process"),
-        *("log", "host", "io", "framing", "config", "protocol", ""),
+        *("log", "host", "io", "framing", "metrics", "config", "protocol", ""),
     },
     "zygote": {
         *("session", "program", "apps", "spawn", "process", "log", "host", "io"),
@@ -71,8 +72,8 @@ LAYERS: dict[str, set[str]] = {
     },
     "ctl": {
         *("program", "tls"),
-        *("resources", "apps", "process", "log", "host", "framing", "config"),
-        *("protocol", "regular_file", ""),
+        *("resources", "apps", "process", "log", "host", "framing", "metrics"),
+        *("config", "protocol", "regular_file", ""),
     },
     "client": {""},
     "connect": {"client", "config", ""},
@@ -83,7 +84,7 @@ LAYERS: dict[str, set[str]] = {
     "web": set(),
 }
 # What the pure packages may import besides each other: no files, no sockets, no clock.
-PURE = {"framing", "manifest", "protocol"}
+PURE = {"framing", "manifest", "metrics", "protocol"}
 HARMLESS = {
     "_blake2",
     "_codecs",
