@@ -8,6 +8,7 @@ the status only the newest is kept.
 from __future__ import annotations
 
 import json
+import re
 from collections import deque
 from typing import Any, NamedTuple
 from weakref import WeakSet
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     Params = Mapping[str, object] | Sequence[object]
 
 SUBPROTOCOL = "chimirror.control.v1"
+SESSION_PREFIX = "chimirror.session."
 MAX_QUEUED = 256 * 1024  # bytes that are kept for a subscription
 STREAMS = ("stdin", "stdout", "stderr")
 SESSION_OVER = (1000, "control over")  # close code and reason at the end of the session
@@ -41,6 +43,17 @@ def _integer(digits: str) -> int | float:
 
 
 _DECODER = json.JSONDecoder(parse_int=_integer)
+
+
+def offered_names(session_id: str) -> tuple[str, ...]:
+    """Return the subprotocols to offer for a control connection.
+
+    A balancer reads the id in the second one, to find the host of the session. Servers
+    ignore that name. An id of another form, of a foreign server, is left out.
+    """
+    if re.fullmatch(r"[0-9A-Za-z]{1,64}", session_id):
+        return SUBPROTOCOL, SESSION_PREFIX + session_id
+    return (SUBPROTOCOL,)
 
 
 class Notification(NamedTuple):

@@ -7,10 +7,10 @@ from typing import Any, Generic, Self, TypeVar
 
 from chimirror.client.asyncio_driver import AsyncioDriver, open_connection
 from chimirror.client.control import (
-    SUBPROTOCOL,
     ControlProtocol,
     Notification,
     Subscribers,
+    offered_names,
 )
 from chimirror.client.errors import ControlLost
 
@@ -166,7 +166,7 @@ class Control:
                 subscribers = self._subscribers
                 self._connection = await open_connection(
                     [self._session.connection_params],  # the address of the session
-                    (SUBPROTOCOL,),
+                    offered_names(credentials["session"]),
                     lambda params, websocket: ControlProtocol(
                         websocket, params, credentials, subscribers
                     ),

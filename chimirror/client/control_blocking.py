@@ -6,10 +6,10 @@ import threading
 from typing import Any, Generic, Self, TypeVar
 
 from chimirror.client.control import (
-    SUBPROTOCOL,
     ControlProtocol,
     Notification,
     Subscribers,
+    offered_names,
 )
 from chimirror.client.errors import ControlLost
 from chimirror.client.thread_driver import ThreadDriver, open_connection
@@ -163,7 +163,7 @@ class Control:
                 subscribers = self._subscribers
                 self._connection = open_connection(
                     [self._session.connection_params],  # the address of the session
-                    (SUBPROTOCOL,),
+                    offered_names(credentials["session"]),
                     lambda params, websocket: ControlProtocol(
                         websocket, params, credentials, subscribers
                     ),

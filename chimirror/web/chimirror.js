@@ -941,6 +941,9 @@ class Control extends EventTarget {
   async #open() {
     if (!this.#credentials) throw new ChimirrorError("control", this.#missingReason());
     const offered = ["chimirror.control.v1"];
+    // A balancer reads the id, to find the host of the session. Servers ignore it.
+    const { session } = this.#credentials;
+    if (/^[0-9A-Za-z]{1,64}$/.test(session)) offered.push(`chimirror.session.${session}`);
     if (this.#token !== undefined) offered.push(...(await this.#readBearer()));
     const socket = new WebSocket(this.#address, offered);
     this.#socket = socket;

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import http.server
 import json
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,7 +40,12 @@ def test_a_token_is_a_subprotocol(cases: CaseRunner, kind: str) -> None:
         f"{TOKEN}{number}" if kind != "text" else TOKEN for number in (1, 2)
     )
     alive = "chimirror.alive.v1"
-    assert found == [[SUBPROTOCOL, alive, bearer(first)], [CONTROL, bearer(second)]]
+    (session,) = [name for name in found[1] if name.startswith("chimirror.session.")]
+    assert found == [
+        [SUBPROTOCOL, alive, bearer(first)],
+        [CONTROL, session, bearer(second)],
+    ]
+    assert re.fullmatch(r"chimirror\.session\.[0-9a-f]{32}", session)
 
 
 def test_wrong_tokens(cases: CaseRunner) -> None:

@@ -244,6 +244,23 @@ def authorize(ws: Remote) -> Iterator[Any]:
     return requests
 
 
+@pytest.mark.parametrize("session", ["6f1c0e8d", "", "x y", "x,y", "\u00e4", "x" * 65])
+def test_the_id_of_the_session_is_offered(connect: Connect, session: str) -> None:
+    """For balancers. An id that is no name of a subprotocol is left out."""
+    offers: list[str] = []
+
+    def play(ws: Remote) -> None:
+        offers.append(ws.request.headers["Sec-WebSocket-Protocol"])
+        for request in ws:
+            answer(ws, request, result={})
+
+    hello = HELLO.replace('"x"', json.dumps(session))
+    with control_server(play, hello=hello) as url, connect(url) as running:
+        running.control.call("anything")
+    more = ", chimirror.session.6f1c0e8d" if session == "6f1c0e8d" else ""
+    assert offers == [CONTROL + more]
+
+
 def test_calls_and_answers(connect: Connect) -> None:
     """Includes responses without a waiting call, and notifications in between."""
 

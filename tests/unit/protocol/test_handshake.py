@@ -625,6 +625,14 @@ def test_the_wish_for_alive_messages_is_no_subprotocol(
         refused(request(("Sec-WebSocket-Protocol", offer)), FRAMINGS)
 
 
+def test_the_id_of_a_session_beside_control_is_ignored() -> None:
+    """Balancers read it."""
+    for offer in ("chimirror.control.v1, {}", "{}, chimirror.control.v1"):
+        text = offer.format("chimirror.session.6f1c0e8d2b7a4f35a7d0c1b2e3f40516")
+        found = accepted(request(("Sec-WebSocket-Protocol", text)), FRAMINGS)
+        assert (found.subprotocol, found.framing) == (CONTROL_V1, "control")
+
+
 def test_size_of_a_terminal_beside_an_unknown_subprotocol() -> None:
     offer = ("Sec-WebSocket-Protocol", "x, chimirror.size.80x24")
     text = refused(request(offer), FRAMINGS).text
