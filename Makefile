@@ -33,9 +33,9 @@ PIP := $(BIN)/python -m pip $(shell [ -t 2 ] || echo --quiet) --disable-pip-vers
 export PIP_USE_PEP517 := 1
 
 TOOLS := apache2-utils busybox-static chromium dbus default-jre-headless gnucobol \
-	haproxy htop iproute2 less libnss-systemd mandoc neovim nginx-light nodejs perl \
-	pipx procps python3-systemd python3-venv qemu-system-x86 shellcheck socat sslscan \
-	systemd tmux vim websocketd xinetd zsh
+	haproxy htop iproute2 less libnss-systemd mandoc neovim nginx-light nodejs \
+	openssh-client openssh-server perl pipx procps python3-systemd python3-venv \
+	qemu-system-x86 shellcheck socat sslscan systemd tmux vim websocketd xinetd zsh
 # To compile systemd-python, which has no wheels.
 LIBRARIES := gcc libc6-dev libsystemd-dev pkgconf python3-dev
 # Compiles the extension for another architecture.

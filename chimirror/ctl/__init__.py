@@ -9,6 +9,7 @@ commands: one module for each family of verbs.
 usage: the command line.
 app_files, unit_files, unit_names, dropins: the files that configure applications.
 transient_unit, unit_probe: a command line, tried within the sandbox of its unit.
+remote_hosts, host_answers: the same program on other hosts, over ssh.
 discovery: the live sessions of this machine.
 session_info: one live session, and the matching of ids.
 control_client: requests to workers and bridges over their control sockets.

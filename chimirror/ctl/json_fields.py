@@ -62,6 +62,18 @@ def count(record: Object, name: str, default: int | None = None) -> int:
     return value
 
 
+def number(record: Object, name: str) -> float | None:
+    """Return a number from 0 on, or None for null or a missing field."""
+    value = record.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise Malformed(f"{name} is not a number")
+    if not 0 <= value < _MAX_COUNT:
+        raise Malformed(f"{name} is out of range")
+    return value
+
+
 def flag(record: Object, name: str) -> bool:
     """Return a boolean. A missing field is false."""
     value = record.get(name, False)
@@ -72,19 +84,27 @@ def flag(record: Object, name: str) -> bool:
 
 def objects(record: Object, name: str) -> list[Object]:
     """Return a list of objects."""
-    return [as_object(value) for value in _items(record, name)]
+    return as_objects(record.get(name), name)
+
+
+def as_objects(value: object, name: str = "the value") -> list[Object]:
+    """Return the value if it is a list of objects.
+
+    Raises:
+        Malformed: It is not.
+    """
+    return [as_object(each) for each in _as_list(value, name)]
 
 
 def texts(record: Object, name: str) -> list[str]:
     """Return a list of strings."""
-    strings = _items(record, name)
+    strings = _as_list(record.get(name), name)
     if not all(isinstance(value, str) for value in strings):
         raise Malformed(f"{name} is not a list of strings")
     return strings
 
 
-def _items(record: Object, name: str) -> list[Any]:
-    value = record.get(name)
+def _as_list(value: object, name: str) -> list[Any]:
     if not isinstance(value, list):
         raise Malformed(f"{name} is not a list")
     return value

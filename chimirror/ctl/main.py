@@ -18,6 +18,7 @@ from chimirror.ctl.commands import (
     control,
     drain,
     history,
+    hosts,
     log,
     manifest,
     sessions,
@@ -96,6 +97,8 @@ def run(argv: Sequence[str], host: HostPaths, output: OutputWriter) -> int:
     if given.verb == "--version":
         output.write(f"chimirror-ctl {__version__}\n")
         return os.EX_OK
+    if "--host" in given:
+        return hosts.run(given, output)
     return VERBS[given.verb](given, host, output)
 
 

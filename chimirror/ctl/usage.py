@@ -82,6 +82,9 @@ Options:
                                check: print JSON.
   --no-trunc                   sessions, history, stats, limits: print all columns
                                on a terminal, and cut nothing.
+  --host HOSTS                 sessions, history, stats, limits, limit, drain,
+                               undrain, check: on these hosts, over ssh, instead of
+                               this one: a.example or root@a,root@b.
   --watch                      sessions: print them again every second.
   --sort KEY                   sessions: by id, peer, user, age, application, state,
                                in, out, cpu, memory or tasks. [default: age]
@@ -267,6 +270,8 @@ def _fault(words: Sequence[str]) -> str:
 
 
 def _foreign(verb: str, name: str) -> str:
+    if name == "--host":
+        return f"{verb} takes no --host; write ssh HOST chimirror-ctl {verb}"
     owners = [other for other, names in VERBS.items() if name in names]
     return f"{verb} takes no {name}; that belongs to {', '.join(owners)}"
 

@@ -68,7 +68,7 @@ def check(given: CommandLine, host: HostPaths, output: OutputWriter) -> int:
     if "--json" in given:
         output.json([finding._asdict() for finding in found])
     elif output.width:
-        _print_findings(found, output)
+        print_findings(found, output)
     else:
         columns = (*COLUMNS, Column("advice", "ADVICE"))
         output.table(columns, [finding._asdict() for finding in found])
@@ -76,7 +76,7 @@ def check(given: CommandLine, host: HostPaths, output: OutputWriter) -> int:
     return os.EX_CONFIG if bad else os.EX_OK
 
 
-def _print_findings(found: list[Finding], output: OutputWriter) -> None:
+def print_findings(found: list[Finding], output: OutputWriter) -> None:
     """Print findings for a terminal. No text is cut: users copy commands from it."""
     verdicts = max(len(finding.verdict) for finding in found)
     for finding in found:

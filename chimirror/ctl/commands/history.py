@@ -54,7 +54,7 @@ DEFAULT_LINES = 100  # sessions, without --lines and --since
 
 def history(given: CommandLine, host: HostPaths, output: OutputWriter) -> int:
     """Print ended sessions, the newest last."""
-    since, max_rows = _bounds(given)
+    since, max_rows = bounds(given)
     filters = sessions.common_filters(given)
     rows: list[Row] = []
     with JournalReader(host) as log, JournalReader(host) as other:
@@ -67,7 +67,7 @@ def history(given: CommandLine, host: HostPaths, output: OutputWriter) -> int:
                 rows.append(row)
             if len(rows) == max_rows:
                 break
-    rows.sort(key=lambda row: str(row["ended"]).zfill(20))
+    sort_rows(rows)
     if "--json" in given:
         output.json(rows)
         return os.EX_OK
@@ -79,10 +79,20 @@ def history(given: CommandLine, host: HostPaths, output: OutputWriter) -> int:
     return os.EX_OK
 
 
+def sort_rows(rows: list[Row]) -> None:
+    """Sort rows by the time of the end, the newest last."""
+    rows.sort(key=lambda row: str(row["ended"]).zfill(20))
+
+
 MESSAGE_IDS = (SESSION_STARTED, SESSION_ENDED)
 
 
-def _bounds(given: CommandLine) -> tuple[int, int | None]:
+def bounds(given: CommandLine) -> tuple[int, int | None]:
+    """Return --since in microseconds since 1970, and the number of rows of --lines.
+
+    Raises:
+        CommandError: One of them is wrong.
+    """
     since = given.options.get("--since")
     lines = given.options.get("--lines")
     if lines is None:

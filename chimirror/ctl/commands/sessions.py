@@ -81,16 +81,25 @@ def sessions(
     pause: Callable[[float], None] = time.sleep,
 ) -> int:
     """Print the live sessions, once or every second."""
-    is_wanted = row_filter(given)
-    key = given.options.get("--sort", "age")
-    if key not in SORTS:
-        raise CommandError(os.EX_USAGE, f"--sort: write one of {', '.join(SORTS)}")
-    status = _print_sessions(given, host, output, is_wanted, key)
+    is_wanted, name = row_filter(given), sort_name(given)
+    status = _print_sessions(given, host, output, is_wanted, name)
     while "--watch" in given:
         pause(WATCH_INTERVAL)
         output.measure()
-        status = _print_sessions(given, host, output, is_wanted, key)
+        status = _print_sessions(given, host, output, is_wanted, name)
     return status
+
+
+def sort_name(given: CommandLine) -> str:
+    """Return the column of --sort.
+
+    Raises:
+        CommandError: There is no such column.
+    """
+    key = given.options.get("--sort", "age")
+    if key not in SORTS:
+        raise CommandError(os.EX_USAGE, f"--sort: write one of {', '.join(SORTS)}")
+    return KEYS.get(key, key)
 
 
 def _print_sessions(
@@ -98,7 +107,7 @@ def _print_sessions(
     host: HostPaths,
     output: OutputWriter,
     is_wanted: Callable[[Row], bool],
-    key: str,
+    name: str,
 ) -> int:
     found = discovery.discover(host)
     status = found.warn_incomplete()
@@ -107,23 +116,33 @@ def _print_sessions(
     spares = found.spares if output.width or "--json" in given else []
     listed = [*found.sessions, *spares]
     rows = [row for session in listed if is_wanted(row := session.row(now))]
-    name = KEYS.get(key, key)
     sort_rows(rows, name)
     if "--json" in given:
         output.json(rows)
         return status
-    full, watch = "--no-trunc" in given, "--watch" in given
-    if output.width and not full:
+    if output.width and "--no-trunc" not in given:
         session_info.shorten_ids(rows, [session.id for session in listed])
-    if output.width and watch:
+    if output.width and "--watch" in given:
         output.write(CLEAR_SCREEN)
-    columns = [
+    print_table(given, COLUMNS, rows, output)
+    return status
+
+
+def print_table(
+    given: CommandLine,
+    columns: Sequence[Column],
+    rows: Sequence[Row],
+    output: OutputWriter,
+) -> None:
+    """Print sorted rows of sessions and spares. The column of --sort always stays."""
+    name = sort_name(given)
+    shown = [
         column._replace(rank=0) if column.name == name else column
-        for column in with_user(COLUMNS, rows, output)
+        for column in with_user(columns, rows, output)
     ]
     count = sum(row["state"] == session_info.SPARE for row in rows)
-    output.table(columns, rows, "session", full=full, screenful=watch, spares=count)
-    return status
+    full, watch = "--no-trunc" in given, "--watch" in given
+    output.table(shown, rows, "session", full=full, screenful=watch, spares=count)
 
 
 def with_user(

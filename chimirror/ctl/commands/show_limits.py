@@ -13,7 +13,7 @@ from chimirror.ctl.output import Column
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from chimirror.ctl.output import OutputWriter
     from chimirror.ctl.paths import HostPaths
@@ -114,16 +114,26 @@ def limits(
     if "--json" in given:
         output.json(rows)
         return status
+    print_table(given, COLUMNS, rows, output)
+    return status
+
+
+def print_table(
+    given: CommandLine,
+    columns: Sequence[Column],
+    rows: Sequence[Row],
+    output: OutputWriter,
+) -> None:
+    """Print rows of limits, with their meaning. Changes the rows."""
     for row in rows:
         name = str(row["limit"])
-        row["meaning"] = MEANINGS[name]
+        row["meaning"] = MEANINGS.get(name)  # a newer version may have more limits
         if output.width and name in SHOWN:
             for column, formatter in zip(("value", "used"), SHOWN[name], strict=True):
                 value = row[column]
                 if isinstance(value, int | float):
                     row[column] = formatter(value)
-    output.table(COLUMNS, rows, full="--no-trunc" in given)
-    return status
+    output.table(columns, rows, full="--no-trunc" in given)
 
 
 def current_limits(units: UnitNames) -> dict[str, tuple[float | None, str]]:

@@ -28,27 +28,28 @@ _chimirror_ctl() {
             mapfile -t COMPREPLY < <(compgen -d -- "$current")
             return
             ;;
-        --peer | --user | --application | --older | --younger | --lines | --url | --set | --own-socket | \
+        --host | --peer | --user | --application | --older | --younger | --lines | --url | --set | --own-socket | \
             --*-max | --cpu-quota | --session-timeout | --sessions | --sessions-per-*)
             return
             ;;
     esac
     case $verb in
         '') options="$verbs --help -h --version" ;;
-        sessions) options='--json --no-trunc --watch --sort --peer --user --application --older --younger' ;;
+        sessions) options='--host --json --no-trunc --watch --sort --peer --user --application --older --younger' ;;
         show) options='--json' ;;
-        limits) options='--json --no-trunc --application' ;;
-        check) options='--json --apps' ;;
+        limits) options='--host --json --no-trunc --application' ;;
+        check) options='--host --json --apps' ;;
         log) options='--follow -f' ;;
         attach) options='--json --raw' ;;
-        history) options='--json --no-trunc --since --lines --peer --user --application' ;;
-        stats) options='--json --no-trunc --since' ;;
+        history) options='--host --json --no-trunc --since --lines --peer --user --application' ;;
+        stats) options='--host --json --no-trunc --since' ;;
         limit)
-            options='--memory-max --tasks-max --cpu-quota --session-memory-max
+            options='--host --memory-max --tasks-max --cpu-quota --session-memory-max
                 --session-tasks-max --session-timeout --sessions --sessions-per-source
                 --sessions-per-user --runtime --application'
             ;;
-        drain) options='--now' ;;
+        drain) options='--host --now' ;;
+        undrain) options='--host' ;;
         manifest) options='--apps --url' ;;
         add) options='--set --apps --own-socket' ;;
         remove) options='--apps' ;;

@@ -320,7 +320,7 @@ def test_sessions_that_began_later_are_not_lost() -> None:
     ],
 )
 def test_bounds(line: str, since: bool, most: int | None) -> None:
-    found = history._bounds(usage.parse(line.split()))
+    found = history.bounds(usage.parse(line.split()))
     assert (found[0] > 0, found[1]) == (since, most)
 
 
