@@ -52,6 +52,7 @@ class Finding(NamedTuple):
         advice: The command or change that corrects it. Empty if none is needed.
         file: The file that causes the finding, or None.
         line: The line in it, from 1 on, or None for all of the file.
+        sessions: The numbers of sessions that resources allow, by their names.
     """
 
     verdict: str
@@ -60,6 +61,7 @@ class Finding(NamedTuple):
     advice: str = ""
     file: str | None = None
     line: int | None = None
+    sessions: dict[str, int] | None = None
 
     @property
     def located_text(self) -> str:

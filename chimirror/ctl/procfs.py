@@ -67,6 +67,17 @@ def usage(members: list[ProcessStat]) -> ResourceUsage:
     )
 
 
+def proportional(proc: str, pid: int) -> int:
+    """Return bytes of memory: of what processes share, the part of this one.
+
+    Returns 0 if the process has ended or access is denied.
+    """
+    for line in read(f"{proc}/{pid}/smaps_rollup").splitlines():
+        if line.startswith(b"Pss:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
 def is_chimirror_process(proc: str, pid: int, uid: int) -> bool:
     """Return whether a process is a chimirror program that this user runs."""
     try:

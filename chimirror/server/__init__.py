@@ -25,5 +25,5 @@ Files:
 - `notifier`, `heartbeat`: readiness, status and watchdog for the service manager.
 
 Layer: L7, a program. May import every package except `bridge`, `ctl`, `client` and
-`connect`. No other package imports it.
+`connect`. Of the other packages, `ctl` imports its `capacity`, and nothing else.
 """

@@ -25,6 +25,7 @@ RESERVED = 128
 # Half of a small limit is reserved. Of the rest, one in 16 each goes to handshakes and
 # responses, and then one in 64 to control at least.
 _RESERVED_PART, _PENDING_PART, _CONTROL_PART = 2, 16, 64
+UNKNOWN_PROCESSES = 1 << 15  # where no limit can be read, as in a sandbox
 OTHER_PROCESSES = 512  # process ids that are left for the rest of the machine
 
 
@@ -83,18 +84,20 @@ class Room(NamedTuple):
         return self.per_session * sessions + PER_CONTROL * control <= whole
 
 
-def room_per_worker(config: Config) -> Room:
+def room_per_worker(config: Config, soft: int | None = None) -> Room:
     """Divide the descriptors of one worker, so that it never meets EMFILE.
 
     Args:
         config: the command line. A low limit on descriptors allows fewer handshakes
             than --max-handshakes. Application files may have control channels.
+        soft: the descriptors of the worker. Without it, those of this process.
     """
     max_handshakes = config.max_handshakes
     per_source = config.max_handshakes_per_source
     has_channels = config.control or config.apps is not None
     per_session = PER_SESSION + (CONTROL_CHANNEL if has_channels else 0)
-    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if soft is None:
+        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if soft == resource.RLIM_INFINITY:
         soft = 1 << 20
     reserved = RESERVED + _authorizer_descriptors(config)
@@ -125,8 +128,12 @@ def processes() -> int:
         soft = resource.getrlimit(resource.RLIMIT_NPROC)[0]
         limits.append(None if soft == resource.RLIM_INFINITY else soft)
     known = [limit for limit in limits if limit is not None]
-    lowest = min(known, default=1 << 15)
-    return max(1, lowest - min(OTHER_PROCESSES, lowest // 8))
+    return left_for_applications(min(known, default=UNKNOWN_PROCESSES))
+
+
+def left_for_applications(limit: int) -> int:
+    """Return the processes that applications can have, of a limit on all processes."""
+    return max(1, limit - min(OTHER_PROCESSES, limit // 8))
 
 
 def cores() -> int:

@@ -71,7 +71,7 @@ LAYERS: dict[str, set[str]] = {
         *("config", ""),
     },
     "ctl": {
-        *("program", "tls"),
+        *("server", "program", "tls"),
         *("resources", "apps", "process", "log", "host", "framing", "metrics"),
         *("config", "protocol", "regular_file", ""),
     },

@@ -173,3 +173,24 @@ def test_another_user_is_told_what_is_not_tried(machine: Machine) -> None:
     nobody = ("setpriv", "--reuid=65534", "--clear-groups", "chimirror-ctl")
     done = machine.run(*nobody, "check")
     assert "application\tchimirror@.service: not tried: " in done.stdout
+
+
+def test_the_number_of_sessions_that_the_host_holds(machine: Machine) -> None:
+    machine.configure("/bin/cat")
+    found = findings(machine)["capacity of chimirror@.service"]
+    assert found["verdict"] in ("good", "doubtful")  # by the memory that is free
+    bounds = found["sessions"]
+    assert {"memory", "processes", "files"} <= bounds.keys()
+    first = min(bounds.values())
+    assert f"{first:,} sessions: " in found["text"]
+
+
+def test_a_server_without_a_limit_tells_its_default(machine: Machine) -> None:
+    """The sandbox hides /proc/sys, so that the server assumes a number."""
+    machine.drop_in(
+        "chimirror-server.socket", "Socket", "ListenStream=", "ListenStream=9000"
+    )
+    machine.do("systemctl", "start", "chimirror-server.socket")
+    bounds = findings(machine)["capacity of chimirror-server.service"]["sessions"]
+    assert bounds["default"] == 32768 - 512
+    assert "ports" not in bounds  # it serves other hosts too

@@ -19,14 +19,12 @@ from chimirror.ctl import (
     systemd,
     transient_unit,
     unit_files,
-    unit_names,
 )
 from chimirror.ctl.cgroups import CONTROLLERS, CgroupHierarchy
-from chimirror.ctl.commands import drain, set_limits, show_limits
+from chimirror.ctl.commands import capacity_check, drain, set_limits
 from chimirror.ctl.messages import BAD, GOOD, WARNING, CommandError, Finding, merged
 from chimirror.ctl.output import Column
 from chimirror.ctl.paths import SLICE
-from chimirror.ctl.transient_unit import NOWHERE
 from chimirror.host.runtime_dir import SESSIONS, SYSTEM
 from chimirror.process import fast_spawner
 from chimirror.text import printable
@@ -37,13 +35,11 @@ if TYPE_CHECKING:
 
     from chimirror.ctl.output import OutputWriter
     from chimirror.ctl.paths import HostPaths
-    from chimirror.ctl.transient_unit import Place
     from chimirror.ctl.usage import CommandLine
 
 MIN_SYSTEMD = 252  # the units need at least this version
 MIN_TEXT_WIDTH = 20  # columns of a line on a terminal
 GROUP = "chimirror"  # the group of bridges
-RESERVED_TASKS = 1000  # processes of the rest of the machine
 COLUMNS = (
     Column("verdict", "VERDICT"),
     Column("about", "ABOUT"),
@@ -112,7 +108,8 @@ def findings(host: HostPaths) -> Iterator[Finding]:
     yield from unit_files.review(host)
     yield _controllers(host)
     if properties[systemd.SAMPLE]["LoadState"] == "loaded":
-        yield from _capacity(host)
+        yield from capacity_check.limits(host)
+    yield from capacity_check.capacities(host, services_in_use(properties))
     yield _runtime(host)
     yield from _journal(host)
 
@@ -338,59 +335,6 @@ def _controllers(host: HostPaths) -> Finding:
     advice = "enable them on the kernel's command line (cgroup_enable=memory)"
     text = f"no controller for {', '.join(missing)}: such limits do not hold"
     return Finding(BAD, "cgroups", text, advice)
-
-
-def _capacity(host: HostPaths) -> Iterator[Finding]:
-    """Compare the limits with the capacity of the machine."""
-    current_limits = show_limits.current_limits(unit_names.units(""))
-    sessions, _ = current_limits["sessions"]
-    connections, _ = current_limits["connections"]
-    if sessions is None:
-        text = f"{set_limits.MAX_SESSIONS} is not set"
-        advice = "chimirror-ctl limit --sessions N sets it"
-        place = _place_of_variable(set_limits.MAX_SESSIONS)
-        yield Finding(BAD, "sessions", text, advice, *place)
-        return
-    if connections is not None and connections <= sessions:
-        text = f"{sessions:g} may be open, but systemd closes all after {connections:g}"
-        advice = f"chimirror-ctl limit --sessions {sessions:g} sets both"
-        place = _place_of_variable(set_limits.MAX_SESSIONS)
-        yield Finding(BAD, "sessions", text, advice, *place)
-    # A session has a bridge and at least one process of the application.
-    tasks = 2 * sessions + RESERVED_TASKS
-    for name in ("pid_max", "threads-max"):
-        file = f"{host.proc}/sys/kernel/{name}"
-        maximum = _number(file)
-        if maximum and maximum < tasks:
-            text = f"{sessions:g} sessions need {tasks:g} processes, of {maximum}"
-            advice = f"sysctl kernel.{name}={2 * tasks:g}, or fewer sessions"
-            yield Finding(BAD, f"kernel.{name}", text, advice, file)
-    allowed, _ = current_limits["tasks-max"]
-    if allowed is not None and allowed < 2 * sessions:
-        text = f"{sessions:g} sessions need {2 * sessions:g} tasks, of {allowed:g}"
-        advice = f"chimirror-ctl limit --tasks-max {4 * sessions:g}, or fewer sessions"
-        place = transient_unit.find_settings(SLICE).places.get("TasksMax", NOWHERE)
-        yield Finding(WARNING, SLICE, text, advice, *place)
-    file = f"{host.proc}/sys/fs/file-max"
-    files = _number(file)
-    if files and files < 50 * sessions:
-        text = f"{sessions:g} sessions may need {50 * sessions:g} files, of {files}"
-        advice = f"sysctl fs.file-max={100 * sessions:g}"
-        yield Finding(WARNING, "fs.file-max", text, advice, file)
-    yield Finding(GOOD, "sessions", f"{sessions:g} may be open at once")
-
-
-def _place_of_variable(name: str) -> Place:
-    """Return the file and line that set a variable of the bridge."""
-    return transient_unit.find_settings(systemd.SAMPLE).place_of_variable(name)
-
-
-def _number(path: str) -> int | None:
-    try:
-        with open(path, encoding="ascii") as file:
-            return int(file.read())
-    except (OSError, ValueError):
-        return None
 
 
 def _runtime(host: HostPaths) -> Finding:
