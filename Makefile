@@ -45,7 +45,7 @@ CROSS := gcc-aarch64-linux-gnu libc6-dev-arm64-cross
 ACCESS := apache2 certbot libapache2-mod-auth-openidc pebble
 
 # More than one machine: the balancer is in TOOLS.
-FLEET := iproute2
+FLEET := iproute2 prometheus
 
 # npm packages that check manifests (the one-file build of the parser has no
 # dependencies), the types of chimirror.js, the console, and that web/vendor equals
