@@ -19,6 +19,7 @@
 # make fuzz   fuzz each parser for 20 seconds (ARGS="frames 60": one of them, for 60)
 # make dist   write to dist/ what an index takes: the source, a wheel with the C
 #             extension, and a pure one for the systems that cannot load that
+# make deb    write a Debian package for this release and architecture to dist/
 # make install, make uninstall   as root on a systemd host: programs, units, manual pages
 #
 # Each target works on a fresh machine. Missing Python packages are installed into
@@ -43,6 +44,9 @@ CROSS := gcc-aarch64-linux-gnu libc6-dev-arm64-cross
 
 # An authority of certificates and its client, and a proxy with a login by OpenID.
 ACCESS := apache2 certbot libapache2-mod-auth-openidc pebble
+
+# Build the Debian package, which has the libraries of the package index.
+DEB := build-essential debhelper python3-dev python3-venv
 
 # More than one machine: the balancer is in TOOLS.
 FLEET := iproute2 prometheus
@@ -74,7 +78,7 @@ HOST_PYTHON ?= /usr/bin/python3
 HOST := /opt/chimirror
 
 .PHONY: demo editor chat unroll orders check test coverage wheel bench attack access fleet fuzz \
-	pictures dist install uninstall clean
+	pictures dist deb install uninstall clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo
@@ -182,6 +186,10 @@ dist: $(VENV)/.test
 	@$(BIN)/python -m hatchling build
 	@CC=false $(BIN)/python -m hatchling build -t wheel
 	@$(BIN)/auditwheel show dist/*-manylinux_*.whl
+
+deb:
+	@.ci/packages $(DEB)
+	@systemd/debian/build
 
 install:
 	@.ci/packages python3-systemd python3-venv

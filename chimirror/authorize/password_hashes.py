@@ -94,11 +94,10 @@ def read(text: str) -> PasswordHash:
 
 def _check_argon2(text: str) -> None:
     from argon2 import extract_parameters
-    from argon2.exceptions import InvalidHashError
 
     try:
         found = extract_parameters(text)
-    except (InvalidHashError, ValueError):
+    except ValueError:  # InvalidHashError, which older versions call InvalidHash
         raise ValueError("a malformed argon2 hash; make it again") from None
     if found.memory_cost > MAX_ARGON2_MEMORY or found.time_cost > MAX_ARGON2_TIME:
         used = f"argon2 with {found.memory_cost} KiB and {found.time_cost} passes"

@@ -299,7 +299,7 @@ def test_wheel_holds_pages_units_and_examples(wheel: Path) -> None:
         held |= {
             f"share/chimirror/{file.relative_to(ROOT)}"
             for file in files
-            if not file.parent.name.startswith((".", "__"))
+            if not file.parent.name.startswith((".", "__", "debian"))
         }
     completions = ("bash-completion/completions/", "zsh/site-functions/_")
     held |= {f"share/{place}chimirror-ctl" for place in completions}
