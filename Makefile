@@ -49,7 +49,7 @@ ACCESS := apache2 certbot libapache2-mod-auth-openidc pebble
 DEB := build-essential debhelper python3-dev python3-venv
 
 # More than one machine: the balancer is in TOOLS.
-FLEET := iproute2 prometheus
+FLEET := busybox-static catatonit containernetworking-plugins iproute2 iptables podman prometheus runc
 
 # npm packages that check manifests (the one-file build of the parser has no
 # dependencies), the types of chimirror.js, the console, and that web/vendor equals
@@ -170,6 +170,7 @@ access: wheel $(VENV)/npm-access
 
 fleet: wheel
 	@.ci/packages $(FLEET)
+	@$(PIP) install '.[fleet]'
 	@$(PYTEST) tests/fleet $(ARGS)
 
 fuzz: $(VENV)/.test
