@@ -14,6 +14,7 @@ from chimirror.config import parser
 from chimirror.ctl import procfs
 from chimirror.ctl.cgroups import CgroupHierarchy
 from chimirror.server import capacity
+from chimirror.text import counted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -202,7 +203,8 @@ def _ports(host: HostPaths, listens: str) -> Iterator[Bound]:
     size = ports_of_an_address(host)
     if size:
         name = "net.ipv4.ip_local_port_range"
-        text = f"{name}, {size:,} ports of a proxy to each of {len(loopback)} addresses"
+        count = counted(len(loopback), "listening socket")
+        text = f"{name}, {size:,} ports of a proxy here for {count}"
         advice = f"sysctl {name}='1024 65535', more ListenStream=, or a Unix socket"
         yield Bound("ports", size * len(loopback), text, advice)
 

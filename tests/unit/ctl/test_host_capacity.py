@@ -203,8 +203,8 @@ def test_what_the_host_holds(machine: Machine, monkeypatch: pytest.MonkeyPatch) 
     assert isinstance(sessions, dict)
     assert list(sessions) == ["ports", "processes", "memory", "descriptors"]
     assert str(server["text"]).startswith(
-        "28,232 sessions: net.ipv4.ip_local_port_range, 28,232 ports of a proxy to each"
-        " of 1 addresses; then processes 32,256, memory "
+        "28,232 sessions: net.ipv4.ip_local_port_range, 28,232 ports of a proxy here"
+        " for 1 listening socket; then processes 32,256, memory "
     )
     bridges = found["capacity of chimirror@.service"]
     assert str(bridges["text"]).startswith("1,717 sessions: memory, 5,000 kB each, the")
