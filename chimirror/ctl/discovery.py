@@ -107,8 +107,17 @@ def now() -> int:
 
 def discover(host: HostPaths) -> Discovered:
     """Find all live sessions and measure their usage."""
-    found = Discovered([], [], [], [])
     hierarchy = CgroupHierarchy(host)
+    found = discover_bridges(host, hierarchy)
+    for directory in host.runtime_dirs:
+        _add_servers(f"{directory}/{SERVERS}", found)
+    _measure_usage(host, hierarchy, [*found.sessions, *found.spares])
+    return found
+
+
+def discover_bridges(host: HostPaths, hierarchy: CgroupHierarchy) -> Discovered:
+    """Find the live sessions of bridges, without their usage."""
+    found = Discovered([], [], [], [])
     empty_files: list[str] = []
     status_files = [
         pair
@@ -125,9 +134,6 @@ def discover(host: HostPaths) -> Discovered:
             session.socket = runtime_dir.control(path)
             found.sessions.append(session)
     found.sessions.extend(_from_unit(host, hierarchy, *unit) for unit in units.items())
-    for directory in host.runtime_dirs:
-        _add_servers(f"{directory}/{SERVERS}", found)
-    _measure_usage(host, hierarchy, [*found.sessions, *found.spares])
     return found
 
 

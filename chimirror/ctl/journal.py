@@ -30,6 +30,7 @@ PROCESS_EXIT = "98e322203f7a4ed290d09fe03c09fe15"
 UNIT_FAILED = "d9b373ed55a64feb8242e02dbe79a49c"
 UNIT_SUCCEEDED = "7ad2d189f7e94e70a38c781354912448"
 TIMESTAMP = "__REALTIME_TIMESTAMP"  # microseconds since 1970
+CURSOR = "__CURSOR"
 SESSION = "CHIMIRROR_SESSION"
 # Fields that the journal adds: the sender of a record. A sender cannot set them.
 PID = "_PID"
@@ -81,6 +82,28 @@ class JournalReader:
             if int(record[TIMESTAMP]) < since:
                 return
             yield record
+
+    def forwards(
+        self, message_ids: Sequence[str], wanted: Sequence[str], cursor: str = ""
+    ) -> Iterator[Record]:
+        """Iterate over records with these MESSAGE_IDs, the oldest first.
+
+        Args:
+            message_ids: The MESSAGE_IDs.
+            wanted: The fields to copy.
+            cursor: The CURSOR of a record: only later ones follow. If the journal has
+                lost it, those that would follow it.
+
+        Yields:
+            Each record with its CURSOR.
+        """
+        self._match(message_ids, {})
+        if cursor:
+            self._reader.seek_cursor(cursor)
+        while (record := self._reader.following(wanted)) is not None:
+            # After seek_cursor() the record of the cursor comes first.
+            if not (cursor and self._reader.test_cursor(cursor)):
+                yield record | {CURSOR: self._reader.cursor()}
 
     def unit_records(self, identity: str) -> list[Record]:
         """Return the records of systemd about an invocation, the oldest first."""
@@ -190,6 +213,9 @@ def _reader_class() -> Any:
 
         def following(self, wanted: Sequence[str]) -> Record | None:
             return self._copied(wanted) if self._next() else None
+
+        def cursor(self) -> str:
+            return str(self._get_cursor())
 
         def _copied(self, wanted: Sequence[str]) -> Record:
             record = {TIMESTAMP: str(self._get_realtime())}

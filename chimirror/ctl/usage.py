@@ -42,6 +42,8 @@ Usage:
   chimirror-ctl limit [options]
   chimirror-ctl drain [options]
   chimirror-ctl undrain [options]
+  chimirror-ctl metrics [options]
+  chimirror-ctl agent [options]
   chimirror-ctl check [options]
   chimirror-ctl manifest [options] [NAME]
   chimirror-ctl add [options] [--set KEY=VALUE]... NAME -- COMMAND...
@@ -71,6 +73,10 @@ Verbs:
   drain                        Accept no more sessions, and let those that are there
                                continue.
   undrain                      Accept sessions again.
+  metrics                      Metrics of the bridges of this machine, for
+                               Prometheus.
+  agent                        A line about the capacity that is left, for the
+                               agent-check of HAProxy.
   check                        Check the setup of this machine, and name remedies.
   manifest                     The description of an application for its clients,
                                as AsyncAPI. Without a NAME, the list of all.
@@ -91,10 +97,10 @@ Options:
   --peer PEER                  sessions, history: those of this address or network,
                                or with this text in their peer.
   --user NAME                  sessions, history: those of this user.
-  --application TEXT           sessions, history, limits, limit: only this
+  --application TEXT           sessions, history, limits, limit, agent: only this
                                application. sessions, history: a text in its name
-                               or command. limits, limit: the name of one with its
-                               own units.
+                               or command. limits, limit, agent: the name of one
+                               with its own units.
   --older TIME                 sessions: at least this old.
   --younger TIME               sessions: at most this old.
   --follow, -f                 log: continue with new records.
@@ -115,6 +121,9 @@ Options:
   --sessions-per-user N        limit: concurrent sessions of one user, in the server.
   --runtime                    limit: until the machine restarts.
   --now                        drain: end the sessions, with 1001 drain.
+  --state FILE                 metrics: keep the counters in this file, since the
+                               journal loses old records.
+  --output FILE                metrics: replace this file, instead of printing.
   --apps DIR                   check, manifest, add, remove: the directory of the
                                application files (/etc/chimirror/apps). check: only
                                this directory, instead of the files of the units.

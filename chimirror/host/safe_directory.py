@@ -77,16 +77,26 @@ class SafeDirectory:
         finally:
             os.unlink(temporary, dir_fd=self.fd)
 
-    def replace(self, name: str, content: bytes) -> None:
-        """Create a file for all readers, or replace the name atomically."""
-        temporary = self._write(content)
+    def replace(
+        self, name: str, content: bytes, mode: int = 0o644, *, durable: bool = False
+    ) -> None:
+        """Create a file, or replace the name atomically.
+
+        Args:
+            name: The name in the directory.
+            content: All of the file.
+            mode: Its permissions. By default it is for all readers.
+            durable: Write it to the disk first: after a loss of power there is the
+                former or the new file, and no empty one.
+        """
+        temporary = self._write(content, mode, durable)
         try:
             os.rename(temporary, name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
         except OSError:
             os.unlink(temporary, dir_fd=self.fd)
             raise
 
-    def _write(self, content: bytes) -> str:
+    def _write(self, content: bytes, mode: int = 0o644, durable: bool = False) -> str:
         """Write a new file. Returns its random name."""
         temporary, fd = self._create()
         try:
@@ -94,7 +104,9 @@ class SafeDirectory:
                 rest = memoryview(content)
                 while rest:
                     rest = rest[os.write(fd, rest) :]
-                os.fchmod(fd, 0o644)
+                os.fchmod(fd, mode)
+                if durable:
+                    os.fsync(fd)
             finally:
                 os.close(fd)
         except OSError:

@@ -15,8 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from chimirror.ctl import unit_names
-from chimirror.ctl.commands.drain import stopped_units
+from chimirror.ctl import drained_units, unit_names
 from chimirror.ctl.main import run
 from chimirror.ctl.messages import CommandError
 from chimirror.ctl.paths import HostPaths
@@ -271,7 +270,9 @@ def test_a_socket_that_was_started_by_hand_is_not_drained(
     monkeypatch.setenv("LOADED", "")
     monkeypatch.setenv("IDLE", f"chimirror.socket chimirror-server.socket {GAME}")
     monkeypatch.setenv("STARTED", started)
-    assert stopped_units(units.host) == (["chimirror.socket", GAME] if drained else [])
+    assert drained_units.names(units.host) == (
+        ["chimirror.socket", GAME] if drained else []
+    )
     if not drained:
         with pytest.raises(CommandError, match="nothing is drained here"):
             ctl(units.host, "undrain")

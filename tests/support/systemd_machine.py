@@ -43,6 +43,7 @@ SOCKETS = (
     "chimirror-server.socket",
     "chimirror-zygote.socket",
     "chimirror-authorize.socket",
+    "chimirror-agent.socket",
 )
 
 

@@ -30,6 +30,8 @@ UNITS = (
     "chimirror-zygote.service",
     "chimirror-authorize.socket",
     "chimirror-authorize.service",
+    "chimirror-agent.socket",
+    "chimirror-agent@.service",
     "chimirror.slice",
     "run-chimirror.mount",
 )

@@ -15,13 +15,14 @@ from textwrap import wrap
 from chimirror.apps import application_file
 from chimirror.ctl import (
     app_files,
+    drained_units,
     journal,
     systemd,
     transient_unit,
     unit_files,
 )
 from chimirror.ctl.cgroups import CONTROLLERS, CgroupHierarchy
-from chimirror.ctl.commands import capacity_check, drain, set_limits
+from chimirror.ctl.commands import capacity_check, set_limits
 from chimirror.ctl.messages import BAD, GOOD, WARNING, CommandError, Finding, merged
 from chimirror.ctl.output import Column
 from chimirror.ctl.paths import SLICE
@@ -101,7 +102,7 @@ def findings(host: HostPaths) -> Iterator[Finding]:
     properties = unit_properties()
     yield from _units(properties)
     yield from _verified(properties)
-    yield from _sockets(properties, drain.stopped_units(host))
+    yield from _sockets(properties, drained_units.names(host))
     yield from _failed()
     yield from _configuration(host, properties[systemd.SERVER].get("User", ""))
     yield from _applications(host, properties)

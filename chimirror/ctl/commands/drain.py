@@ -1,10 +1,8 @@
 """Verbs that stop and resume accepting: drain, undrain.
 
 A running server is asked over its control sockets. It keeps its listeners and answers
-503 until it is asked again. Socket units are stopped, and a file below /run keeps the
-names of those that were active. `undrain` starts these, and removes the file. The file
-also keeps when systemd had started each socket: one that an operator has started since
-is no longer drained, whatever its state is now.
+503 until it is asked again. Socket units are stopped, and `drained_units` records
+those that were active. `undrain` starts these.
 """
 
 from __future__ import annotations
@@ -15,14 +13,14 @@ from typing import NamedTuple
 from chimirror.ctl import (
     control_client,
     discovery,
+    drained_units,
     json_fields,
     procfs,
     systemd,
-    unit_names,
 )
+from chimirror.ctl.drained_units import STARTED
 from chimirror.ctl.messages import CommandError, warn
 from chimirror.host.runtime_dir import SERVERS
-from chimirror.host.safe_directory import SafeDirectory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,11 +31,6 @@ if TYPE_CHECKING:
     from chimirror.ctl.usage import CommandLine
 
 STOP = ("stop", "--no-block")
-# Below HostPaths.run: the socket units that `drain` has stopped, one a line, each with
-# its STARTED at that time.
-DIRECTORY, FILE = "chimirror", "drained"
-STARTED = "ActiveEnterTimestampMonotonic"  # 0: systemd has forgotten it
-RUNNING = ("active", "activating", "reloading")
 
 
 class Answers(NamedTuple):
@@ -71,14 +64,13 @@ def drain(given: CommandLine, host: HostPaths, output: OutputWriter) -> int:
 def undrain(_given: CommandLine, host: HostPaths, output: OutputWriter) -> int:
     """Accept sessions again."""
     servers = _ask_servers(host, "undrain", {})
-    units = stopped_units(host)
+    units = drained_units.names(host)
     if not servers.draining and not units:
         status = servers.status or os.EX_UNAVAILABLE
         raise CommandError(status, "nothing is drained here")
     if units:
         systemd.systemctl("start", "--", *units)
-        with SafeDirectory(f"{host.run}/{DIRECTORY}") as directory:
-            directory.remove(FILE)
+        drained_units.forget(host)
     names = list(units)
     for pid, draining in servers.draining.items():
         if draining:
@@ -92,62 +84,24 @@ def undrain(_given: CommandLine, host: HostPaths, output: OutputWriter) -> int:
 # Socket units
 
 
-def stopped_units(host: HostPaths) -> list[str]:
-    """Return the socket units that `drain` has stopped, and that still are drained."""
-    return list(_recorded(host))
-
-
-def _recorded(host: HostPaths) -> dict[str, str]:
-    """Return the drained socket units and their STARTED.
-
-    Units that do not exist, and those that were started since, are left out.
-    """
-    try:
-        with open(f"{host.run}/{DIRECTORY}/{FILE}", encoding="utf-8") as file:
-            lines = [line.partition(" ") for line in file.read().splitlines()]
-    except FileNotFoundError:
-        return {}
-    known = _socket_names(host)
-    found = {name: started for name, _, started in lines if name in known}
-    if not found:
-        return {}
-    units = systemd.properties(list(found), [STARTED])
-    started_at = {unit["Id"]: unit.get(STARTED, "0") for unit in units}
-    return {
-        name: started
-        for name, started in found.items()
-        # An older version has recorded the name alone.
-        if not started or started_at.get(name, "0") in ("0", started)
-    }
-
-
-def _socket_names(host: HostPaths) -> list[str]:
-    own = [unit_names.units(name).socket for name in unit_names.names(host)]
-    return [systemd.SOCKET, systemd.SERVER_SOCKET, *own]
-
-
 def _stop_sockets(host: HostPaths, servers: Collection[int]) -> bool:
     """Stop the socket units, but for that of a server that has been asked.
 
     Returns:
         True if any socket unit exists.
     """
-    states = systemd.properties(
-        _socket_names(host), ["LoadState", "ActiveState", STARTED]
-    )
+    names = drained_units.socket_names(host)
+    states = systemd.properties(names, ["LoadState", "ActiveState", STARTED])
     loaded = [unit for unit in states if unit.get("LoadState") == "loaded"]
     asked = any(_in_unit(host, pid) for pid in servers)
     running = {
         unit["Id"]: unit.get(STARTED, "0")
         for unit in loaded
-        if unit.get("ActiveState") in RUNNING
+        if unit.get("ActiveState") in systemd.RUNNING
         and not (asked and unit["Id"] == systemd.SERVER_SOCKET)
     }
     if running:
-        record = _recorded(host) | running
-        text = "".join(f"{name} {started}\n" for name, started in record.items())
-        with SafeDirectory(f"{host.run}/{DIRECTORY}", create=True) as directory:
-            directory.replace(FILE, text.encode())
+        drained_units.add(host, running)
         systemd.systemctl(*STOP, "--", *running)
     return bool(loaded)
 

@@ -5,8 +5,15 @@ from __future__ import annotations
 import time
 from collections import Counter
 
-from chimirror.config import env_file, quantities
-from chimirror.ctl import discovery, formats, procfs, systemd, unit_names
+from chimirror.config import quantities
+from chimirror.ctl import (
+    discovery,
+    formats,
+    procfs,
+    systemd,
+    unit_names,
+    unit_settings,
+)
 from chimirror.ctl.cgroups import CgroupHierarchy
 from chimirror.ctl.commands import set_limits
 from chimirror.ctl.output import Column
@@ -145,15 +152,15 @@ def current_limits(units: UnitNames) -> dict[str, tuple[float | None, str]]:
     (template,) = systemd.properties([units.sample], OF_TEMPLATE)
     (socket,) = systemd.properties([units.socket], OF_SOCKET)
     found = {
-        "memory-max": _property(of_slice, "MemoryMax"),
-        "tasks-max": _property(of_slice, "TasksMax"),
+        "memory-max": unit_settings.number(of_slice, "MemoryMax"),
+        "tasks-max": unit_settings.number(of_slice, "TasksMax"),
         "cpu-quota": _quota(of_slice),
-        "sessions": _variable(template, set_limits.MAX_SESSIONS),
-        "sessions-per-source": _property(socket, "MaxConnectionsPerSource"),
-        "connections": _property(socket, "MaxConnections"),
-        "session-memory-max": _property(template, "MemoryMax"),
-        "session-tasks-max": _property(template, "TasksMax"),
-        "session-timeout": _variable(template, set_limits.SESSION_TIMEOUT),
+        "sessions": unit_settings.variable(template, set_limits.MAX_SESSIONS),
+        "sessions-per-source": unit_settings.number(socket, "MaxConnectionsPerSource"),
+        "connections": unit_settings.number(socket, "MaxConnections"),
+        "session-memory-max": unit_settings.number(template, "MemoryMax"),
+        "session-tasks-max": unit_settings.number(template, "TasksMax"),
+        "session-timeout": unit_settings.variable(template, set_limits.SESSION_TIMEOUT),
     }
     if found["sessions-per-source"][0] == 0:
         found["sessions-per-source"] = None, found["sessions-per-source"][1]
@@ -172,18 +179,13 @@ def server_limits(
     """
     found = {}
     for name, option in SERVER_LIMITS.items():
-        value, origin = _variable(unit, set_limits.OPTIONS[option])
+        value, origin = unit_settings.variable(unit, set_limits.OPTIONS[option])
         if option in command:
-            started = _value(command[command.index(option) + 1])
+            started = unit_settings.value(command[command.index(option) + 1])
             if started != value:
                 value, origin = started, OUTDATED
         found[name] = value, origin
     return found
-
-
-def _property(properties: Properties, name: str) -> tuple[float | None, str]:
-    text = properties.get(name, "")
-    return int(text) if text.isdigit() else None, _origin(properties, name)
 
 
 def _quota(properties: Properties) -> tuple[float | None, str]:
@@ -194,46 +196,7 @@ def _quota(properties: Properties) -> tuple[float | None, str]:
         )
     except (KeyError, ValueError):
         measure_cpu = None
-    return measure_cpu, _origin(properties, "CPUQuota")
-
-
-def _origin(properties: Properties, setting: str) -> str:
-    """Return the origin of a setting. The last drop-in that has it wins."""
-    found = "unit"
-    for path in properties.get("DropInPaths", "").split():
-        try:
-            with open(path, encoding="utf-8", errors="replace") as file:
-                if f"\n{setting}=" in "\n" + file.read():
-                    found = "runtime" if path.startswith("/run/") else "persistent"
-        except OSError:
-            pass  # the drop-in has been removed
-    return found
-
-
-def _variable(properties: Properties, name: str) -> tuple[float | None, str]:
-    """Return value and origin of a variable. The last file that has it wins."""
-    text, origin = "", "unit"
-    for word in properties.get("Environment", "").split():
-        if word.startswith(f"{name}="):
-            text = word.partition("=")[2]
-    for line in properties.get("EnvironmentFiles", "").splitlines():
-        path = line.partition(" (")[0]
-        try:
-            given = env_file.read_files([path])
-        except ValueError:
-            continue  # the file does not exist, or `check` reports its error
-        if name in given:
-            text = given[name]
-            origin = "runtime" if path.startswith("/run/") else "persistent"
-    return _value(text), origin
-
-
-def _value(text: str) -> float | None:
-    """Parse a number or a time. Both have the form of a time."""
-    try:
-        return quantities.parse_timeout(text)
-    except ValueError:
-        return None
+    return measure_cpu, unit_settings.origin(properties, "CPUQuota")
 
 
 def usage_of_units(

@@ -4,7 +4,7 @@
 
 _chimirror_ctl() {
     local verbs='sessions show log attach history stats close kill pause resume call limits'
-    verbs+=' limit drain undrain check manifest add remove'
+    verbs+=' limit drain undrain metrics agent check manifest add remove'
     local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
     local verb='' options='' word
     for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
@@ -26,6 +26,10 @@ _chimirror_ctl() {
             ;;
         --apps)
             mapfile -t COMPREPLY < <(compgen -d -- "$current")
+            return
+            ;;
+        --state | --output)
+            mapfile -t COMPREPLY < <(compgen -f -- "$current")
             return
             ;;
         --host | --peer | --user | --application | --older | --younger | --lines | --url | --set | --own-socket | \
@@ -50,6 +54,8 @@ _chimirror_ctl() {
             ;;
         drain) options='--host --now' ;;
         undrain) options='--host' ;;
+        metrics) options='--state --output' ;;
+        agent) options='--application' ;;
         manifest) options='--apps --url' ;;
         add) options='--set --apps --own-socket' ;;
         remove) options='--apps' ;;

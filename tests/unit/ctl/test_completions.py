@@ -83,9 +83,10 @@ def test_options_in_zsh(verb: str) -> None:
 def test_values() -> None:
     assert shell("bash", BASH, "sessions", "--sort", "") == list(sessions.SORTS)
     for name in sorted(VALUED):
-        if name not in ("--sort", "--since", "--apps"):
+        if name not in ("--sort", "--since", "--apps", "--state", "--output"):
             assert shell("bash", BASH, "limit", name, "") == []
     assert "/etc" in shell("bash", BASH, "manifest", "--apps", "/et")
+    assert "/etc/passwd" in shell("bash", BASH, "metrics", "--state", "/etc/passw")
     (sort,) = (line for line in shell("zsh", ZSH, "sessions", "") if "--sort" in line)
     assert f"({' '.join(sessions.SORTS)})" in sort
 

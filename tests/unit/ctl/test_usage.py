@@ -8,7 +8,7 @@ from itertools import chain
 
 import pytest
 
-from chimirror.ctl import main, usage
+from chimirror.ctl import usage, verbs
 from chimirror.ctl.messages import CommandError
 
 PARTS = usage.USAGE.split("\n\n")
@@ -22,7 +22,7 @@ def words(title: str) -> dict[str, str]:
 
 
 def test_verbs_are_those_of_the_text() -> None:
-    assert list(usage.VERBS) == list(main.VERBS)
+    assert list(usage.VERBS) == list(verbs.VERBS)
     assert set(words("Verbs")) == set(usage.VERBS)
     (lines,) = (part for part in PARTS if part.startswith("Usage:"))
     named = re.findall(r"chimirror-ctl \[?([a-z]+)", lines)
