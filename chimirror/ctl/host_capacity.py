@@ -11,7 +11,7 @@ import re
 from typing import NamedTuple
 
 from chimirror.config import parser
-from chimirror.ctl import procfs
+from chimirror.ctl import formats, procfs
 from chimirror.ctl.cgroups import CgroupHierarchy
 from chimirror.server import capacity
 from chimirror.text import counted
@@ -31,6 +31,7 @@ SERVER_MEMORY, BRIDGE_MEMORY = 90_000, 5_000_000
 SERVER_OVERHEAD = 80_000
 # Open files of the kernel, with the mapped libraries of an application.
 SERVER_FILES, BRIDGE_FILES = 25, 50
+MAX_PID = 1 << 22  # the largest kernel.pid_max
 SAMPLE = 50  # live sessions that are measured
 LOOPBACK = re.compile(r"(127\.[0-9.]+|\[::1\]):[0-9]+ \(Stream\)")
 NETWORK = re.compile(r".*:[0-9]+ \(Stream\)")
@@ -62,6 +63,7 @@ class SessionKind(NamedTuple):
         memory: Bytes of a session where none is live.
         overhead: Bytes beside the measured processes.
         tasks: TasksMax= of the units in which all sessions are, as systemd shows it.
+        memory_max: MemoryMax= of these units, likewise.
         descriptors: LimitNOFILE= of a server, None for bridges.
         listens: Listen= of the socket, as systemd shows it.
         has_default: Whether the server chooses its limit, without --max-sessions.
@@ -73,6 +75,7 @@ class SessionKind(NamedTuple):
     memory: int
     overhead: int
     tasks: Sequence[str]
+    memory_max: Sequence[str]
     descriptors: str | None
     listens: str
     has_default: bool = False
@@ -100,12 +103,13 @@ def _memory(host: HostPaths, service: SessionKind) -> Iterator[Bound]:
     each = _memory_of_each(host, service)
     free = fields["MemAvailable"] - fields["MemTotal"] // 16 + count * each
     origin = f"as the {count} live ones" if count else "the smallest application"
-    yield Bound(
-        "memory",
-        max(0, free // each),
-        f"memory, {each // 1000:,} kB each, {origin}",
-        "take more memory or more hosts: chimirror-fleet(7)",
-    )
+    text = f"memory, {each // 1000:,} kB each, {origin}"
+    advice = "take more memory or more hosts: chimirror-fleet(7)"
+    most = min((int(text) for text in service.memory_max if text.isdigit()), default=0)
+    if most and most < free:
+        free, text = most, f"{text}, of MemoryMax={formats.exact_size(most)}"
+        advice = "chimirror-ctl limit --memory-max SIZE"
+    yield Bound("memory", max(0, free // each), text, advice)
 
 
 def _memory_of_each(host: HostPaths, service: SessionKind) -> int:
@@ -141,7 +145,8 @@ def _process_limits(
     for name in ("kernel.pid_max", "kernel.threads-max"):
         limit = _number(f"{host.proc}/sys/{name.replace('.', '/')}")
         if limit:
-            yield limit, f"{name} {limit:,}", f"sysctl {name}={4 * limit}"
+            larger = min(4 * limit, MAX_PID) if name == "kernel.pid_max" else 4 * limit
+            yield limit, f"{name} {limit:,}", f"sysctl {name}={larger}"
     for text in tasks:
         if text.isdigit():
             advice = f"chimirror-ctl limit --tasks-max {4 * int(text)}"

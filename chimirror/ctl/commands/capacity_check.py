@@ -33,7 +33,10 @@ UNITS = (
     *(systemd.SERVER, systemd.SERVER_SOCKET, systemd.SAMPLE, systemd.SOCKET),
     SLICE,
 )
-NAMES = ("LimitNOFILE", "TasksMax", "Listen", "Environment", "EnvironmentFiles")
+NAMES = (
+    *("LimitNOFILE", "TasksMax", "MemoryMax", "Listen"),
+    *("Environment", "EnvironmentFiles"),
+)
 
 
 class _Kind(NamedTuple):
@@ -127,6 +130,7 @@ def _of_server(
         memory=host_capacity.SERVER_MEMORY,
         overhead=host_capacity.SERVER_OVERHEAD,
         tasks=(unit.get("TasksMax", ""), units[SLICE].get("TasksMax", "")),
+        memory_max=(unit.get("MemoryMax", ""), units[SLICE].get("MemoryMax", "")),
         descriptors=unit.get("LimitNOFILE"),
         listens=units[systemd.SERVER_SOCKET].get("Listen", ""),
         has_default=maximum is None,
@@ -145,6 +149,7 @@ def _of_bridges(
         memory=host_capacity.BRIDGE_MEMORY,
         overhead=0,
         tasks=(units[SLICE].get("TasksMax", ""),),
+        memory_max=(units[SLICE].get("MemoryMax", ""),),
         descriptors=None,
         listens=units[systemd.SOCKET].get("Listen", ""),
     )

@@ -34,6 +34,7 @@ def service(**changes: object) -> SessionKind:
         memory=SMALLEST,
         overhead=SERVER_OVERHEAD,
         tasks=("infinity",),
+        memory_max=("infinity", ""),
         descriptors=None,
         listens="",
     )
@@ -54,6 +55,19 @@ def test_a_machine_that_shows_nothing(machine: Machine) -> None:
 def test_memory_with_the_smallest_application(machine: Machine) -> None:
     machine.write("proc/meminfo", MEMINFO)
     assert numbers(machine) == {"memory": 8 * GIB // SMALLEST}
+
+
+@pytest.mark.parametrize(("most", "expected"), [(GIB, GIB), (9 * GIB, 8 * GIB)])
+def test_memory_of_the_units(machine: Machine, most: int, expected: int) -> None:
+    machine.write("proc/meminfo", MEMINFO)
+    found = numbers(machine, memory_max=("infinity", str(most)))
+    assert found == {"memory": expected // SMALLEST}
+
+
+def test_the_largest_number_of_processes(machine: Machine) -> None:
+    machine.write("proc/sys/kernel/pid_max", "4000000\n")
+    (bound,) = host_capacity.bounds(machine.host, service())
+    assert bound.advice == "sysctl kernel.pid_max=4194304"
 
 
 def test_a_full_machine(machine: Machine) -> None:
