@@ -49,7 +49,8 @@ ACCESS := apache2 certbot libapache2-mod-auth-openidc pebble
 DEB := build-essential debhelper python3-dev python3-venv
 
 # More than one machine: the balancer is in TOOLS.
-FLEET := busybox-static catatonit containernetworking-plugins iproute2 iptables podman prometheus runc
+FLEET := busybox-static catatonit containernetworking-plugins iproute2 iptables munge \
+	openssh-client openssh-server podman prometheus runc slurm-client slurmctld slurmd
 
 # npm packages that check manifests (the one-file build of the parser has no
 # dependencies), the types of chimirror.js, the console, and that web/vendor equals

@@ -15,12 +15,16 @@ from chat_peer import ChatServer, chat_server
 from serve import Service, server
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+APART = ("editors", "engines")
 
 
 def application_files(directory: Path) -> list[Path]:
-    """Return all application files, by name. Those of editors are not among them."""
+    """Return the files of all applications that run here, by name.
+
+    Files of editors are no applications, and engines run their programs elsewhere.
+    """
     found = [
-        path for path in directory.rglob("*.toml") if path.parent.name != "editors"
+        path for path in directory.rglob("*.toml") if path.parent.name not in APART
     ]
     return sorted(found, key=lambda path: path.stem)
 
