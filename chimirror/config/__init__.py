@@ -90,6 +90,8 @@ class Config:
     listen: tuple[str, ...]  # (): systemd's sockets, else DEFAULT_LISTEN
     bind_ipv6_only: bool
     socket_mode: int
+    metrics: str | None  # an address like those of --listen
+    agent: str | None  # likewise
     workers: int | None
     drain_timeout: float
     session_cgroup: str  # auto, on or off

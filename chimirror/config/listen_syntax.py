@@ -6,6 +6,10 @@ Resolves and opens nothing.
 
 from __future__ import annotations
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 UNIX = "unix:"  # before the path of a Unix socket
 _PORT = 30747  # for hints only: an address always names its port
 
@@ -24,6 +28,26 @@ def check(text: str) -> str:
             "permissions"
         )
     return text
+
+
+def check_apart(given: Iterable[tuple[str, str | None]]) -> None:
+    """Check that each of these options has an address of its own.
+
+    Args:
+        given: Options with their addresses, None for an option that is not given.
+
+    Raises:
+        ValueError: Two of them have the same one.
+    """
+    known: dict[str, str] = {}
+    for option, text in given:
+        if text is None or text.endswith(":0"):  # the kernel chooses each port 0
+            continue
+        if text in known:
+            raise ValueError(
+                f'{option}: "{text}" is the address of {known[text]}; write another one'
+            )
+        known[text] = option
 
 
 def split(text: str) -> tuple[str, int]:

@@ -109,6 +109,11 @@ OPTIONS = (
     Option("--socket-mode", SERVER | ZYGOTE, "MODE", "0600", 0o600,
            "socket_mode", "quantities.mode",
            "Permissions of Unix sockets."),
+    Option("--metrics", SERVER, "ADDR", None, None, "metrics", "values.address",
+           "Serve metrics for Prometheus, and probes, by HTTP on this address of their "
+           "own."),
+    Option("--agent", SERVER, "ADDR", None, None, "agent", "values.address",
+           "Answer the agent-check of HAProxy on this address of its own."),
     Option("--workers", SERVER, "N", None, None, "workers", "quantities.workers",
            "Number of worker processes (one per core, more if the descriptor limit "
            "requires it)."),

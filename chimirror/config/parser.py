@@ -108,6 +108,8 @@ def _parse(
             fields[option.field] = _value(option, given.get(option.name))
         if "--protocol" in given:
             fields |= _preset(given)
+        if fields["metrics"] or fields["agent"]:
+            _check_addresses(fields)
         if scope == ZYGOTE and argv[len(argv) - len(command) - 1] != "--":
             fields |= _preloaded(command)
         return Config(**check_combination(fields))
@@ -116,6 +118,14 @@ def _parse(
         raise UsageError(program, explain(error, table)) from None
     except ValueError as error:
         raise UsageError(program, str(error)) from None
+
+
+def _check_addresses(fields: Mapping[str, Any]) -> None:
+    from chimirror.config import listen_syntax
+
+    given = [("--listen", text) for text in fields["listen"]]
+    given += [("--metrics", fields["metrics"]), ("--agent", fields["agent"])]
+    listen_syntax.check_apart(given)
 
 
 class ScanError(Exception):

@@ -249,6 +249,13 @@ def listen(texts: list[str]) -> tuple[str, ...]:
     return tuple([listen_syntax.check(text) for text in texts])
 
 
+def address(text: str) -> str:
+    """Read one address to listen on. The listener resolves it."""
+    from chimirror.config import listen_syntax
+
+    return listen_syntax.check(text)
+
+
 def directory(text: str) -> str:
     """Read a path. The start of an application fails if there is no such directory."""
     if not text:

@@ -246,7 +246,7 @@ class ControlGateway:
             return
         call.respond_error(error)
         text = str(error)
-        self._context.event_log.request_rejected(
+        self._context.record_refusal(
             self.peer.text,
             self._request_path,
             403,

@@ -18,7 +18,8 @@ from chimirror.io import fds, listener
 from chimirror.log import stderr
 from chimirror.log.records import EventLog
 from chimirror.process import children, fast_spawner, fork, guardian, process_title
-from chimirror.server import capacity, server_cgroups
+from chimirror.server import capacity, endpoint_sockets, server_cgroups
+from chimirror.server.endpoint_sockets import AGENT, METRICS, open_endpoint
 from chimirror.server.supervisor import Supervisor
 from chimirror.tls.errors import CertificateError
 
@@ -42,7 +43,7 @@ def _describe() -> str:
 
 
 def _open_listeners(config: Config, inherited: list[Listener]) -> list[Listener]:
-    """Open the listeners.
+    """Open the listeners of sessions.
 
     Args:
         config: the command line.
@@ -112,7 +113,7 @@ def main() -> None:
     memory of this process, of the workers and of the zygote, which inherit the setting.
     """
     children.set_dumpable(False)
-    listeners: list[Listener] = []
+    opened: list[Listener] = []
     try:
         config = parser.parse_server(sys.argv[1:], _describe)
         config = program.with_credentials("chimirror-server", config, os.environ)
@@ -125,7 +126,10 @@ def main() -> None:
             grace = config.kill_grace
             parent = guardian.guard("chimirror-server", grace, keeps_workers=True)
             children.end_with_parent(parent)
-        listeners = _open_listeners(config, inherited)
+        named = endpoint_sockets.split_by_name(inherited, os.environ)
+        opened += (metrics := open_endpoint(METRICS, config, named[METRICS]))
+        opened += (agent := open_endpoint(AGENT, config, named[AGENT]))
+        opened += (listeners := _open_listeners(config, named[""]))
         fds.set_cloexec_all()
         program.change_directory(config)
         program.check_programs(config, os.environ)
@@ -134,7 +138,14 @@ def main() -> None:
         descriptors = capacity.raise_descriptor_limit()
         event_log = EventLog(config.log_format)
         supervisor = Supervisor(
-            config, listeners, event_log, descriptors, parent, authorizer
+            config,
+            listeners,
+            event_log,
+            descriptors,
+            parent,
+            authorizer,
+            metrics,
+            agent,
         )
         sys.exit(supervisor.run())
     except CertificateError as error:
@@ -145,8 +156,8 @@ def main() -> None:
         stderr.report_exception(error)
         sys.exit(os.EX_SOFTWARE)
     finally:
-        for opened in listeners:
-            opened.remove()
+        for each in opened:
+            each.remove()
 
 
 if __name__ == "__main__":

@@ -35,13 +35,14 @@ from chimirror.tls.errors import CertificateError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import NoReturn
 
     from chimirror.access.endpoint import Endpoint
     from chimirror.config import Config
     from chimirror.io.listener import Listener
     from chimirror.log.records import EventLog
+    from chimirror.server.status_endpoints import StatusEndpoints
 
 MIN_LIFETIME = 1.0  # seconds: a worker that dies sooner is replaced after a pause
 
@@ -59,6 +60,8 @@ class Supervisor(FatalErrorHandler):
         descriptors: the soft descriptor limit at the start, which applications get.
         guardian: the pid of the guardian, or 0 without one.
         authorizer: is asked who clients are, or None.
+        metrics: the listeners of --metrics.
+        agent: the listeners of --agent.
     """
 
     def __init__(
@@ -69,6 +72,8 @@ class Supervisor(FatalErrorHandler):
         descriptors: int,
         guardian: int = 0,
         authorizer: Endpoint | None = None,
+        metrics: Sequence[Listener] = (),
+        agent: Sequence[Listener] = (),
     ) -> None:
         self._authorizer = authorizer
         self._config = config
@@ -128,6 +133,9 @@ class Supervisor(FatalErrorHandler):
             self._loop, self._workers, self._stop_deadlines, self._on_worker_killed
         )
         self._certificate_failures = CertificateFailures(config)
+        self._endpoints: StatusEndpoints | None = None
+        if metrics or agent:
+            self._endpoints = self._open_endpoints(metrics, agent, total)
         self._early_deaths = 0
         self._stopping = False
         self._drain_signal: int = signal.SIGTERM
@@ -136,6 +144,22 @@ class Supervisor(FatalErrorHandler):
         self.armed = 0
         self.deadline = NEVER
         self.status = os.EX_OK
+
+    def _open_endpoints(
+        self, metrics: Sequence[Listener], agent: Sequence[Listener], capacity: int
+    ) -> StatusEndpoints:
+        from chimirror.server.status_endpoints import StatusEndpoints
+
+        return StatusEndpoints(
+            self._loop,
+            metrics,
+            agent,
+            self._config.hosts,
+            self._table,
+            capacity,
+            self._spare_table,
+            lambda text: self._event_log.message(4, text),
+        )
 
     def run(self) -> int:
         """Serve until a stop signal. Returns the exit status.
@@ -177,6 +201,8 @@ class Supervisor(FatalErrorHandler):
             pids = ", ".join(map(str, left))
             self._event_log.message(3, f"processes that cannot be killed: {pids}")
         self._notifier.close()
+        if self._endpoints is not None:
+            self._endpoints.close()
         self._event_log.message(5, "stopped")
         self._event_log.finish(self._config.linger_timeout)
         self._loop.close_all()
@@ -213,6 +239,8 @@ class Supervisor(FatalErrorHandler):
                     "client is given a process of root: write --user",
                     WARNING,
                 )
+        if self._endpoints is not None:
+            self._endpoints.start()
         self._notifier.ready()
 
     # Workers
@@ -256,6 +284,10 @@ class Supervisor(FatalErrorHandler):
             process_title.show_as(f"chimirror-server: worker {number}")
             self._loop.release_after_fork()
             self._zygote_manager.release_after_fork()
+            region = None
+            if self._endpoints is not None:
+                self._endpoints.release_in_worker()
+                region = self._endpoints.region_of(number)
             try:
                 worker_main.run(
                     self._config,
@@ -274,6 +306,7 @@ class Supervisor(FatalErrorHandler):
                     self._cgroups.worker_path(os.getpid()),
                     self._spare_table,
                     self._authorizer,
+                    region,
                 )
             except CertificateError as error:
                 if not self._certificate_failures.is_known(number):
@@ -294,6 +327,8 @@ class Supervisor(FatalErrorHandler):
             if table is not None:
                 table.release_worker(process.number)
         self._spare_table.set_count(process.number, 0)
+        if self._endpoints is not None:
+            self._endpoints.on_worker_exit(process.number)
         self._notifier.clear_heartbeat(process.number)
         failed = status == os.EX_CONFIG
         self._certificate_failures.on_worker_exit(process.number, failed=failed)
@@ -309,6 +344,7 @@ class Supervisor(FatalErrorHandler):
         )
         if self._stopping:
             return
+        self._count_restart("worker")
         if self._loop.clock() - process.started_at >= MIN_LIFETIME:
             self._early_deaths = 0
             self._replace(process.number)
@@ -331,6 +367,8 @@ class Supervisor(FatalErrorHandler):
     def _run_zygote(self, control: socket.socket) -> NoReturn:
         def run() -> int:
             self._loop.release_after_fork()
+            if self._endpoints is not None:
+                self._endpoints.release_in_zygote()
             limits = self._table, self._by_name, self._by_user
             tables = self._stop_deadlines, self._spare_table
             for shared in (*limits, *tables, self._worker_starts):
@@ -351,6 +389,11 @@ class Supervisor(FatalErrorHandler):
         if self._zygote_manager.ready:
             text = children.describe(status)
             self._event_log.message(3, f"the zygote (pid {pid}) ended: {text}")
+            self._count_restart("zygote")
+
+    def _count_restart(self, kind: str) -> None:
+        if self._endpoints is not None:
+            self._endpoints.on_restart(kind)
 
     def on_zygote_start_failed(self, error: OSError) -> None:
         """Called when a zygote cannot be forked. The manager tries again."""
@@ -401,6 +444,8 @@ class Supervisor(FatalErrorHandler):
         Workers that do not end are killed.
         """
         is_repeated, self._stopping = self._stopping, True
+        if self._endpoints is not None:
+            self._endpoints.status.is_stopping = True
         limit = None if is_repeated else self._config.drain_timeout
         count = self._table.total()
         text = program.describe_stop("draining", count, "session", limit)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from chimirror.server.admission import WorkerAdmission
     from chimirror.server.capacity import Room
     from chimirror.server.heartbeat import HeartbeatTable
+    from chimirror.server.metrics_table import Region
     from chimirror.server.spare_table import SpareTable
     from chimirror.server.stop_guard import StopDeadlines
     from chimirror.spawn.start_marks import StartMarks
@@ -49,6 +50,7 @@ def run(
     cgroup: str,
     spare_table: SpareTable,
     authorizer: Endpoint | None,
+    region: Region | None = None,
 ) -> None:
     """Be worker `number` until drained.
 
@@ -74,6 +76,7 @@ def run(
         cgroup: the group to create for the sessions of this worker. Empty: none.
         spare_table: the numbers of spares of all workers.
         authorizer: is asked who clients are, or None.
+        region: gets the counters of the sessions, or None.
 
     Raises:
         CertificateError: The certificates cannot be used any more.
@@ -112,6 +115,8 @@ def run(
     client.on_faulty_packet = lambda reason: event_log.message(
         3, f"dropped a faulty packet: {reason}"
     )
+    if region is not None:
+        _count_sessions(worker, region)
     if heartbeat is not None:
         heartbeat.start_timer(loop, number)
     try:
@@ -126,3 +131,14 @@ def run(
         if cgroups is not None:
             cgroups.remove()
         event_log.finish(config.linger_timeout)
+
+
+def _count_sessions(worker: Worker, region: Region) -> None:
+    from chimirror.server.loop_lag import LoopLagTimer
+    from chimirror.server.session_counters import SessionCounters
+
+    worker.metrics = metrics = SessionCounters(region)
+    worker.traffic = metrics.traffic
+    if worker.config.apps is None:
+        metrics.add_application(worker.catalog.default.name)
+    LoopLagTimer(worker.loop, region)

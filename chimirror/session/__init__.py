@@ -78,6 +78,27 @@ if TYPE_CHECKING:
         def give_way(self) -> None:
             """Called when a newer handshake needs the room of this one."""
 
+    class SessionMetrics(Protocol):
+        """Counters of the sessions of this process."""
+
+        def on_admitted(self, application: str) -> None:
+            """Called with each session whose application is being started."""
+
+        def on_failed(self, application: str) -> None:
+            """Called with each admitted session that ends before it has opened."""
+
+        def on_opened(self, application: str, seconds: float) -> None:
+            """Called with the time from the request to the running application."""
+
+        def on_closing(self, application: str) -> None:
+            """Called with each open session that begins to close."""
+
+        def on_ended(self, application: str, reason: str) -> None:
+            """Called with each end that is recorded, after on_closing."""
+
+        def on_refused(self, cause: str) -> None:
+            """Called with each refusal that is recorded."""
+
     class PendingPool(Protocol):
         """Connections without a session, such as io.PendingConnections."""
 
@@ -253,6 +274,9 @@ class SessionContext:
         responses: connections that end with a response, such as a refusal.
         catalog_builder: answers requests for the catalog, made with the first one.
         connecting: number of connections that were neither opened nor answered yet.
+        metrics: counts the sessions. None: no process asks for them.
+        traffic: bytes in, bytes out, messages in and messages out of all sessions. None
+            without metrics.
     """
 
     __slots__ = (
@@ -270,9 +294,11 @@ class SessionContext:
         "gateways",
         "handshakes",
         "loop",
+        "metrics",
         "responses",
         "sessions",
         "spawner",
+        "traffic",
     )
 
     def __init__(
@@ -302,6 +328,8 @@ class SessionContext:
         self.responses: PendingPool = UnlimitedPool()
         self.catalog_builder: CatalogBuilder | None = None
         self.connecting = 0
+        self.metrics: SessionMetrics | None = None
+        self.traffic: memoryview | None = None
 
     @property
     def event_log(self) -> EventLog:
@@ -314,6 +342,20 @@ class SessionContext:
     def has_event_log(self) -> bool:
         """Whether the event log has been opened."""
         return self._event_log is not None
+
+    def record_refusal(
+        self,
+        peer: str,
+        path: str | bytes,
+        status: int,
+        cause: str,
+        detail: str,
+        user: str,
+    ) -> None:
+        """Record and count a refused request. The arguments are those of the log."""
+        if self.metrics is not None:
+            self.metrics.on_refused(cause)
+        self.event_log.request_rejected(peer, path, status, cause, detail, user)
 
     def capacity_error(self, cause: str) -> HTTPError:
         """Build the response for an exceeded limit or a draining service."""

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from chimirror.session.connection import Connection
 
 NO_FRAMING = Framing()
+# Places in `SessionContext.traffic`.
+BYTES_IN, BYTES_OUT, MESSAGES_IN, MESSAGES_OUT = range(4)
 MAX_EVENTS = 128  # events of one call that are processed one by one
 
 
@@ -106,6 +108,9 @@ class Relay:
             size: number of received bytes, frame headers included.
         """
         self.bytes_in += size
+        traffic = self._context.traffic
+        if traffic is not None:
+            traffic[BYTES_IN] += size
         block = self.framing.decode_batch(events) if events else b""
         if block is None:
             self._on_each(events)
@@ -113,6 +118,8 @@ class Relay:
         self._last_activity = self._context.loop.now
         if block:  # empty for a fragment of a message
             self.messages_in += len(events)
+            if traffic is not None:
+                traffic[MESSAGES_IN] += len(events)
             self.process.write([block])
             if (
                 self.process.stdin_buffer is not None
@@ -128,9 +135,12 @@ class Relay:
         lines: list[bytes] = []
         answers: list[bytes] = []  # to refused messages
         ping: Ping | None = None
+        traffic = self._context.traffic
         for event in events:
             if isinstance(event, (bytes, Binary)):
                 self.messages_in += 1
+                if traffic is not None:
+                    traffic[MESSAGES_IN] += 1
                 self._last_activity = self._context.loop.now
                 self._on_message(event, lines, answers)
             elif isinstance(event, Ping):
@@ -262,18 +272,23 @@ class Relay:
 
     def _send(self, buffers: Sequence[Buffer], messages: int) -> None:
         if buffers:
-            self.messages_out += messages
-            self.bytes_out += (
-                len(buffers[0]) if len(buffers) == 1 else sum(map(len, buffers))
-            )
+            size = len(buffers[0]) if len(buffers) == 1 else sum(map(len, buffers))
+            self._count_output(size, messages)
             self.connection.send(buffers)
 
     def _count_message(self, frame: bytes) -> bytes:
         """Count one message from the server, unless the frame is empty."""
         if frame:
-            self.messages_out += 1
-            self.bytes_out += len(frame)
+            self._count_output(len(frame), 1)
         return frame
+
+    def _count_output(self, size: int, messages: int) -> None:
+        self.messages_out += messages
+        self.bytes_out += size
+        traffic = self._context.traffic
+        if traffic is not None:
+            traffic[BYTES_OUT] += size
+            traffic[MESSAGES_OUT] += messages
 
     def on_output_buffer_low(self) -> None:
         """Called when queued output is low. Resumes reading from the application."""

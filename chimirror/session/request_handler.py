@@ -59,6 +59,9 @@ class RequestHandler:
     Args:
         context: shared by all sessions of this process.
         owner: holds peer and connection, and is called once the request is admitted.
+
+    Attributes:
+        completed_at: time of the turn in which the request was complete.
     """
 
     __slots__ = (
@@ -70,6 +73,7 @@ class RequestHandler:
         "_owner",
         "_question",
         "_waiting",
+        "completed_at",
     )
 
     def __init__(self, context: SessionContext, owner: RequestOwner) -> None:
@@ -78,6 +82,7 @@ class RequestHandler:
         self._head: bytes | bytearray = b""
         self._next_size = 0  # bytes of the head at which it is parsed again
         self._has_peer = not context.config.proxy_protocol
+        self.completed_at = 0.0
         self._counted = True  # in context.connecting, by the owner
         # The request whose client is being identified, and the question about it.
         self._waiting: tuple[Application, SessionRequest | ResourceRequest] | None = (
@@ -136,6 +141,7 @@ class RequestHandler:
         request = app.request_cache.read(head, peer.address, peer.port)
         if request is None:
             return
+        self.completed_at = self._context.loop.now
         if isinstance(request, SessionRequest):
             self._set_peer(request.peer_address, request.peer_port)
         if app.policy.needs_identity:
@@ -390,7 +396,7 @@ class RequestHandler:
         """Send an error response and record it. Only the record gets `detail`."""
         detail = detail or error.detail or error.text
         path, owner = path_of(self._head), self._owner
-        self._context.event_log.request_rejected(
+        self._context.record_refusal(
             owner.peer.text, path, error.status, error.cause, detail, owner.user
         )
         self._send_response(error)

@@ -43,9 +43,9 @@ if TYPE_CHECKING:
     from chimirror.session import Peer, SessionContext
 
 
-# What a Session counts as: a handshake, an admitted session, no session any more, or
-# neither session nor connection.
-HANDSHAKE, ADMITTED, RELEASED, FINISHED = range(4)
+# What a Session counts as: a handshake, an admitted session, one that was open and
+# ends, no session any more, or neither session nor connection.
+HANDSHAKE, ADMITTED, ENDING, RELEASED, FINISHED = range(5)
 
 
 class Session(Relay):
@@ -147,6 +147,8 @@ class Session(Relay):
         self.connection.config = self.process.stop_timeouts = config
         self._stage = ADMITTED
         self._context.on_session_admitted(self)
+        if self._context.metrics is not None:
+            self._context.metrics.on_admitted(app.name)
         self._request = request
         self._trace = request.variables.get("TRACEPARENT", "")
         request.variables.update(self.connection.peer_variables())
@@ -227,6 +229,9 @@ class Session(Relay):
             return
         self._request_handler = None
         self.opened_at = self._last_activity = self._context.loop.now
+        if self._context.metrics is not None:
+            seconds = self._context.loop.clock() - request_handler.completed_at
+            self._context.metrics.on_opened(self.application.name, seconds)
         config = self.application.config
         if config.spares and config.control:  # a spare does not know the request
             self._context.control.send_environment(self, request.variables)
@@ -323,6 +328,7 @@ class Session(Relay):
     def on_application_end(self, status: int) -> None:
         """Called when the application has ended and its output has been read."""
         self.status = status
+        self._begin_end()
         if self._output_logger is not None:
             self._output_logger.finish()
         if self.connection.state == OPEN:
@@ -386,7 +392,15 @@ class Session(Relay):
         self.process.kill()  # before it sees the end of its input
         self.end_application()
 
+    def _begin_end(self) -> None:
+        """Count an open session as closing, once."""
+        if self._stage == ADMITTED and self.opened_at:
+            self._stage = ENDING
+            if self._context.metrics is not None:
+                self._context.metrics.on_closing(self.application.name)
+
     def end_application(self) -> None:
+        self._begin_end()
         # First: afterwards, the end of input has another effect on a terminal.
         self.process.stop()
         self.process.end_input()
@@ -414,13 +428,17 @@ class Session(Relay):
         context, is_closed = self._context, self.connection.read_fd < 0
         if self._stage == FINISHED or self.process.phase not in (IDLE, ENDED):
             return
-        if self._stage == ADMITTED and (is_closed or self in context.responses):
+        is_admitted = self._stage in (ADMITTED, ENDING)
+        if is_admitted and (is_closed or self in context.responses):
+            self._begin_end()
             self._stage = RELEASED
             context.admission.release(self.peer, self.application, self.user)
             context.on_session_ended(self.session_id)
             if self.opened_at:
                 self._record_start()
                 self._record_end()
+            elif context.metrics is not None:
+                context.metrics.on_failed(self.application.name)
         if not is_closed:
             return
         self._stage = FINISHED
@@ -454,6 +472,8 @@ class Session(Relay):
 
     def _record_end(self) -> None:
         context, status = self._context, self.status
+        if context.metrics is not None:
+            context.metrics.on_ended(self.application.name, self.reason)
         context.event_log.session_ended(
             session=self.session_id,
             peer=self.peer.text,

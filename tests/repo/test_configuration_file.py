@@ -25,6 +25,8 @@ LEFT_OUT = {
     *(*set_limits.OPTIONS, "--user-range"),
     *(
         "--listen",
+        "--metrics",
+        "--agent",
         "--bind-ipv6-only",
         "--socket",
         "--socket-mode",

@@ -32,6 +32,7 @@ from chimirror.framing import MAX_HELD, json_framing, registry
 from chimirror.io import line_stream, listener, loop, packet_socket, write_buffer
 from chimirror.log import record_writer
 from chimirror.manifest import schema
+from chimirror.metrics.families import FAMILIES
 from chimirror.process import pipes, spawner
 from chimirror.process.spawner import CONTROL_VARIABLE
 from chimirror.protocol import (
@@ -114,6 +115,7 @@ READING = {
         "io/listener.py",
         "log/records.py",
         "log/sinks.py",
+        "server/endpoint_sockets.py",
     ),
     "chimirror-zygote": ("host/sd_notify.py", "io/listener.py", "log/sinks.py"),
     "chimirror-authorize": ("host/sd_notify.py", "io/listener.py"),
@@ -527,3 +529,17 @@ def test_limits_repeat_no_item() -> None:
     items = re.findall(r"^\.It (.+)$", section("chimirror", "LIMITS"), re.MULTILINE)
     assert len(items) > 50
     assert len(items) == len({*items})
+
+
+def test_series_of_the_metrics() -> None:
+    """The manual lists each series with its labels and its type, in order."""
+    listed = re.findall(
+        r"^\.It Li (chimirror_\w+)(?: Ns Brq Li ([\w ,]+))?\n(\w+):",
+        section("chimirror-server", "METRICS"),
+        re.MULTILINE,
+    )
+    expected = [
+        (family.name, " , ".join(family.labels), family.kind.capitalize())
+        for family in FAMILIES
+    ]
+    assert listed == expected

@@ -98,3 +98,13 @@ def test_tls_loads_no_others_than_ssl(loaded_for_tls: set[str]) -> None:
     others = loaded_for_tls - own_of(loaded_for_tls)
     assert "ssl" in others
     assert not others - modules_of(program)
+
+
+def test_a_server_without_metrics_loads_nothing_of_them() -> None:
+    program = "import sys, chimirror.server.main, chimirror.server.worker_main"
+    argv = [sys.executable, "-P", "-c", f"{program}; print(*sys.modules)"]
+    done = subprocess.run(argv, capture_output=True, check=True, text=True)
+    loaded = own_of(set(done.stdout.split()))
+    assert "chimirror.server.supervisor" in loaded
+    words = ("metrics", "agent", "status_endpoints", "session_counters", "loop_lag")
+    assert not [name for name in loaded if any(word in name for word in words)]

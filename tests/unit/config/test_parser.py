@@ -177,6 +177,8 @@ def test_defaults() -> None:
         "listen": (),
         "bind_ipv6_only": False,
         "socket_mode": 0o600,
+        "metrics": None,
+        "agent": None,
         "workers": None,
         "drain_timeout": 30,
         "session_cgroup": "auto",
@@ -218,6 +220,7 @@ def test_limits_need_a_cgroup(option: str) -> None:
 def test_all_options_given() -> None:
     config = parser.parse_server(
         "--listen [::1]:8000 --listen unix:/run/a --bind-ipv6-only"
+        " --metrics 127.0.0.1:8001 --agent=unix:/run/b"
         " --socket-mode 0660 --workers 2 --drain-timeout 1min --session-cgroup on"
         " --session-memory-max 512M --session-tasks-max 64 --session-cpu-weight 50"
         " --max-sessions 100 --max-sessions-per-source=5 --max-sessions-per-user 3"
@@ -295,6 +298,8 @@ def test_all_options_given() -> None:
         "listen": ("[::1]:8000", "unix:/run/a"),
         "bind_ipv6_only": True,
         "socket_mode": 0o660,
+        "metrics": "127.0.0.1:8001",
+        "agent": "unix:/run/b",
         "workers": 2,
         "drain_timeout": 60,
         "session_cgroup": "on",
@@ -578,3 +583,28 @@ def test_the_number_of_spares_is_bounded(text: str) -> None:
 )
 def test_tls_options_that_do_not_fit(line: str, text: str) -> None:
     assert refusal([*line.split(), "cat"]) == text
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (
+            ["--metrics=127.0.0.1:1", "--agent=127.0.0.1:1"],
+            '--agent: "127.0.0.1:1" is the address of --metrics; write another one',
+        ),
+        (
+            ["--listen=unix:/a", "--listen=unix:/b", "--metrics=unix:/b"],
+            '--metrics: "unix:/b" is the address of --listen; write another one',
+        ),
+        (
+            ["--metrics=9100"],
+            '--metrics: "9100" is not an address and port; write 127.0.0.1:9100',
+        ),
+    ],
+)
+def test_addresses_of_endpoints(options: list[str], reason: str) -> None:
+    assert refusal([*options, "cat"]) == reason
+
+
+def test_the_kernel_chooses_a_port_for_each_endpoint() -> None:
+    parser.parse_server(["--metrics=127.0.0.1:0", "--agent=127.0.0.1:0", "cat"])
