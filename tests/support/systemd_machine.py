@@ -44,6 +44,8 @@ SOCKETS = (
     "chimirror-zygote.socket",
     "chimirror-authorize.socket",
     "chimirror-agent.socket",
+    "chimirror-server-metrics.socket",
+    "chimirror-server-agent.socket",
 )
 
 

@@ -32,6 +32,8 @@ UNITS = (
     "chimirror-authorize.service",
     "chimirror-agent.socket",
     "chimirror-agent@.service",
+    "chimirror-server-metrics.socket",
+    "chimirror-server-agent.socket",
     "chimirror.slice",
     "run-chimirror.mount",
 )
