@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from chimirror.ctl.paths import HostPaths
+from chimirror.server.metrics_table import REGION_SIZE
 from chimirror.server.short_connections import MAX_CONNECTIONS
 from ctl_process import only_this_server
 from fake_host import ctl
@@ -28,7 +29,7 @@ from metrics_client import (
     recorded_ends,
     scrape,
 )
-from processes import descriptors, until
+from processes import descriptors, require_access, until
 from serve import Service, preloading, server
 from websocket_peer import NO_CLOSE, Closed, Peer, stdin, upgrade
 
@@ -244,6 +245,43 @@ def test_a_zygote_that_ends(tmp_path: Path) -> None:
         with Peer(service.connect()) as peer:
             assert peer.open().status == 101
             assert peer.output(3) == b"up\n"
+
+
+def test_no_application_shares_the_counters(tmp_path: Path) -> None:
+    """A copy of a preloaded application could write them otherwise."""
+    text = (
+        "import sys\ndef main():\n    print('up', flush=True)\n    sys.stdin.read()\n"
+    )
+    (tmp_path / "module.py").write_text(text)
+    options = (*OPTIONS, "--workers=1")
+    with preloading(tmp_path, "module:main", *options) as service:
+        require_access(service.pid)
+        with Peer(service.connect()) as peer:
+            assert peer.open().status == 101
+            assert peer.output(3) == b"up\n"
+            (worker,), (zygote,) = service.workers(), service.zygotes()
+            (copy,) = service.applications()
+            assert shares_counters(service.pid)
+            assert shares_counters(worker)
+            assert not shares_counters(zygote)
+            assert not shares_counters(copy)
+
+
+def shares_counters(pid: int) -> bool:
+    """Return True if a process has the memory of a supervisor and one worker."""
+    for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+        first, last = (int(word, 16) for word in line.split()[0].split("-"))
+        if "rw-s" in line and last - first == 2 * REGION_SIZE:
+            return True
+    return False
+
+
+def test_spares(tmp_path: Path) -> None:
+    with server(tmp_path, ["cat"], *OPTIONS, "--spares=2") as service:
+        until(lambda: scrape(service).sum("chimirror_spares") == 2, "two spares")
+        with Peer(service.connect()) as peer:
+            assert peer.open().status == 101
+            await_sessions(service, 1)
 
 
 # Status
