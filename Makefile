@@ -50,7 +50,8 @@ DEB := build-essential debhelper python3-dev python3-venv
 
 # More than one machine: the balancer is in TOOLS.
 FLEET := busybox-static catatonit containernetworking-plugins iproute2 iptables munge \
-	openssh-client openssh-server podman prometheus runc slurm-client slurmctld slurmd
+	openssh-client openssh-server podman prometheus runc slurm-client slurmctld slurmd \
+	systemd-journal-remote
 
 # npm packages that check manifests (the one-file build of the parser has no
 # dependencies), the types of chimirror.js, the console, and that web/vendor equals
@@ -172,7 +173,8 @@ access: wheel $(VENV)/npm-access
 fleet: wheel
 	@.ci/packages $(FLEET)
 	@$(PIP) install '.[fleet]'
-	@$(PYTEST) tests/fleet $(ARGS)
+	@# One after the other: each takes the machine. What passed tells its figures.
+	@$(PYTEST) -n 1 -rP tests/fleet $(ARGS)
 
 fuzz: $(VENV)/.test
 	@$(PIP) install --force-reinstall --no-deps --no-build-isolation .
