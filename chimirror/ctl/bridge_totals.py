@@ -208,13 +208,12 @@ def _items(value: object, *types: type) -> list[Any]:
 
 
 def gauges(sessions: Sequence[SessionInfo]) -> dict[tuple[str, ...], Value]:
-    """Count live sessions by application and state."""
-    return dict(
-        Counter(
-            (info.application, info.state if info.state in STATES else STARTING)
-            for info in sessions
-        )
+    """Count live sessions by application and state. Without any, one sample is 0."""
+    found: Counter[tuple[str, ...]] = Counter(
+        (info.application, info.state if info.state in STATES else STARTING)
+        for info in sessions
     )
+    return dict(found) if found else {("", "open"): 0}
 
 
 def _opened(record: Record) -> OpenSession:

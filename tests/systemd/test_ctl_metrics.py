@@ -197,3 +197,21 @@ def test_a_state_that_cannot_be_read(machine: Machine) -> None:
     assert status == os.EX_DATAERR
     assert "a newer version has written it; remove the file to begin" in text
     assert machine.path(STATE).read_text() == '{"version":2}'
+    for option in ("--state", "--output"):
+        for path in ("/run", "/run/", ""):
+            status, text = ctl_failure(machine, "metrics", f"{option}={path}")
+            assert status == os.EX_USAGE
+            assert "is a directory; write the name of a file" in text
+
+
+def test_runs_at_the_same_time(machine: Machine) -> None:
+    """Each waits for the former, and counts no record again."""
+    with ExitStack() as stack:
+        echo(open_session(machine, stack))
+    wait_until_idle(machine)
+    run = f"chimirror-ctl metrics --state {STATE} --output {OUTPUT}"
+    machine.do("sh", "-c", f"{run}.1 & {run}.2 & {run}.3 & wait")
+    texts = {machine.path(f"{OUTPUT}.{n}").read_text() for n in (1, 2, 3)}
+    machine.do("sh", "-c", f"rm {OUTPUT}.*")
+    (text,) = texts
+    assert sum(ended_counts(parsed(text)).values()) >= 1

@@ -43,6 +43,8 @@ def metrics(given: CommandLine, host: HostPaths, output: OutputWriter) -> int:
     """Print the metrics, or write them to the file of --output."""
     systemd.require(host)
     state = given.options.get("--state")
+    for option in ("--state", "--output"):
+        _check_path(option, given.options.get(option))
     if state is None:
         content = _measure(host, BridgeTotals(), "")[0]
     else:
@@ -102,7 +104,14 @@ def _capacity(host: HostPaths) -> dict[tuple[str, ...], Value]:
     return {(): sum(known)} if known and len(known) == len(used) else {}
 
 
-# The file of --state
+# Files
+
+
+def _check_path(option: str, path: str | None) -> None:
+    """Raise CommandError if a path is that of a directory."""
+    if path is not None and (not os.path.basename(path) or os.path.isdir(path)):
+        text = f"{option}: {escape(path)} is a directory; write the name of a file"
+        raise CommandError(os.EX_USAGE, text)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Counters of bridges: which records count, and what stays between two runs.
+"""Counters of bridges: the records that count, and the state between two runs.
 
 tests/systemd/test_ctl_metrics.py reads records from a real journal.
 """
@@ -174,6 +174,7 @@ def test_gauges() -> None:
         ("", "closing"): 1,
         ("", "starting"): 1,
     }
+    assert bridge_totals.gauges([]) == {("", "open"): 0}
 
 
 def damaged() -> Iterator[dict[str, object]]:

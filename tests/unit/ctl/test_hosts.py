@@ -37,7 +37,7 @@ class Hosts:
         self.place = place
 
     def add(self, name: str, script: str) -> None:
-        """Add a host that runs a shell script, whatever it is asked."""
+        """Add a host that runs a shell script for any command."""
         (self.place / name).write_text(script)
 
     def answer(self, name: str, value: object, script: str = "") -> None:

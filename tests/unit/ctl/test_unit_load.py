@@ -13,7 +13,7 @@ from chimirror.ctl import unit_load, unit_names
 from chimirror.ctl.messages import CommandError
 from fake_host import Machine, ctl
 
-# The output of `systemctl show` of systemd 252. Variables stand for what tests change.
+# The output of `systemctl show` of systemd 252. Tests change the variables.
 SHOW = """\
 echo Id=$NAME.socket; echo ActiveState=$SOCKET
 echo ActiveEnterTimestampMonotonic=$STARTED
