@@ -20,6 +20,7 @@
 # make dist   write to dist/ what an index takes: the source, a wheel with the C
 #             extension, and a pure one for the systems that cannot load that
 # make deb    write a Debian package for this release and architecture to dist/
+# make image  make the image chimirror for containers: examples/fleet/image.sh
 # make install, make uninstall   as root on a systemd host: programs, units, manual pages
 #
 # Each target works on a fresh machine. Missing Python packages are installed into
@@ -47,11 +48,12 @@ ACCESS := apache2 certbot libapache2-mod-auth-openidc pebble
 
 # Build the Debian package, which has the libraries of the package index.
 DEB := build-essential debhelper python3-dev python3-venv
+IMAGE := buildah mmdebstrap
 
 # More than one machine: the balancer is in TOOLS.
-FLEET := busybox-static catatonit containernetworking-plugins iproute2 iptables munge \
-	openssh-client openssh-server podman prometheus runc slurm-client slurmctld slurmd \
-	systemd-journal-remote
+FLEET := $(DEB) $(IMAGE) busybox-static catatonit containernetworking-plugins iproute2 \
+	iptables lintian munge openssh-client openssh-server podman prometheus runc \
+	slurm-client slurmctld slurmd systemd-journal-remote
 
 # npm packages that check manifests (the one-file build of the parser has no
 # dependencies), the types of chimirror.js, the console, and that web/vendor equals
@@ -80,7 +82,7 @@ HOST_PYTHON ?= /usr/bin/python3
 HOST := /opt/chimirror
 
 .PHONY: demo editor chat unroll orders check test coverage wheel bench attack access fleet fuzz \
-	pictures dist deb install uninstall clean
+	pictures dist deb image install uninstall clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo
@@ -194,6 +196,11 @@ dist: $(VENV)/.test
 deb:
 	@.ci/packages $(DEB)
 	@systemd/debian/build
+
+image: deb
+	@.ci/packages $(IMAGE)
+	@echo 'making the image'
+	@examples/fleet/image.sh build/deb/chimirror_*.deb chimirror
 
 install:
 	@.ci/packages python3-systemd python3-venv

@@ -321,6 +321,13 @@ def test_metadata(wheel: Path) -> None:
     assert fields["Version"] == chimirror.__version__
     assert fields["Requires-Python"] == ">=3.11"
     assert fields["License-Expression"] == "MIT"
+    assert fields["Description-Content-Type"] == "text/markdown"
+    description = fields.get_payload()
+    assert isinstance(description, str)
+    assert description.startswith("# chimirror\n\nAny program")
+    # An index has none of the files.
+    assert "<picture" not in description
+    assert not re.findall(r"\]\((?!\w+://)[^)]*\)", description)
     required = [text for text in fields.get_all("Requires-Dist", ()) if ";" not in text]
     assert {text.partition(">")[0] for text in required} == {
         "docopt-ng",

@@ -11,14 +11,12 @@ from pathlib import Path
 import pytest
 
 import systemd_machine as machines
+from machine_files import files, removed
 from systemd_machine import ROOT, Machine
 from websocket_peer import Closed, Peer
 
 pytestmark = pytest.mark.timeout(300)
 
-WRITTEN = "/run/with-systemd.written"
-# Files that a running system writes by itself.
-THEIRS = ("/run", "/tmp", "/var/log", "/var/tmp")
 CONFIGURATION = "/etc/chimirror/chimirror.conf"
 DROP_IN = "/etc/systemd/system/chimirror@.service.d/override.conf"
 UNITS = (
@@ -37,26 +35,6 @@ UNITS = (
     "chimirror.slice",
     "run-chimirror.mount",
 )
-
-
-def files(machine: Machine) -> set[str]:
-    """Return the files inside that do not exist on the host, its lower layer."""
-    pruned = [word for path in THEIRS for word in ("-path", f".{path}", "-prune", "-o")]
-    find = ("find", ".", "-mindepth", "1", *pruned)
-    said = machine.do("env", "-C", WRITTEN, *find, "-print").splitlines()
-    gone = machine.do("env", "-C", WRITTEN, *find, "-type", "c", "-print").splitlines()
-    return {
-        name
-        for name in (line.removeprefix(".") for line in {*said} - {*gone})
-        if "__pycache__" not in name and not name.startswith("/etc/.pwd")
-        if not os.path.lexists(name)
-    }
-
-
-def removed(machine: Machine) -> str:
-    """Return the files of the host that are no longer visible inside."""
-    find = ("find", WRITTEN, "-type", "c", "-printf", "%P\\n")
-    return "\n".join(sorted(machine.do(*find).splitlines()))
 
 
 def make(machine: Machine, target: str) -> str:
