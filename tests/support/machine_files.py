@@ -7,8 +7,8 @@ import os
 from systemd_machine import Machine
 
 WRITTEN = "/run/with-systemd.written"
-# Files that a running system writes by itself.
-THEIRS = ("/run", "/tmp", "/var/log", "/var/tmp")
+# Files that a running system writes by itself, and apt(8) on a desktop.
+THEIRS = ("/run", "/tmp", "/var/lib/PackageKit", "/var/log", "/var/tmp")
 
 
 def files(machine: Machine) -> set[str]:
