@@ -15,6 +15,7 @@ import yaml
 
 from chimirror.config import parser
 from kubernetes_pod import CONTAINER, IMAGE, Pod, Podman
+from processes import until
 from scratch_image import make_archive
 from websocket_peer import Closed, Peer
 
@@ -166,7 +167,7 @@ def test_a_pod_is_as_strict_as_the_units(play: Play) -> None:
 
 def test_late_endpoints_find_a_pod_that_serves(play: Play) -> None:
     """The order of termination: preStop, late clients, SIGTERM, 503, 1001, status 0."""
-    pod = play("5s")
+    pod = play("20s")
     assert pod.status("/ready") == 200
     with ExitStack() as stack:
         long_session = stack.enter_context(Peer(pod.connect()))
@@ -187,9 +188,9 @@ def test_late_endpoints_find_a_pod_that_serves(play: Play) -> None:
         assert served > 3
         assert pod.status("/ready") == 200
         pod.podman.call("kill", "--signal=TERM", CONTAINER)
+        until(lambda: pod.status("/ready") == 503, "a drain")
         echo(long_session)
         assert pod.status("/live") == 200
-        assert pod.get("/ready").status == 503
         with Peer(pod.connect()) as refused:
             answer = refused.open()
             assert (answer.status, "retry-after" in answer.fields) == (503, True)
@@ -213,7 +214,8 @@ def test_a_second_signal_ends_all_sessions_at_once(play: Play) -> None:
     pod = play("10min")
     with Peer(pod.connect()) as session:
         assert session.open().status == 101
-        for _ in range(2):
-            pod.podman.call("kill", "--signal=TERM", CONTAINER)
+        pod.podman.call("kill", "--signal=TERM", CONTAINER)
+        until(lambda: pod.status("/ready") == 503, "a drain")
+        pod.podman.call("kill", "--signal=TERM", CONTAINER)
         assert session.receive() == Closed(1001, "drain")
     assert pod.podman.call("wait", CONTAINER).strip() == "0"
