@@ -44,7 +44,7 @@ class Slurm:
         game = directory / "game"
         game.write_text(GAME)
         game.chmod(0o755)
-        words = {"game": f'"{game}"'}
+        words = {"game": f'"{game}"', "--immediate=10": '"--immediate=30"'}
         self.apps = application_file(directory / "apps", self.name, words)
 
     def serve(self, *options: str) -> AbstractContextManager[Serving]:
@@ -122,7 +122,7 @@ def test_a_drained_node_gets_no_new_session(slurm: Slurm) -> None:
 
 def test_a_dead_node_ends_its_sessions(tmp_path: Path) -> None:
     """They end with a failure, others go on, and new ones go elsewhere."""
-    with slurm_cluster(tmp_path) as cluster, ExitStack() as stack:
+    with slurm_cluster(tmp_path, 10) as cluster, ExitStack() as stack:
         slurm = Slurm(tmp_path, cluster)
         serving = stack.enter_context(slurm.serve())
         peers = join_many(stack, serving, slurm.name, NODE, 8)

@@ -6,6 +6,9 @@ without files: a shell may run long ones there.
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 import subprocess
 import uuid
 from collections.abc import Callable, Iterator
@@ -17,13 +20,17 @@ import pytest
 from engine_sessions import (
     CHECKS,
     GAME,
+    STUBBORN,
     Engine,
     Serving,
     application_file,
+    await_nothing,
+    join,
     serve_here,
 )
-from processes import MARK, descendants, listening, marked, read, until
+from processes import MARK, comm, descendants, listening, marked, read, until
 from serve import reserved
+from websocket_peer import Closed
 
 # Each check runs on a busy machine too.
 pytestmark = pytest.mark.timeout(900)
@@ -111,3 +118,28 @@ def ssh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ssh]:
 def test_session(check: Callable[[Engine], None], ssh: Ssh) -> None:
     check(ssh)
     until(lambda: not ssh.connections(), "no connection is left")
+
+
+def test_arguments_pass_unchanged(ssh: Ssh) -> None:
+    words = ["two words", "it's", '$HOME `id` "$(id)" \\n', "*", "", "--", "two\nlines"]
+    text = (ssh.apps / "ssh.toml").read_text()
+    game = f'"{ssh.directory}/game"'
+    assert game in text
+    listed = ", ".join(json.dumps(word) for word in ("ok", *words))
+    (ssh.apps / "words.toml").write_text(text.replace(game, f"{game}, {listed}"))
+    with ssh.serve() as serving, join(serving, "words", "printf '%s|' \"$@\"") as peer:
+        assert peer.transcript().stdout.decode() == "".join(
+            f"{word}|" for word in ("ok", *words)
+        )
+        await_nothing(ssh, serving)
+
+
+def test_a_lost_connection_ends_the_program(ssh: Ssh) -> None:
+    """The server of ssh loses the connection, and nothing tells the program."""
+    with ssh.serve() as serving, join(serving, "ssh", STUBBORN) as peer:
+        assert peer.output(9) == b"stubborn\n"
+        for pid in ssh.connections():
+            if comm(pid) == "sshd":
+                os.kill(pid, signal.SIGKILL)
+        assert peer.transcript().closed == Closed(1011, "exit 255")
+        await_nothing(ssh, serving)

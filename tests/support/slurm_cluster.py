@@ -2,7 +2,8 @@
 
 Each node has a slurmd of its own port and name. Without cgroups, Slurm tracks the
 processes of a job by their process group, and measures their memory once a second.
-Knows nothing of chimirror. Manual pages: slurm.conf(5), munged(8).
+Its timeouts suit a busy host. Knows nothing of chimirror. Manual pages:
+slurm.conf(5), munged(8).
 """
 
 from __future__ import annotations
@@ -51,8 +52,10 @@ SelectTypeParameters=CR_CPU_Memory
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=task=1
 JobAcctGatherParams=OverMemoryKill
-SlurmdTimeout=10
-InactiveLimit=30
+MessageTimeout=60
+SlurmdTimeout={patience}
+UnkillableStepTimeout=600
+InactiveLimit=300
 KillWait=2
 ReturnToService=2
 {nodes}
@@ -63,7 +66,7 @@ PartitionName=games Nodes={names} Default=YES LLN=YES State=UP
 class SlurmCluster:
     """A running cluster. Its commands find it by the variable SLURM_CONF."""
 
-    def __init__(self, directory: Path, ports: list[int]) -> None:
+    def __init__(self, directory: Path, ports: list[int], patience: int) -> None:
         self.directory = directory
         self.ports = dict(zip(("ctl", *NODES), ports, strict=True))
         lines = [
@@ -74,6 +77,7 @@ class SlurmCluster:
         text = CONFIG.format(
             directory=directory,
             ports=ports,
+            patience=patience,
             nodes="\n".join(lines),
             names=",".join(NODES),
         )
@@ -162,11 +166,16 @@ class SlurmCluster:
 
 
 @contextmanager
-def slurm_cluster(directory: Path) -> Iterator[SlurmCluster]:
-    """Run a cluster within this context, and wait until its processes have ended."""
+def slurm_cluster(directory: Path, patience: int = 300) -> Iterator[SlurmCluster]:
+    """Run a cluster within this context, and wait until its processes have ended.
+
+    Args:
+        directory: of all its files.
+        patience: seconds after which a node without an answer is down.
+    """
     with ExitStack() as stack:
         ports = [stack.enter_context(reserved()) for _ in range(1 + len(NODES))]
-        cluster = SlurmCluster(directory, ports)
+        cluster = SlurmCluster(directory, ports, patience)
         stack.callback(cluster.stop)
         cluster.start()
         yield cluster
