@@ -122,9 +122,10 @@ class BridgeTotals:
         for session, begun in list(self.open.items()):
             if session not in live and begun.started < discovered_at:
                 del self.open[session]
-                self._count(begun.application, LOST, self.reports.get(session))
-        for session in self.reports.keys() - live:
-            del self.reports[session]
+                self._count(begun.application, LOST, self.reports.pop(session, None))
+        # What is left began before the journal's oldest record. Its traffic stays.
+        for session in self.reports.keys() - live - self.open.keys():
+            self._add_traffic(self.reports.pop(session))
         self.ending &= live
 
     def _end(self, session: str, application: str, record: Record) -> None:
@@ -139,7 +140,10 @@ class BridgeTotals:
 
     def _count(self, application: str, label: str, traffic: list[int] | None) -> None:
         self.ended[application, label] += 1
-        for index, number in enumerate(traffic or ()):
+        self._add_traffic(traffic or [])
+
+    def _add_traffic(self, traffic: list[int]) -> None:
+        for index, number in enumerate(traffic):
             self.traffic[index] += number
 
     def counters(self) -> dict[str, dict[tuple[str, ...], Value]]:

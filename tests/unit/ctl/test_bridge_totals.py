@@ -157,6 +157,15 @@ def test_a_session_that_ended_without_a_record() -> None:
         assert traffic(totals) == [5, 6, 7, 8]
 
 
+def test_traffic_of_a_session_without_records() -> None:
+    """The journal has lost its start, and it was killed: no counter goes back."""
+    totals = run(BridgeTotals(), sessions=(live(1, 5, 6, 7, 8),))
+    for _ in range(2):
+        totals = run(totals)
+        assert traffic(totals) == [5, 6, 7, 8]
+        assert ended(totals) == {}
+
+
 def test_sessions_that_are_not_lost() -> None:
     later = start(2) | {TIMESTAMP: str(NOW)}
     totals = run(BridgeTotals(), later, start(1), sessions=(live(1),))
