@@ -46,21 +46,27 @@ def metrics(given: CommandLine, host: HostPaths, output: OutputWriter) -> int:
     for option in ("--state", "--output"):
         _check_path(option, given.options.get(option))
     if state is None:
-        content = _measure(host, BridgeTotals(), "")[0]
-    else:
-        with _opened(state) as directory:
-            totals, cursor = _read_state(state)
-            content, cursor = _measure(host, totals, cursor)
-            value = {"version": VERSION, "cursor": cursor, **totals.to_json()}
-            data = json.dumps(value, separators=(",", ":")).encode() + b"\n"
-            directory.replace(os.path.basename(state), data, 0o600, durable=True)
-    if "--output" in given:
-        path = given.options["--output"]
-        with _directory(path) as directory:
-            directory.replace(os.path.basename(path), content)
-    else:
-        output.write(content.decode())
+        _print(_measure(host, BridgeTotals(), "")[0], given, output)
+        return os.EX_OK
+    with _opened(state) as directory:
+        totals, cursor = _read_state(state)
+        content, cursor = _measure(host, totals, cursor)
+        value = {"version": VERSION, "cursor": cursor, **totals.to_json()}
+        data = json.dumps(value, separators=(",", ":")).encode() + b"\n"
+        directory.replace(os.path.basename(state), data, 0o600, durable=True)
+        # Before another run begins: older counters may not replace newer ones.
+        _print(content, given, output)
     return os.EX_OK
+
+
+def _print(content: bytes, given: CommandLine, output: OutputWriter) -> None:
+    """Print the metrics, or write them to the file of --output."""
+    if "--output" not in given:
+        output.write(content.decode())
+        return
+    path = given.options["--output"]
+    with _directory(path) as directory:
+        directory.replace(os.path.basename(path), content)
 
 
 def _measure(host: HostPaths, totals: BridgeTotals, cursor: str) -> tuple[bytes, str]:
