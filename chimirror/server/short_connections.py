@@ -148,8 +148,12 @@ class ShortServer:
 
     def on_connection(self, fd: int, address: object) -> None:
         """Called with an accepted connection."""
-        os.set_blocking(fd, False)
-        connection = self._connect(self, self._loop, fd)
+        try:
+            os.set_blocking(fd, False)
+            connection = self._connect(self, self._loop, fd)
+        except Exception:
+            os.close(fd)
+            raise
         self._connections.add(connection, None)
         connection.begin()
 
