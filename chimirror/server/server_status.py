@@ -22,7 +22,7 @@ class ServerStatus:
         capacity: the most sessions that may run at once.
 
     Attributes:
-        is_started: the workers were started.
+        is_started: a worker runs.
         is_stopping: the server has got a stop signal.
     """
 

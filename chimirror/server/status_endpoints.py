@@ -79,7 +79,6 @@ class StatusEndpoints:
 
     def start(self) -> None:
         """Called when the workers were started: the server takes sessions."""
-        self.status.is_started = True
         for name, listeners in self._listeners.items():
             for listener in listeners:
                 report(f"serving {name} on {listener.address}", INFO)
@@ -87,6 +86,10 @@ class StatusEndpoints:
     def region_of(self, worker: int) -> Region | None:
         """Return the counters of a worker, None without --metrics."""
         return None if self._table is None else self._table.regions[worker]
+
+    def on_workers_changed(self, count: int) -> None:
+        """Called with the number of workers: without any, nothing takes sessions."""
+        self.status.is_started = count > 0
 
     def on_worker_exit(self, worker: int) -> None:
         """Called when a worker has ended. Its open sessions are lost."""

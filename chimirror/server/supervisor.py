@@ -276,6 +276,7 @@ class Supervisor(FatalErrorHandler):
         self._event_log.worker_started(number, pid)
         process = WorkerProcess(number, pid, self._loop.clock(), self.on_worker_exit)
         self._workers.add(process)
+        self._report_workers()
         self._orphan_watcher.add_child(pid, process)
         self._zygote_manager.on_worker_started(worker_link)
 
@@ -327,6 +328,7 @@ class Supervisor(FatalErrorHandler):
             if table is not None:
                 table.release_worker(process.number)
         self._spare_table.set_count(process.number, 0)
+        self._report_workers()
         if self._endpoints is not None:
             self._endpoints.on_worker_exit(process.number)
         self._notifier.clear_heartbeat(process.number)
@@ -390,6 +392,10 @@ class Supervisor(FatalErrorHandler):
             text = children.describe(status)
             self._event_log.message(3, f"the zygote (pid {pid}) ended: {text}")
             self._count_restart("zygote")
+
+    def _report_workers(self) -> None:
+        if self._endpoints is not None:
+            self._endpoints.on_workers_changed(len(self._workers))
 
     def _count_restart(self, kind: str) -> None:
         if self._endpoints is not None:

@@ -15,6 +15,8 @@ import pytest
 from control_clients import authorized
 from ctl_process import only_this_server
 from fake_host import ctl
+from metrics_client import OPTIONS as PROBES
+from metrics_client import agent, ready
 from processes import until
 from serve import LAUNCH, ROOT, Service, server
 from tls_authority import Authority, authority, stranger
@@ -78,7 +80,7 @@ def test_replaced_worker_waits_for_usable_files(
     pair = authority.issue("localhost")
     good = pair.both.read_bytes()
     options = ("--workers=1", "--framing=stdio", "--tls-cert", str(pair.both))
-    with server(tmp_path, ["echo", "hello"], *options) as service:
+    with server(tmp_path, ["echo", "hello"], *options, *PROBES) as service:
         service.await_workers(1)
         pair.both.write_bytes(b"")
         (worker,) = service.workers()
@@ -86,6 +88,8 @@ def test_replaced_worker_waits_for_usable_files(
         report = "no certificate in PEM is in this file; worker 0 waits for it"
         service.find(report)
         await_tries(service, 6)
+        until(lambda: ready(service) == (503, "starting\n"), "a failed probe")
+        until(lambda: agent(service) == "ready up 0%\n", "a host without weight")
         pair.both.write_bytes(b"still none")
         service.find(f"(?s){report}.*{report}")
         await_tries(service, 2)
@@ -94,6 +98,7 @@ def test_replaced_worker_waits_for_usable_files(
         with connect(service, authority) as peer:
             peer.open(framing="stdio")
             assert peer.output(1) == b"hello\n"
+        until(lambda: ready(service) == (200, "ready\n"), "a probe that succeeds")
 
 
 def await_tries(service: Service, count: int) -> None:
