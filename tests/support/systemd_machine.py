@@ -216,15 +216,19 @@ def _enter(namespace: int) -> None:
 
 
 @contextmanager
-def boot(*binds: Path, over: Path | None = None) -> Iterator[Machine]:
+def boot(
+    *binds: Path, over: Path | None = None, image: Path | None = None
+) -> Iterator[Machine]:
     """Run a machine for the duration of the context.
 
     Args:
         binds: directories that are visible inside too, read-only.
         over: archive of files that another machine has kept (`disk`).
+        image: directory of another root than that of this host (with-systemd).
     """
     options = [f"--bind-ro={bind}" for bind in (ROOT, *binds)]
     options += [f"--over={over}"] if over else []
+    options += [f"--image={image}"] if image else []
     words = [word for option in options for word in option.split("=", 1)]
     inside = 'echo "$WITH_SYSTEMD_INIT $WITH_SYSTEMD_CGROUPS"; exec cat'
     argv = [str(WITH_SYSTEMD), *words, "--", "sh", "-c", inside]
