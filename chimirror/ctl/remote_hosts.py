@@ -156,7 +156,7 @@ class _Command:
         """Read from a pipe, or note the end of the process."""
         if fd == self._pidfd:
             self.ended = True
-        elif not self._read(fd):
+        elif self._read(fd) == b"":
             poll.unregister(fd)
 
     def end(self, fault: str) -> None:
@@ -182,12 +182,12 @@ class _Command:
         out, errors = self._texts[self._out], self._texts[self._errors]
         return Answer(self.host, status, bytes(out), bytes(errors), self._fault)
 
-    def _read(self, fd: int) -> bool:
-        """Read a part of a pipe. Returns False if there is none."""
+    def _read(self, fd: int) -> bytes | None:
+        """Read a part of a pipe. Returns None if there is none now, b"" at its end."""
         try:
             data = os.read(fd, _READ_SIZE)
         except BlockingIOError:
-            return False
+            return None
         text = self._texts[fd]
         text += data
         if fd == self._errors:
@@ -195,7 +195,7 @@ class _Command:
         elif len(text) > MAX_OUTPUT:
             text.clear()
             self.end(f"its answer is longer than {MAX_OUTPUT >> 20} MiB")
-        return bool(data)
+        return data
 
 
 def _unregister(poll: select.poll, fd: int) -> None:
