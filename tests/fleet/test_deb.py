@@ -104,6 +104,7 @@ def test_the_life_of_an_installation(packages: Packages) -> None:
         remove_under_sessions(machine, stack)
         # A removal keeps the configuration, a purge only files of the operator.
         assert machine.path(CONFIGURATION).exists()
+        add_former_unit(machine)
         apt(machine, "purge", "chimirror")
         left = {DROP_IN, DROP_IN.rpartition("/")[0]}
         assert files(machine) - before == left
@@ -237,3 +238,15 @@ def remove_under_sessions(machine: Machine, stack: ExitStack) -> None:
     apt(machine, "remove", "chimirror")
     for peer in peers:
         assert peer.transcript().closed == Closed(1001, "drain")
+
+
+def add_former_unit(machine: Machine) -> None:
+    """Leave the state of a unit that only a former version of the package had."""
+    unit = "/lib/systemd/system/chimirror-former.socket"
+    content = "[Socket]\nListenStream=4001\n[Install]\nWantedBy=sockets.target\n"
+    machine.write(unit, content)
+    before = files(machine)
+    enable = ("deb-systemd-helper", "enable", "chimirror-former.socket")
+    machine.do(*enable, DPKG_MAINTSCRIPT_PACKAGE="chimirror")
+    assert len(files(machine) - before) >= 3  # a link, and two files of state
+    machine.do("rm", unit)
