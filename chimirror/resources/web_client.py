@@ -18,7 +18,16 @@ if TYPE_CHECKING:
 # A request without CORS, as from <script src>, succeeds in pages of this origin alone.
 HEADERS = (("Cross-Origin-Resource-Policy", "same-origin"), ("Vary", "Origin"))
 
-_files: dict[str, StaticFile] = {}  # by name, read once per process
+NAMES = ("chimirror.js", "chimirror.d.ts")
+
+_files: dict[str, StaticFile] = {}
+
+
+def files() -> dict[str, StaticFile]:
+    """Return the files by name. Reads them on first use."""
+    if not _files:
+        _files.update({name: StaticFile(name) for name in NAMES})
+    return _files
 
 
 def file(request: ResourceRequest) -> StaticResponse:
@@ -28,6 +37,4 @@ def file(request: ResourceRequest) -> StaticResponse:
     origin = request.request.get(b"origin")
     if origin is not None:
         headers.append(("Access-Control-Allow-Origin", origin.decode("ascii")))
-    if name not in _files:
-        _files[name] = StaticFile(name)
-    return StaticResponse(request, _files[name], "no-cache", headers)
+    return StaticResponse(request, files()[name], "no-cache", headers)
