@@ -17,8 +17,9 @@
 # make fleet  run the tests of several hosts, engines, packages and images, as root:
 #             some of them with ARGS="-k hosts"
 # make fuzz   fuzz each parser for 20 seconds (ARGS="frames 60": one of them, for 60)
-# make dist   write to dist/ what an index takes: the source, a wheel with the C
-#             extension, and a pure one for the systems that cannot load that
+# make dist   write to dist/ what indexes take, and check it: the source, a wheel with
+#             the C extension, a pure one for the systems that cannot load that, and the
+#             npm package
 # make deb    write a Debian package for this release and architecture to dist/
 # make image  make the image chimirror for containers: examples/fleet/image.sh
 # make install, make uninstall   as root on a systemd host: programs, units, manual pages
@@ -192,6 +193,8 @@ dist: $(VENV)/.test
 	@$(BIN)/python -m hatchling build
 	@CC=false $(BIN)/python -m hatchling build -t wheel
 	@$(BIN)/auditwheel show dist/*-manylinux_*.whl
+	@$(BIN)/twine check --strict dist/*
+	@$(BIN)/npm pack --silent --pack-destination dist ./chimirror/web
 
 deb:
 	@.ci/packages $(DEB)

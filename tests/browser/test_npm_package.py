@@ -73,6 +73,20 @@ def test_installed_files(project: Path) -> None:
         assert (installed / name).read_bytes() == (WEB / name).read_bytes()
 
 
+def test_it_can_be_published() -> None:
+    """Without a correction by npm. The registry is not reached."""
+    registry = "--registry=http://127.0.0.1:1"
+    done = subprocess.run(
+        (*NPM, "publish", "--dry-run", "--offline", registry),
+        cwd=WEB,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "corrected" not in done.stderr
+    assert done.stdout == f"+ chimirror@{chimirror.__version__}\n"
+
+
 @pytest.mark.parametrize("resolution", RESOLUTIONS)
 def test_types_of_user_code(project: Path, resolution: str) -> None:
     check_types(*STRICT, project / "usage.mts", resolution=resolution)

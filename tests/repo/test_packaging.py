@@ -25,10 +25,13 @@ from pathlib import Path
 
 import pytest
 
+import built_packages
 import chimirror
+from built_packages import ROOT, build, run
 from websocket_peer import CONTINUATION, TEXT, Closed, Peer, frame
 
-ROOT = Path(__file__).parents[2]
+wheel, sdist = built_packages.wheel, built_packages.sdist
+
 LIBRARIES = ("docopt", "h11", "orjson", "pybase64", "sdnotify", "websockets", "wsproto")
 # dependencies of the libraries
 DIRECTORY = Path(str(distribution("wsproto").locate_file("")))
@@ -40,20 +43,6 @@ LINES = ("--framing", "lines")
 EXTENSION = "chimirror/process/_fast_spawn.abi3.so"
 # options that the launcher gives the interpreter
 FAST, ISOLATED, BARE = "-IS", "-I", "-E"
-
-
-def run(*argv: str | Path, **env: str) -> None:
-    """Run one step of an installation. Its output is the message of a failure."""
-    clean = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
-    result = subprocess.run(
-        argv,
-        cwd=ROOT,
-        env=clean | env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert result.returncode == 0, result.stdout
 
 
 def install(python: str | Path, *argv: str | Path, **env: str) -> None:
@@ -86,19 +75,6 @@ def find_launcher(directory: Path) -> Path:
     """Find the launcher. Debian installs with `--prefix` into `local` below it."""
     (found,) = directory.rglob("bin/chimirror-bridge")
     return found
-
-
-def build_wheel(directory: Path, **env: str) -> Path:
-    """Build a wheel in this environment."""
-    build = (sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", directory)
-    run(*build, **env)
-    (built,) = directory.iterdir()
-    return built
-
-
-@pytest.fixture(scope="session")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_wheel(tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture(scope="session")
@@ -230,7 +206,8 @@ def test_wheel_for_all_versions_of_python_and_old_systems(wheel: Path) -> None:
 def test_wheel_for_another_architecture(wheel: Path, tmp_path: Path) -> None:
     if not shutil.which("aarch64-linux-gnu-gcc"):
         pytest.skip("the cross compiler is not installed")
-    built = build_wheel(
+    built = build(
+        "wheel",
         tmp_path,
         CC="aarch64-linux-gnu-gcc -Werror",
         _PYTHON_HOST_PLATFORM="linux-aarch64",
@@ -244,7 +221,7 @@ def test_each_system_gets_the_wheel_that_it_can_load(
     wheel: Path, tmp_path: Path
 ) -> None:
     """Beside the pure wheel in one index. None names the system of the tests."""
-    pure = build_wheel(tmp_path / "pure", CC="false")
+    pure = build("wheel", tmp_path / "pure", CC="false")
     assert pure.name.endswith("-py3-none-any.whl")
     lowest = platform_of(wheel)
     _, major, minor, machine = lowest.split("_", 3)
@@ -263,14 +240,6 @@ def starter_of(python: Path) -> str:
     """Return which process starts applications, as `--version` tells."""
     server = python.with_name("chimirror-server")
     return subprocess.check_output([server, "--version"], text=True).splitlines()[1]
-
-
-@pytest.fixture(scope="session")
-def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("sdist")
-    run(sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", directory)
-    (built,) = directory.iterdir()
-    return built
 
 
 WITHOUT = "the zygote: the C extension is not installed"

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
-import shutil
 import subprocess
 from pathlib import Path
 
 import chimirror
+from built_packages import copy_tree
 
-ROOT = Path(__file__).parents[2]
 VERSION = chimirror.__version__
 NEXT = f"{VERSION}.1"
 EPOCH = 1_790_000_000  # seconds; the later version is a day younger
@@ -19,19 +17,7 @@ DAY = 86_400
 
 def build(directory: Path, version: str = VERSION) -> Path:
     """Build a package as `make deb` does, from a copy of the source tree."""
-    shutil.copytree(
-        ROOT,
-        directory,
-        ignore=shutil.ignore_patterns(".git", ".venv", "build", "dist", "__pycache__"),
-    )
-    # The pattern above also matches the script.
-    shutil.copy2(ROOT / "systemd/debian/build", directory / "systemd/debian")
-    for file in ("pyproject.toml", "chimirror/__init__.py"):
-        text = (directory / file).read_text()
-        found = re.sub(
-            r'(?<=version)((?:__)? = )".*"', rf'\1"{version}"', text, count=1
-        )
-        (directory / file).write_text(found)
+    copy_tree(directory, version)
     done = subprocess.run(
         [directory / "systemd/debian/build"],
         env=os.environ | {"SOURCE_DATE_EPOCH": str(EPOCH + DAY * (version != VERSION))},

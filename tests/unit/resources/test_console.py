@@ -13,7 +13,6 @@ import chimirror
 from app_servers import bridges, servers
 from chimirror.resources import console, static_response
 from chimirror.session.connection import CLOSED
-from npm import packaged
 from session_harness import SessionHarness
 from websocket_peer import Reply
 
@@ -241,25 +240,6 @@ def test_unlisted_files_are_not_served(target: str) -> None:
     text = b"there is no such file here; if a page asked for it, load that anew\n"
     assert (reply.status, reply.body) == (404, text)
     assert reply.fields["cache-control"] == "no-store"
-
-
-@pytest.mark.parametrize(
-    ("name", "original"),
-    [
-        ("xterm.mjs", "xterm-xterm/lib/xterm.mjs"),
-        ("xterm.css", "xterm-xterm/css/xterm.css"),
-        ("LICENSE.xterm", "xterm-xterm/LICENSE"),
-        ("addon-fit.mjs", "xterm-addon-fit/lib/addon-fit.mjs"),
-        ("LICENSE.addon-fit", "xterm-addon-fit/LICENSE"),
-        (
-            "addon-unicode-graphemes.mjs",
-            "xterm-addon-unicode-graphemes/lib/addon-unicode-graphemes.mjs",
-        ),
-        ("LICENSE.addon-unicode-graphemes", "xterm-addon-unicode-graphemes/LICENSE"),
-    ],
-)
-def test_vendored_files_are_unchanged(name: str, original: str) -> None:
-    assert (WEB / "vendor" / name).read_bytes() == packaged(original).read_bytes()
 
 
 # Slow clients
