@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+import install_commands
 import readme
-import systemd_machine as machines
+from install_commands import run, shell
 from processes import until
-from readme import ROOT
+
+index, environment = install_commands.index, install_commands.environment
 
 PYTHON = "/usr/bin/python3"
-PIP_OF_DEBIAN = "/usr/share/python-wheels"  # with setuptools, for new environments
 WAYS = {
     "pipx": ("pipx install .", 'PATH="$HOME/.local/bin:$PATH"'),
     "venv": ("python3 -m venv ~/.local/chimirror", ""),
@@ -31,53 +30,6 @@ pytestmark = [
     pytest.mark.timeout(300),
     pytest.mark.skipif(not os.path.exists("/etc/debian_version"), reason="no Debian"),
 ]
-
-
-@pytest.fixture(scope="module")
-def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory of wheels."""
-    directory = tmp_path_factory.mktemp("wheels")
-    machines.pack(directory)
-    return directory
-
-
-@pytest.fixture
-def environment(index: Path, tmp_path: Path) -> dict[str, str]:
-    """The environment of a new user."""
-    return {
-        "HOME": str(tmp_path),
-        "PATH": "/usr/local/bin:/usr/bin:/bin",
-        "LC_ALL": "C.UTF-8",
-        "XDG_RUNTIME_DIR": str(tmp_path),
-        "PIP_NO_INDEX": "1",
-        "PIP_FIND_LINKS": f"{index} {PIP_OF_DEBIAN}",
-        "PIP_NO_CACHE_DIR": "1",
-    }
-
-
-@contextmanager
-def shell(script: str, environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
-    """Run a script in this tree. Kills it at the end."""
-    with subprocess.Popen(
-        ["bash", "-ec", script],
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def run(script: str, environment: dict[str, str]) -> str:
-    with shell(script, environment) as process:
-        said, _ = process.communicate()
-    assert process.returncode == 0, said
-    return said
 
 
 def test_the_interpreter_is_externally_managed() -> None:
