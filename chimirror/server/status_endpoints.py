@@ -12,6 +12,7 @@ from chimirror.server.agent_server import serve_agents
 from chimirror.server.metrics_report import MetricsReport
 from chimirror.server.metrics_server import MetricsServer
 from chimirror.server.metrics_table import MetricsTable
+from chimirror.server.server_observer import ServerObserver
 from chimirror.server.server_status import ServerStatus
 
 TYPE_CHECKING = False
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from chimirror.server.spare_table import SpareTable
 
 
-class StatusEndpoints:
+class StatusEndpoints(ServerObserver):
     """What a server tells to Prometheus, to probes and to HAProxy.
 
     Args:
@@ -38,9 +39,6 @@ class StatusEndpoints:
         capacity: the most sessions that may run at once.
         spares: counts the spares of all workers.
         log: called with the text of a warning.
-
-    Attributes:
-        status: tells whether the server takes new sessions.
     """
 
     def __init__(
@@ -57,7 +55,7 @@ class StatusEndpoints:
         self._loop = loop
         self._listeners = {"metrics": metrics, "the agent": agent}
         self._spares = spares
-        self.status = status = ServerStatus(limits, capacity)
+        self._status = status = ServerStatus(limits, capacity)
         self._table: MetricsTable | None = None
         self._report: MetricsReport | None = None
         self._lag_timer: loop_lag.LoopLagTimer | None = None
@@ -77,8 +75,8 @@ class StatusEndpoints:
         assert self._report is not None
         return self._report.samples(self._spares.total(), self._loop.clock())
 
-    def start(self) -> None:
-        """Called when the workers were started: the server takes sessions."""
+    def on_started(self) -> None:
+        """Report the addresses."""
         for name, listeners in self._listeners.items():
             for listener in listeners:
                 report(f"serving {name} on {listener.address}", INFO)
@@ -88,21 +86,25 @@ class StatusEndpoints:
         return None if self._table is None else self._table.regions[worker]
 
     def on_workers_changed(self, count: int) -> None:
-        """Called with the number of workers: without any, nothing takes sessions."""
-        self.status.is_started = count > 0
+        """Tell the probes whether any worker runs."""
+        self._status.is_started = count > 0
 
     def on_worker_exit(self, worker: int) -> None:
-        """Called when a worker has ended. Its open sessions are lost."""
+        """Count the open sessions of the worker as lost."""
         if self._table is not None:
             session_counters.settle(self._table.regions[worker])
             loop_lag.forget(self._table.regions[worker])
 
     def on_restart(self, kind: str) -> None:
-        """Called when a process is replaced after an unexpected end."""
+        """Count the restart of a process."""
         if self._report is not None:
             self._report.restarts[kind] += 1
 
-    def close(self) -> None:
+    def on_stopping(self) -> None:
+        """Tell probes and balancers that the server drains."""
+        self._status.is_stopping = True
+
+    def on_stopped(self) -> None:
         """Stop serving, and close all connections."""
         for server in self._servers:
             server.close()

@@ -23,6 +23,7 @@ from chimirror.server.limit_table import LimitTable
 from chimirror.server.notifier import ServiceNotifier
 from chimirror.server.orphans import OrphanWatcher
 from chimirror.server.server_cgroups import ServerCgroups
+from chimirror.server.server_observer import ServerObserver
 from chimirror.server.spare_table import SpareTable
 from chimirror.server.start_guard import ZygoteGuard
 from chimirror.server.stop_guard import StopDeadlines, StopGuard
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from chimirror.config import Config
     from chimirror.io.listener import Listener
     from chimirror.log.records import EventLog
-    from chimirror.server.status_endpoints import StatusEndpoints
 
 MIN_LIFETIME = 1.0  # seconds: a worker that dies sooner is replaced after a pause
 
@@ -133,9 +133,9 @@ class Supervisor(FatalErrorHandler):
             self._loop, self._workers, self._stop_deadlines, self._on_worker_killed
         )
         self._certificate_failures = CertificateFailures(config)
-        self._endpoints: StatusEndpoints | None = None
+        self._observer = ServerObserver()
         if metrics or agent:
-            self._endpoints = self._open_endpoints(metrics, agent, total)
+            self._observer = self._open_endpoints(metrics, agent, total)
         self._early_deaths = 0
         self._stopping = False
         self._drain_signal: int = signal.SIGTERM
@@ -147,7 +147,7 @@ class Supervisor(FatalErrorHandler):
 
     def _open_endpoints(
         self, metrics: Sequence[Listener], agent: Sequence[Listener], capacity: int
-    ) -> StatusEndpoints:
+    ) -> ServerObserver:
         from chimirror.server.status_endpoints import StatusEndpoints
 
         return StatusEndpoints(
@@ -201,8 +201,7 @@ class Supervisor(FatalErrorHandler):
             pids = ", ".join(map(str, left))
             self._event_log.message(3, f"processes that cannot be killed: {pids}")
         self._notifier.close()
-        if self._endpoints is not None:
-            self._endpoints.close()
+        self._observer.on_stopped()
         self._event_log.message(5, "stopped")
         self._event_log.finish(self._config.linger_timeout)
         self._loop.close_all()
@@ -239,8 +238,7 @@ class Supervisor(FatalErrorHandler):
                     "client is given a process of root: write --user",
                     WARNING,
                 )
-        if self._endpoints is not None:
-            self._endpoints.start()
+        self._observer.on_started()
         self._notifier.ready()
 
     # Workers
@@ -276,7 +274,7 @@ class Supervisor(FatalErrorHandler):
         self._event_log.worker_started(number, pid)
         process = WorkerProcess(number, pid, self._loop.clock(), self.on_worker_exit)
         self._workers.add(process)
-        self._report_workers()
+        self._observer.on_workers_changed(len(self._workers))
         self._orphan_watcher.add_child(pid, process)
         self._zygote_manager.on_worker_started(worker_link)
 
@@ -285,10 +283,7 @@ class Supervisor(FatalErrorHandler):
             process_title.show_as(f"chimirror-server: worker {number}")
             self._loop.release_after_fork()
             self._zygote_manager.release_after_fork()
-            region = None
-            if self._endpoints is not None:
-                self._endpoints.release_in_worker()
-                region = self._endpoints.region_of(number)
+            self._observer.release_in_worker()
             try:
                 worker_main.run(
                     self._config,
@@ -307,7 +302,7 @@ class Supervisor(FatalErrorHandler):
                     self._cgroups.worker_path(os.getpid()),
                     self._spare_table,
                     self._authorizer,
-                    region,
+                    self._observer.region_of(number),
                 )
             except CertificateError as error:
                 if not self._certificate_failures.is_known(number):
@@ -328,9 +323,8 @@ class Supervisor(FatalErrorHandler):
             if table is not None:
                 table.release_worker(process.number)
         self._spare_table.set_count(process.number, 0)
-        self._report_workers()
-        if self._endpoints is not None:
-            self._endpoints.on_worker_exit(process.number)
+        self._observer.on_workers_changed(len(self._workers))
+        self._observer.on_worker_exit(process.number)
         self._notifier.clear_heartbeat(process.number)
         failed = status == os.EX_CONFIG
         self._certificate_failures.on_worker_exit(process.number, failed=failed)
@@ -346,7 +340,7 @@ class Supervisor(FatalErrorHandler):
         )
         if self._stopping:
             return
-        self._count_restart("worker")
+        self._observer.on_restart("worker")
         if self._loop.clock() - process.started_at >= MIN_LIFETIME:
             self._early_deaths = 0
             self._replace(process.number)
@@ -369,8 +363,7 @@ class Supervisor(FatalErrorHandler):
     def _run_zygote(self, control: socket.socket) -> NoReturn:
         def run() -> int:
             self._loop.release_after_fork()
-            if self._endpoints is not None:
-                self._endpoints.release_in_zygote()
+            self._observer.release_in_zygote()
             limits = self._table, self._by_name, self._by_user
             tables = self._stop_deadlines, self._spare_table
             for shared in (*limits, *tables, self._worker_starts):
@@ -391,15 +384,7 @@ class Supervisor(FatalErrorHandler):
         if self._zygote_manager.ready:
             text = children.describe(status)
             self._event_log.message(3, f"the zygote (pid {pid}) ended: {text}")
-            self._count_restart("zygote")
-
-    def _report_workers(self) -> None:
-        if self._endpoints is not None:
-            self._endpoints.on_workers_changed(len(self._workers))
-
-    def _count_restart(self, kind: str) -> None:
-        if self._endpoints is not None:
-            self._endpoints.on_restart(kind)
+            self._observer.on_restart("zygote")
 
     def on_zygote_start_failed(self, error: OSError) -> None:
         """Called when a zygote cannot be forked. The manager tries again."""
@@ -450,8 +435,7 @@ class Supervisor(FatalErrorHandler):
         Workers that do not end are killed.
         """
         is_repeated, self._stopping = self._stopping, True
-        if self._endpoints is not None:
-            self._endpoints.status.is_stopping = True
+        self._observer.on_stopping()
         limit = None if is_repeated else self._config.drain_timeout
         count = self._table.total()
         text = program.describe_stop("draining", count, "session", limit)
