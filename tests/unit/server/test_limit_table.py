@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from chimirror.server import limit_table
 from chimirror.server.admission import source_key
 from chimirror.server.limit_table import FAR, SECOND, LimitTable
+from killing_view import KillingView, child, reap
 
 SOURCES = [source_key(f"10.0.0.{i}") for i in range(40)]
 VIEWS = ["_words", "_keys", "_sessions", "_heads", "_next", "_counts"]
@@ -70,23 +71,6 @@ def test_a_drain_holds_in_all_workers(make: TableMaker) -> None:
     assert table.set_draining(False)
     assert table.acquire(1, b"a") is None
     assert (table.total(), table.draining) == (1, False)
-
-
-def child(work: Callable[[], None]) -> int:
-    """Fork a child that calls `work`. Its exit status is 0 if `work` succeeds."""
-    pid = os.fork()
-    if not pid:
-        status = 1
-        try:
-            work()
-            status = 0
-        finally:
-            os._exit(status)
-    return pid
-
-
-def reap(pid: int) -> int:
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def full(table: LimitTable, worker: int, source: bytes) -> int:
@@ -451,28 +435,6 @@ def test_a_killed_worker_is_forgotten_and_no_other(make: TableMaker) -> None:
     assert [full(table, 2, source) for source in SOURCES] == [2] * len(SOURCES)
 
 
-class Tripwire:
-    """A view that kills its process at the store after `budget[0]` other stores."""
-
-    def __init__(self, view: memoryview, budget: list[int], before: bool) -> None:
-        self.view, self.budget, self.before = view, budget, before
-
-    def __getitem__(self, key: int | slice) -> object:
-        return self.view[key]
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self.view)
-
-    def __setitem__(self, key: int, value: int) -> None:
-        if not self.before:
-            self.view[key] = value
-        if not self.budget[0]:
-            os.kill(os.getpid(), signal.SIGKILL)
-        self.budget[0] -= 1
-        if self.before:
-            self.view[key] = value
-
-
 @pytest.mark.parametrize("before", [True, False])
 def test_death_at_every_store_leaves_counts_correct(
     make: TableMaker, before: bool
@@ -487,7 +449,7 @@ def test_death_at_every_store_leaves_counts_correct(
         def work(table: LimitTable = table, deaths: int = deaths) -> None:
             budget = [deaths]
             for name in VIEWS:
-                setattr(table, name, Tripwire(getattr(table, name), budget, before))
+                setattr(table, name, KillingView(getattr(table, name), budget, before))
             table.acquire(1, b"new")  # a new entry
             table.release(1, b"new")
             table.acquire(1, b"b")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,6 +15,7 @@ from chimirror.server import session_counters
 from chimirror.server.metrics_report import MetricsReport
 from chimirror.server.metrics_table import FIXED, MetricsTable, Region
 from chimirror.server.session_counters import OTHER, SessionCounters, settle
+from killing_view import KillingView, child, reap
 
 SMALL = 8192  # bytes: room for about a hundred keys
 
@@ -187,41 +187,6 @@ def test_fixed_samples(table: MetricsTable) -> None:
 # Deaths
 
 
-class Tripwire:
-    """A view that kills its process at the store after `budget[0]` other stores."""
-
-    def __init__(self, view: memoryview, budget: list[int], before: bool) -> None:
-        self.view, self.budget, self.before = view, budget, before
-
-    def __getitem__(self, key: Any) -> Any:
-        return self.view[key]
-
-    def __len__(self) -> int:
-        return len(self.view)
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        if not self.before:
-            self.view[key] = value
-        if not self.budget[0]:
-            os.kill(os.getpid(), signal.SIGKILL)
-        self.budget[0] -= 1
-        if self.before:
-            self.view[key] = value
-
-
-def in_child(work: Callable[[], None]) -> int:
-    """Run a function in a child. Returns the end of the child."""
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            work()
-            status = 0
-        finally:
-            os._exit(status)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
 @pytest.mark.parametrize("before", [True, False])
 def test_death_at_every_store_loses_nothing(
     make: Callable[..., MetricsTable], before: bool
@@ -238,12 +203,12 @@ def test_death_at_every_store_loses_nothing(
             budget = [deaths]
             for name in ("words", "_bytes"):
                 view = getattr(region, name)
-                setattr(region, name, Tripwire(view, budget, before))
+                setattr(region, name, KillingView(view, budget, before))
             metrics = SessionCounters(region)
             run_session(metrics, "old", "exit 0")
             run_session(metrics, "new", "exit 1")
 
-        status = in_child(work)
+        status = reap(child(work))
         is_over = status == 0
         assert is_over or status == -signal.SIGKILL
         deaths += 1
