@@ -66,6 +66,7 @@ class BridgeTotals:
         open: Sessions that have begun, by id.
         reports: The last known traffic of live sessions, by id.
         ending: Ids of sessions that have recorded their end, and may still be live.
+        lost: Ids of sessions that the last run counted as lost.
     """
 
     def __init__(self) -> None:
@@ -75,6 +76,7 @@ class BridgeTotals:
         self.open: dict[str, OpenSession] = {}
         self.reports: dict[str, list[int]] = {}
         self.ending: set[str] = set()
+        self.lost: set[str] = set()
 
     def add(
         self, records: Iterable[Record], is_genuine: Callable[[Record], bool]
@@ -87,6 +89,8 @@ class BridgeTotals:
         """
         for record in records:
             kind, session = record.get("MESSAGE_ID"), record.get(SESSION, "")
+            if session in self.lost:
+                continue  # a late record: a session counts once
             begun = self.open.get(session)
             is_of_bridge = systemd.SESSION_UNIT.fullmatch(record.get(UNIT, ""))
             if kind == SESSION_ENDED and begun and _wrote(begun, record):
@@ -119,9 +123,11 @@ class BridgeTotals:
         live = {info.id for info in sessions}
         if not complete:
             return
+        self.lost.clear()
         for session, begun in list(self.open.items()):
             if session not in live and begun.started < discovered_at:
                 del self.open[session]
+                self.lost.add(session)
                 self._count(begun.application, LOST, self.reports.pop(session, None))
         # What is left began before the journal's oldest record. Its traffic stays.
         for session in self.reports.keys() - live - self.open.keys():
@@ -172,6 +178,7 @@ class BridgeTotals:
             "open": {session: list(begun) for session, begun in self.open.items()},
             "reports": self.reports,
             "ending": sorted(self.ending),
+            "lost": sorted(self.lost),
         }
 
     @classmethod
@@ -194,6 +201,7 @@ class BridgeTotals:
         for session, fields in json_fields.as_object(value.get("reports")).items():
             found.reports[session] = _items(fields, *counts)
         found.ending = set(json_fields.texts(value, "ending"))
+        found.lost = set(json_fields.texts(value, "lost"))
         return found
 
 

@@ -157,6 +157,15 @@ def test_a_session_that_ended_without_a_record() -> None:
         assert traffic(totals) == [5, 6, 7, 8]
 
 
+def test_a_late_record_of_a_lost_session() -> None:
+    """No counter goes back, so the session stays lost."""
+    totals = run(BridgeTotals(), start(1), sessions=(live(1, 5, 6, 7, 8),))
+    totals = run(run(totals), end(1))
+    assert ended(totals) == {("", "lost"): 1}
+    assert traffic(totals) == [5, 6, 7, 8]
+    assert not totals.lost
+
+
 def test_traffic_of_a_session_without_records() -> None:
     """The journal has lost its start, and it was killed: no counter goes back."""
     totals = run(BridgeTotals(), sessions=(live(1, 5, 6, 7, 8),))
