@@ -66,6 +66,7 @@ class SessionKind(NamedTuple):
         memory_max: MemoryMax= of these units, likewise.
         descriptors: LimitNOFILE= of a server, None for bridges.
         listens: Listen= of the socket, as systemd shows it.
+        user_processes: LimitNPROC= of a server, which has a user of its own.
         has_default: Whether the server chooses its limit, without --max-sessions.
     """
 
@@ -78,6 +79,7 @@ class SessionKind(NamedTuple):
     memory_max: Sequence[str]
     descriptors: str | None
     listens: str
+    user_processes: str = ""
     has_default: bool = False
 
 
@@ -131,7 +133,7 @@ def _memory_of_each(host: HostPaths, service: SessionKind) -> int:
 
 
 def _processes(host: HostPaths, service: SessionKind) -> Iterator[Bound]:
-    known = sorted(_process_limits(host, service.tasks))
+    known = sorted(_process_limits(host, service))
     if known:
         lowest, cause, advice = known[0]
         count = capacity.left_for_applications(lowest) // service.processes
@@ -139,7 +141,7 @@ def _processes(host: HostPaths, service: SessionKind) -> Iterator[Bound]:
 
 
 def _process_limits(
-    host: HostPaths, tasks: Sequence[str]
+    host: HostPaths, service: SessionKind
 ) -> Iterator[tuple[int, str, str]]:
     """Yield each limit on processes, its name with the number, and a larger one."""
     for name in ("kernel.pid_max", "kernel.threads-max"):
@@ -147,10 +149,13 @@ def _process_limits(
         if limit:
             larger = min(4 * limit, MAX_PID) if name == "kernel.pid_max" else 4 * limit
             yield limit, f"{name} {limit:,}", f"sysctl {name}={larger}"
-    for text in tasks:
+    for text in service.tasks:
         if text.isdigit():
             advice = f"chimirror-ctl limit --tasks-max {4 * int(text)}"
             yield int(text), f"TasksMax={text}", advice
+    if service.user_processes.isdigit():
+        limit = int(service.user_processes)
+        yield limit, f"LimitNPROC={limit}", f"LimitNPROC={4 * limit} in the unit"
     limit = CgroupHierarchy(host).limits("").tasks
     if limit:
         yield limit, f"pids.max {limit:,}", "a larger limit for this container"
@@ -159,7 +164,8 @@ def _process_limits(
 def _default(host: HostPaths, service: SessionKind) -> Iterator[Bound]:
     """The default of a server whose sandbox hides /proc/sys, and that has no limit."""
     cgroup = CgroupHierarchy(host).limits("").tasks
-    if service.has_default and not cgroup and not any(map(str.isdigit, service.tasks)):
+    known = map(str.isdigit, (*service.tasks, service.user_processes))
+    if service.has_default and not cgroup and not any(known):
         yield Bound(
             "default",
             capacity.left_for_applications(capacity.UNKNOWN_PROCESSES),

@@ -34,7 +34,7 @@ UNITS = (
     SLICE,
 )
 NAMES = (
-    *("LimitNOFILE", "TasksMax", "MemoryMax", "Listen"),
+    *("LimitNOFILE", "LimitNPROC", "TasksMax", "MemoryMax", "Listen"),
     *("Environment", "EnvironmentFiles"),
 )
 
@@ -133,6 +133,7 @@ def _of_server(
         memory_max=(unit.get("MemoryMax", ""), units[SLICE].get("MemoryMax", "")),
         descriptors=unit.get("LimitNOFILE"),
         listens=units[systemd.SERVER_SOCKET].get("Listen", ""),
+        user_processes=unit.get("LimitNPROC", ""),
         has_default=maximum is None,
     )
     return _Kind(service, maximum)

@@ -113,6 +113,8 @@ def test_sessions_that_cannot_be_measured(machine: Machine) -> None:
         ({"processes": 2}, (32768 - 512) // 2),
         ({"tasks": ("infinity", "8000")}, 8000 - 512),
         ({"tasks": ("800", "8000")}, 700),
+        ({"user_processes": "9000"}, 9000 - 512),
+        ({"user_processes": "infinity"}, 32768 - 512),
     ],
 )
 def test_processes(machine: Machine, changes: dict[str, object], expected: int) -> None:
@@ -132,6 +134,7 @@ def test_processes_of_a_container(machine: Machine) -> None:
     [
         ({"has_default": True}, {"default": 32768 - 512}),
         ({"has_default": True, "tasks": ("infinity", "1000")}, {"processes": 875}),
+        ({"has_default": True, "user_processes": "800"}, {"processes": 700}),
         ({}, {}),
     ],
 )
