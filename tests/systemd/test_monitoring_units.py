@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from contextlib import ExitStack
 
 import pytest
@@ -62,6 +64,20 @@ def test_the_sockets_serve_no_sessions(server: Machine) -> None:
         echo(open_session(server, stack, SERVER_PORT))
     found = ask(server, "/metrics")
     assert 'chimirror_refusals_total{cause="' not in found
+
+
+def test_a_check_knows_the_limit_that_a_server_chooses(server: Machine) -> None:
+    """The sandbox hides /proc/sys, so that only LimitNPROC= tells a number."""
+    server.drop_in(SERVER, "Service", "LimitNPROC=8000")
+    server.drop_in(SOCKET, "Socket", "ListenStream=", "ListenStream=9000")
+    await_ready(server)
+    capacity = "chimirror_capacity_sessions"
+    (told,) = re.findall(f"(?m)^{capacity} (.*)", ask(server, "/metrics"))
+    findings = json.loads(server.run("chimirror-ctl", "check", "--json").stdout)
+    about = f"capacity of {SERVER}"
+    (bounds,) = [one["sessions"] for one in findings if one["about"] == about]
+    assert bounds["processes"] == int(told) == 8000 - 512
+    assert "ports" not in bounds  # it serves other hosts too
 
 
 def test_they_stop_with_the_socket_of_sessions(server: Machine) -> None:
