@@ -31,9 +31,10 @@ if TYPE_CHECKING:
     from chimirror.metrics.exposition import Value
 
 MESSAGE_IDS = (SESSION_STARTED, SESSION_ENDED, REFUSED)
+START = "CHIMIRROR_START_USEC"
 TRAFFIC = ("BYTES_IN", "BYTES_OUT", "MESSAGES_IN", "MESSAGES_OUT")
 FIELDS = (
-    *("MESSAGE_ID", SESSION, PID, BOOT, INVOCATION, UNIT, "_SYSTEMD_USER_UNIT"),
+    *("MESSAGE_ID", SESSION, PID, BOOT, INVOCATION, UNIT, "_SYSTEMD_USER_UNIT", START),
     *(f"CHIMIRROR_{name}" for name in ("APPLICATION", "REASON", "CAUSE", "SUPPRESSED")),
     *(f"CHIMIRROR_{name}" for name in TRAFFIC),
 )
@@ -63,6 +64,8 @@ class BridgeTotals:
         ended: Number of ended sessions, by application and label of the reason.
         refused: Number of refused requests, by cause.
         traffic: Traffic of ended sessions, as TRAFFIC.
+        starts: Number of starts in each bucket of START_SECONDS.
+        start_usec: Microseconds of all starts together.
         open: Sessions that have begun, by id.
         reports: The last known traffic of live sessions, by id.
         ending: Ids of sessions that have recorded their end, and may still be live.
@@ -73,6 +76,8 @@ class BridgeTotals:
         self.ended: Counter[tuple[str, str]] = Counter()
         self.refused: Counter[str] = Counter()
         self.traffic = [0] * len(TRAFFIC)
+        self.starts = [0] * (len(families.START_BUCKETS) + 1)
+        self.start_usec = 0
         self.open: dict[str, OpenSession] = {}
         self.reports: dict[str, list[int]] = {}
         self.ending: set[str] = set()
@@ -98,7 +103,8 @@ class BridgeTotals:
             elif not is_of_bridge or not is_genuine(record):
                 continue
             elif kind == SESSION_STARTED:
-                self.open.setdefault(session, _opened(record))
+                if not begun:
+                    self._start(session, record)
             elif kind == SESSION_ENDED:
                 self._end(session, _application(record), record)
             else:
@@ -134,6 +140,14 @@ class BridgeTotals:
             self._add_traffic(self.reports.pop(session))
         self.ending &= live
 
+    def _start(self, session: str, record: Record) -> None:
+        """Count the start of a session by its record."""
+        self.open[session] = _opened(record)
+        text = record.get(START, "")
+        if text.isdecimal():
+            self.starts[families.bucket_of(int(text) / 1e6)] += 1
+            self.start_usec += int(text)
+
     def _end(self, session: str, application: str, record: Record) -> None:
         """Count the end of a session by its record."""
         texts = [record.get(f"CHIMIRROR_{name}", "") for name in TRAFFIC]
@@ -165,6 +179,9 @@ class BridgeTotals:
             families.REFUSALS.name: {(name,): n for name, n in self.refused.items()},
             families.BYTES.name: dict(zip(directions, total[:2], strict=True)),
             families.MESSAGES.name: dict(zip(directions, total[2:], strict=True)),
+            families.START_SECONDS.name: {
+                (): families.Histogram(self.starts, self.start_usec / 1e6)
+            },
         }
 
     # The form in a file
@@ -175,6 +192,8 @@ class BridgeTotals:
             "ended": [[*key, number] for key, number in sorted(self.ended.items())],
             "refused": dict(sorted(self.refused.items())),
             "traffic": self.traffic,
+            "starts": self.starts,
+            "start_usec": self.start_usec,
             "open": {session: list(begun) for session, begun in self.open.items()},
             "reports": self.reports,
             "ending": sorted(self.ending),
@@ -196,6 +215,8 @@ class BridgeTotals:
             found.refused[cause] = json_fields.count(value["refused"], cause)
         counts = (int,) * len(TRAFFIC)
         found.traffic = _items(value.get("traffic"), *counts)
+        found.starts = _items(value.get("starts"), *((int,) * len(found.starts)))
+        found.start_usec = json_fields.count(value, "start_usec")
         for session, fields in json_fields.as_object(value.get("open")).items():
             found.open[session] = OpenSession(*_items(fields, str, int, str, str))
         for session, fields in json_fields.as_object(value.get("reports")).items():

@@ -102,11 +102,25 @@ class EventLog(RecordWriter):
         path: str,
         origin: str,
         framing: str,
+        start_usec: int,
         application: str = "",
         user: str = "",
         trace: str = "",
     ) -> None:
-        """Record that the application of a session has started."""
+        """Record that the application of a session has started.
+
+        Args:
+            session: its id.
+            peer: address of the client.
+            command: command line of the application.
+            path: path of the request.
+            origin: Origin of the request, "" without one.
+            framing: name of the framing.
+            start_usec: microseconds from the request to the running application.
+            application: name of the application, if it has one.
+            user: name of the client, if it is known.
+            trace: the traceparent of the request, if it has one.
+        """
         peer, command, user = escape(peer), escape(command), escape_name(user)
         self._append(
             SESSION_STARTED,
@@ -121,6 +135,7 @@ class EventLog(RecordWriter):
                 ("CHIMIRROR_PATH", escape(path)),
                 ("CHIMIRROR_ORIGIN", escape(origin)),
                 ("CHIMIRROR_FRAMING", escape(framing)),
+                ("CHIMIRROR_START_USEC", str(start_usec)),
                 ("CHIMIRROR_TRACEPARENT", escape(trace)),
             ],
         )

@@ -66,6 +66,7 @@ class Session(Relay):
         "_request",
         "_request_handler",
         "_stage",
+        "_start_usec",
         "_trace",
         "application",
         "identity",
@@ -92,6 +93,7 @@ class Session(Relay):
         self._alive_at = NEVER  # time of the next alive message
         self._request: SessionRequest | None = None  # None once the start is recorded
         self._secret: str | bytes = b""  # hashed by the first tick
+        self._start_usec = 0  # until the start is recorded
         self._trace = ""  # the TRACEPARENT of the request
         self.opened_at = 0.0
         self.status: int | None = None
@@ -229,8 +231,9 @@ class Session(Relay):
             return
         self._request_handler = None
         self.opened_at = self._last_activity = self._context.loop.now
+        seconds = self._context.loop.clock() - request_handler.completed_at
+        self._start_usec = int(seconds * 1_000_000)
         if self._context.metrics is not None:
-            seconds = self._context.loop.clock() - request_handler.completed_at
             self._context.metrics.on_opened(self.application.name, seconds)
         config = self.application.config
         if config.spares and config.control:  # a spare does not know the request
@@ -466,8 +469,10 @@ class Session(Relay):
             origin=request.origin.decode("latin-1"),
             framing=request.framing,
             user=self.user,
+            start_usec=self._start_usec,
             trace=self._trace,
         )
+        self._start_usec = 0
         self.hash_secret()
 
     def _record_end(self) -> None:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from prometheus_client.openmetrics import parser as open_metrics_parser
 from prometheus_client.parser import text_string_to_metric_families
 
-from chimirror.log.records import SESSION_ENDED
+from chimirror.log.records import SESSION_ENDED, SESSION_STARTED
 from chimirror.metrics.exposition import OPEN_METRICS_TYPE
 from chimirror.metrics.labels import reason_label
 from serve import Service
@@ -103,6 +103,16 @@ def agent(service: Service) -> str:
     with socket.create_connection(address, PATIENCE) as connection:
         connection.sendall(b"sent by agent-send\n")
         return connection.makefile("rb").read().decode()
+
+
+def recorded_starts(log: Path) -> list[float]:
+    """Return the seconds that each recorded start took."""
+    records = map(json.loads, log.read_text().splitlines())
+    return [
+        int(record["CHIMIRROR_START_USEC"]) / 1e6
+        for record in records
+        if record["MESSAGE_ID"] == SESSION_STARTED
+    ]
 
 
 def recorded_ends(log: Path) -> tuple[Counter[str], Counter[str]]:

@@ -128,6 +128,8 @@ def test_counters_go_on_from_run_to_run(machine: Machine) -> None:
     last = measured(machine, "--state", STATE)
     assert sum(ended_counts(last).values()) == sum(ended_counts(after).values()) + 1
     assert traffic(last)[3] == traffic(after)[3] + 1
+    started = "chimirror_start_seconds_count", ()
+    assert last[started] == before[started] + 3
 
 
 def test_traffic_of_live_and_lost_sessions(machine: Machine) -> None:

@@ -15,6 +15,7 @@ from chimirror.ctl.bridge_totals import BridgeTotals
 from chimirror.ctl.journal import BOOT, INVOCATION, PID, SESSION, TIMESTAMP, UNIT
 from chimirror.ctl.session_info import UNKNOWN, SessionInfo
 from chimirror.log.records import REFUSED, SESSION_ENDED, SESSION_STARTED
+from chimirror.metrics import exposition
 from fake_host import identity
 
 Record = dict[str, str]
@@ -121,6 +122,19 @@ def test_an_end_whose_start_counted_needs_no_other_record() -> None:
     assert ended(run(totals, last)) == {("", "exit 0"): 1}
 
 
+def test_times_of_starts() -> None:
+    """Each session counts once, and one without a time does not."""
+    starts = [start(1, START_USEC="900"), start(2, START_USEC="2000000"), start(3)]
+    totals = run(BridgeTotals(), *starts, starts[0], sessions=(live(1), live(2)))
+    totals = run(totals, start(4, START_USEC="x"), end(2), start(5, START_USEC="90"))
+    lines = exposition.render(totals.counters()).decode().splitlines()
+    found = dict(line.rsplit(" ", 1) for line in lines if "start_seconds" in line)
+    bucket = 'chimirror_start_seconds_bucket{{le="{}"}}'.format
+    assert (found[bucket("0.001")], found[bucket("1.0")]) == ("2", "2")
+    assert found[bucket("2.5")] == found["chimirror_start_seconds_count"] == "3"
+    assert found["chimirror_start_seconds_sum"] == "2.00099"
+
+
 def test_refusals() -> None:
     refused = record(1, REFUSED, CAUSE="origin")
     many = record(1, REFUSED, CAUSE="origin", SUPPRESSED="40")
@@ -199,11 +213,12 @@ def damaged() -> Iterator[dict[str, object]]:
     good = run(BridgeTotals(), start(1), sessions=(live(1, 1, 1, 1, 1),)).to_json()
     for name in good:
         yield {key: value for key, value in good.items() if key != name}
-        yield good | {name: 5}
+        yield good | {name: -1}
     yield good | {"ended": [["a", "b"]]}
     yield good | {"ended": [["a", "b", True]]}
     yield good | {"refused": {"a": -1}}
     yield good | {"traffic": [1, 2, 3]}
+    yield good | {"starts": [1, 2, 3]}
     yield good | {"open": {"a": ["", "1", "", ""]}}
 
 

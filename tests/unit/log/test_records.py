@@ -99,7 +99,7 @@ class Source:
 
 
 def start(told: EventLog, value: str = "v") -> None:
-    told.session_started("1d" * 16, value, value, value, value, value)
+    told.session_started("1d" * 16, value, value, value, value, value, 7)
 
 
 def end(told: EventLog, value: str = "v") -> None:
@@ -110,7 +110,7 @@ def end(told: EventLog, value: str = "v") -> None:
 
 
 def test_start(told: EventLog, journal: FakeJournal) -> None:
-    told.session_started("1d" * 16, "[::1]:4711", "cat -u", "/ws?x=1", "", "json")
+    told.session_started("1d" * 16, "[::1]:4711", "cat -u", "/ws?x=1", "", "json", 900)
     assert journal.read() == {
         "MESSAGE": "session 1d1d1d1d for [::1]:4711 started: cat -u",
         "MESSAGE_ID": "f9a6ed4ca8e248cebd8a0c71c9f97faa",
@@ -121,6 +121,7 @@ def test_start(told: EventLog, journal: FakeJournal) -> None:
         "CHIMIRROR_COMMAND": "cat -u",
         "CHIMIRROR_PATH": "/ws?x=1",
         "CHIMIRROR_FRAMING": "json",
+        "CHIMIRROR_START_USEC": "900",
     }
 
 
@@ -219,7 +220,7 @@ def test_message(told: EventLog, journal: FakeJournal) -> None:
 def tell_of(told: EventLog, user: str) -> None:
     """Write a record of each kind that can name a user."""
     session = "1d" * 16
-    told.session_started(session, "p", "cat", "/", "", "json", user=user)
+    told.session_started(session, "p", "cat", "/", "", "json", 0, user=user)
     told.start_failed(session, "EIO", user)
     told.output_followed(session, 0, user)
     told.request_rejected("p", "/a", 503, "max-rate", "d", user)

@@ -74,6 +74,7 @@ def test_session_from_request_to_record() -> None:
         assert harness.peer.transcript(wait=False).closed == Closed(1000, "exit 0")
         assert harness.context.sessions, "the client has not closed yet"
     start, end = harness.event_log.records
+    assert start[1].pop("start_usec") >= 0
     assert start == (
         "start",
         {
