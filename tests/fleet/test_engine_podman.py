@@ -1,7 +1,7 @@
 """Tests examples/engines/podman.toml: each session is a container of podman.
 
 The image is made of a static shell, and podman keeps all its files in a directory of
-the test. Its runtime is runc, which takes a host with cgroups of both versions.
+the test.
 """
 
 from __future__ import annotations
@@ -18,23 +18,12 @@ from pathlib import Path
 import pytest
 
 from engine_sessions import CHECKS, GAME, Engine, Serving, application_file, serve_here
+from podman_storage import podman_storage
 from processes import name_of, processes
 
 # Each check runs on a busy machine too.
 pytestmark = pytest.mark.timeout(900)
 
-CONTAINERS = """\
-[containers]
-default_ulimits = ["nofile=1024:1024", "nproc=1000:1000"]
-[engine]
-runtime = "runc"
-"""
-STORAGE = """\
-[storage]
-driver = "overlay"
-graphroot = "{directory}/graph"
-runroot = "{directory}/run"
-"""
 APPLETS = ("sh", "cat", "sleep")
 
 
@@ -43,15 +32,9 @@ class Podman:
 
     name = "podman"
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, variables: dict[str, str]) -> None:
         self.directory = directory
-        containers, storage = directory / "containers.conf", directory / "storage.conf"
-        containers.write_text(CONTAINERS)
-        storage.write_text(STORAGE.format(directory=directory))
-        self.variables = {
-            "CONTAINERS_CONF": str(containers),
-            "CONTAINERS_STORAGE_CONF": str(storage),
-        }
+        self.variables = variables
         self.apps = application_file(directory / "apps", self.name)
 
     def run(self, *argv: str) -> bytes:
@@ -87,12 +70,13 @@ class Podman:
 
 @pytest.fixture(scope="module")
 def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
-    found = Podman(tmp_path_factory.mktemp("podman"))
-    found.make_image()
-    yield found
-    found.run("rm", "--force", "--all", "--time=0")
-    found.run("image", "rm", "--all", "--force")
-    subprocess.run(["umount", "--quiet", found.directory / "graph" / "overlay"])
+    directory = tmp_path_factory.mktemp("podman")
+    with podman_storage(directory) as variables:
+        found = Podman(directory, variables)
+        found.make_image()
+        yield found
+        found.run("rm", "--force", "--all", "--time=0")
+        found.run("image", "rm", "--all", "--force")
 
 
 @pytest.mark.parametrize("check", CHECKS)

@@ -11,47 +11,30 @@ import os
 import socket
 import subprocess
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from network_cable import enter, ip
+from podman_storage import podman_storage
 from processes import until
 from websocket_peer import Peer, Reply
 
 IMAGE = "localhost/chimirror:latest"  # as in deployment.yaml
 CONTAINER = "chimirror-pod-0-chimirror"
 CLIENTS, METRICS = 30747, 30757
-CONTAINERS = """\
-[containers]
-default_ulimits = ["nofile=1024:1024", "nproc=1000:1000"]
-[engine]
-runtime = "runc"
-[network]
-network_config_dir = "{directory}/networks"
-"""
-STORAGE = """\
-[storage]
-driver = "overlay"
-graphroot = "{directory}/graph"
-runroot = "{directory}/run"
-"""
 
 
 class Podman:
     """Podman with its own storage, network namespace and image."""
 
     def __init__(self, directory: Path) -> None:
-        self.directory = directory
         self.namespace = f"pod{os.getpid()}"
-        containers, storage = directory / "containers.conf", directory / "storage.conf"
-        containers.write_text(CONTAINERS.format(directory=directory))
-        storage.write_text(STORAGE.format(directory=directory))
-        self.variables = {
-            "CONTAINERS_CONF": str(containers),
-            "CONTAINERS_STORAGE_CONF": str(storage),
-        }
+        self._stack = ExitStack()
+        self._storage = podman_storage(directory)
 
     def __enter__(self) -> Podman:
+        self.variables = self._stack.enter_context(self._storage)
         ip(f"netns add {self.namespace}")
         ip(f"-n {self.namespace} link set lo up")
         return self
@@ -60,7 +43,7 @@ class Podman:
         self.remove_pods()
         self.call("volume", "rm", "--force", "--all")
         self.call("image", "rm", "--all", "--force")
-        subprocess.run(["umount", "--quiet", self.directory / "graph" / "overlay"])
+        self._stack.close()
         ip(f"netns del {self.namespace}")
 
     def remove_pods(self) -> None:
