@@ -52,15 +52,25 @@ def test_the_module_is_sound() -> None:
     check_types("--allowJs", "--checkJs", MODULE)
 
 
+def pack(source: Path, directory: Path) -> Path:
+    """Return the tarball of the package."""
+    command = (*NPM, "pack", "--silent", "--pack-destination", directory)
+    return directory / run(*command, cwd=source).strip()
+
+
+def install(tarball: Path, project: Path) -> None:
+    cache = f"--cache={project}/cache"
+    options = ("--offline", "--no-audit", "--no-fund", cache)
+    run(*NPM, "install", *options, tarball, cwd=project)
+
+
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project with the package, installed from its tarball."""
     directory = tmp_path_factory.mktemp("npm")
-    tarball = run(*NPM, "pack", "--silent", "--pack-destination", directory, cwd=WEB)
     project = directory / "project"
     project.mkdir()
-    options = ["--offline", "--no-audit", "--no-fund", f"--cache={directory}/cache"]
-    run(*NPM, "install", *options, directory / tarball.strip(), cwd=project)
+    install(pack(WEB, directory), project)
     shutil.copy(CASES / "usage.ts", project / "usage.mts")
     return project
 
@@ -71,6 +81,22 @@ def test_installed_files(project: Path) -> None:
     assert files == {"LICENSE", "README.md", "package.json", *SOURCES}
     for name in SOURCES:
         assert (installed / name).read_bytes() == (WEB / name).read_bytes()
+
+
+def test_an_upgrade(tmp_path: Path) -> None:
+    """Of a project that has a former version."""
+    project, former = tmp_path / "project", tmp_path / "former"
+    project.mkdir()
+    shutil.copytree(WEB, former)
+    text = json.dumps(description() | {"version": "0.0.1"})
+    (former / "package.json").write_text(text)
+    installed = project / "node_modules" / "chimirror" / "package.json"
+    for source, version in ((former, "0.0.1"), (WEB, chimirror.__version__)):
+        install(pack(source, tmp_path), project)
+        assert json.loads(installed.read_text())["version"] == version
+    use = 'import { connect } from "chimirror"; console.log(typeof connect);'
+    (project / "use.mjs").write_text(use)
+    assert run(NODE, project / "use.mjs") == "function\n"
 
 
 def test_it_can_be_published() -> None:

@@ -1,15 +1,21 @@
-"""The image of examples/fleet/image.sh, run by podman: files, signals and zombies."""
+"""The image of examples/fleet/image.sh, run by podman: files, signals and zombies.
+
+An upgrade follows chimirror-fleet(7): the new container beside the former one, and
+HAProxy with the lines of that page before both.
+"""
 
 from __future__ import annotations
 
 import os
 import socket
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from container_upgrade import Balancer, Clients, publish
 from debian_packages import build
 from kubernetes_pod import Podman
 from processes import until
@@ -144,3 +150,31 @@ def test_a_second_signal_ends_all_sessions(containers: Podman) -> None:
         container.terminate()
         assert peer.transcript().closed == Closed(1001, "drain")
     assert container.status() == "0"
+
+
+def test_a_new_image_takes_over(containers: Podman, tmp_path: Path) -> None:
+    """No handshake fails, and no session is lost."""
+    created = containers.call("create", NAME).strip()
+    following = 'CMD ["--", "sh", "-c", "echo two; exec cat"]'
+    containers.call(
+        "commit", "--quiet", f"--change={following}", created, f"{NAME}:two"
+    )
+    former = ("--drain-timeout=1h", "--", "sh", "-c", "echo one; exec cat")
+    publish(containers, "one", NAME, *former)
+    with Balancer(containers, tmp_path) as balancer:
+        balancer.await_server("one")
+        with balancer.open() as long, Clients(balancer) as clients:
+            assert long.output(4) == b"one\n"
+            clients.await_sessions("one", 10)
+            publish(containers, "two", f"{NAME}:two")
+            balancer.await_server("two")
+            containers.call("kill", "--signal=TERM", "one")
+            clients.await_sessions("two", 100)
+            clients.stop()
+            assert clients.failures == []
+            assert clients.named[-1] == "two"
+            echo(long)
+            long.send_close()
+            assert long.transcript(wait=False).closed == Closed(1000, "")
+            print(f"an upgrade: sessions {Counter(clients.named)}, 0 failures")
+    assert containers.call("wait", "one").strip() == "0"
