@@ -6,25 +6,28 @@ the journal host.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from fleet_balancer import HOSTS, PORT, SECOND, Balancer, balancer
-from fleet_client import LOST, Settings
-from fleet_control import control
-from fleet_hosts import Fleet, Host, fleet, kill
-from fleet_load import load
-from fleet_network import BALANCER, network
+from fleet_balancer import HOSTS, SECOND, Balancer, balancer
+from fleet_client import LOST
+from fleet_control import WAYS, control, end
+from fleet_counters import await_scraped, recorded, written
+from fleet_drain import CLIENT, EXIT, drain_and_undrain, restart, settings
+from fleet_hosts import Fleet, bridges, fleet, kill
+from fleet_load import load, say
+from fleet_network import network
 from fleet_prometheus import prometheus
 from processes import until
 from systemd_machine import missing
 
 pytestmark = pytest.mark.timeout(900)
 
-EXIT, DRAIN = "1000 exit 0", "1001 drain"
-CLIENT = "10.0.0.100"
+DRAIN = "1001 drain"
 LIMIT = 100000  # of one client: all load comes from one address
 
 
@@ -44,18 +47,6 @@ def front(hosts: Fleet, tmp_path: Path) -> Iterator[Balancer]:
     with balancer(hosts.network, tmp_path, limit=LIMIT) as found:
         found.await_agents(*HOSTS)
         yield found
-
-
-def settings(front: Balancer, stay: int, rate: float = 0.0) -> Settings:
-    return Settings(BALANCER, PORT, str(front.ca), stay, rate)
-
-
-def say(text: str, **figures: object) -> None:
-    """Print figures for a quotation of the output."""
-    hidden = ("event", "returns")
-    told = [(name, value) for name, value in figures.items() if name not in hidden]
-    shown = ", ".join(f"{name} {value}" for name, value in told)
-    print(f"\n{text}: {shown}")
 
 
 def test_control_connections_find_their_sessions(
@@ -136,6 +127,64 @@ def test_prometheus_counts_the_sessions_of_all_hosts(
     say("sessions that Prometheus found", **found)
 
 
+def test_counters_equal_the_records(
+    hosts: Fleet, front: Balancer, tmp_path: Path
+) -> None:
+    """Of each host, also of one that loses a worker."""
+    for host in hosts.hosts.values():
+        host.restart()
+    began = time.time_ns() // 1000
+    front.await_agents(*HOSTS)
+    victim = hosts.hosts["two"]
+    lost: list[dict[str, Any]] = []
+    reasons: set[str] = set()
+
+    def lose() -> None:
+        rows = victim.sessions()
+        worker = rows[0]["pid"]
+        lost.extend(row for row in rows if row["pid"] == worker)
+        victim.machine.do("kill", "-KILL", str(worker))
+
+    directory = tmp_path / "prometheus"
+    directory.mkdir()
+    with prometheus(hosts.network, directory) as asked:
+        end(hosts.network, 120, front.ca, lose)
+        total = "sum(chimirror_sessions_ended_total)"
+        until(lambda: asked.query(total) == {"": 120.0}, "all ends")
+        for host in hosts.hosts.values():
+            sums = recorded(host, began, lost if host is victim else ())
+            say(f"records of {host.name}", **sums._asdict())
+            reasons |= sums.ends.keys()
+            await_scraped(asked, host, sums)
+        restarts = 'chimirror_restarts_total{process="worker"} == 1'
+        assert asked.query(restarts) == {f"10.0.0.{victim.number}:30757": 1.0}
+    assert lost
+    assert len(reasons) > WAYS
+
+
+def test_a_host_of_bridges(hosts: Fleet, front: Balancer) -> None:
+    """Sessions, control connections and a drain are as on a host with a server."""
+    host = hosts.hosts["two"]
+    began = time.time_ns() // 1000
+    served: dict[str, list[Any]] = {}
+
+    def look() -> None:
+        served.update({each.name: each.sessions() for each in hosts.hosts.values()})
+
+    with bridges(host):
+        front.await_agents(*HOSTS)
+        assert control(hosts.network, 100, front.ca, look) == {"signal TERM": 100}
+        say("sessions", **{name: len(rows) for name, rows in served.items()})
+        assert all(len(rows) >= 20 for rows in served.values())
+        assert all(row["unit"].startswith("chimirror@") for row in served["two"])
+        end(hosts.network, 50, front.ca, lambda: None)
+        for name in ("two", "three"):
+            drain_and_undrain(hosts, front, name)
+        sums = recorded(host, began)
+        say("records of the bridges", **sums._asdict())
+        assert written(host) == sums
+
+
 def test_a_full_host_gets_no_session(hosts: Fleet, front: Balancer) -> None:
     """Clients see no 503. The host gets sessions again when it has room."""
     host = hosts.hosts["one"]
@@ -164,28 +213,19 @@ def test_rolling_restart(hosts: Fleet, front: Balancer) -> None:
     front.await_agents(*HOSTS)
     with load(hosts.network, settings(front, 500, 50)) as clients:
         clients.read("all")
-        for host in hosts.hosts.values():
-            restart(host, front)
+        new = [restart(host, front) for host in hosts.hosts.values()]
         counts = clients.stop()
     ids = counts.pop("ids")
     say("rolling restart", **counts)
     assert counts["handshakes"] == {"101": len(ids)}
     assert counts["ends"].keys() == {EXIT, DRAIN}
     assert counts["ends"][DRAIN] >= 500 * 2 / 3
+    assert set().union(*new) <= set(ids)
     hosts.journal.await_ends(set(ids))
     hosts.journal.await_starts(set(ids))
     ended = hosts.journal.ended()
     assert {f"1000 {ended[one]}" for one in ids if ids[one] == EXIT} == {EXIT}
     assert {f"1001 {ended[one]}" for one in ids if ids[one] == DRAIN} == {DRAIN}
-
-
-def restart(host: Host, front: Balancer) -> None:
-    """Restart one host as the manual says: drain, restart, undrain."""
-    host.machine.do("chimirror-ctl", "drain")
-    front.await_state("DRAIN", host.name)
-    host.restart()
-    host.machine.do("chimirror-ctl", "undrain")
-    front.await_agents(host.name)
 
 
 def test_a_dead_host(hosts: Fleet, front: Balancer) -> None:
@@ -212,4 +252,7 @@ def test_a_dead_host(hosts: Fleet, front: Balancer) -> None:
     others = front.placed("one", "two")
     assert others == set(ids) - front.placed("three")
     hosts.journal.await_ends(others)
-    assert lost & there <= hosts.journal.started() - hosts.journal.ended().keys()
+    listed = hosts.journal.lost("three")
+    assert lost & there <= listed <= front.placed("three")
+    unended = hosts.journal.started() - hosts.journal.ended().keys()
+    assert listed == unended & front.placed("three")

@@ -102,6 +102,19 @@ class Balancer:
 
         until(ask, f"{hosts} {status}")
 
+    def await_drained(self, host: str) -> None:
+        """Wait until the agent of a host has said that it drains.
+
+        A host of bridges has closed its listener, and so is down too.
+        """
+
+        def ask() -> bool:
+            row = self.hosts()[host]
+            state, agent = row["status"].partition(" ")[0], row["agent_status"]
+            return state in ("DRAIN", "DOWN") and agent.lstrip("* ") == "CHECKED"
+
+        until(ask, f"{host} drains")
+
     def await_weight(self, weight: str, host: str) -> None:
         """Wait until a host has this weight: its free capacity in percent."""
         until(lambda: self.hosts()[host]["weight"] == weight, f"{host} has {weight} %")

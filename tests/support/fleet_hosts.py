@@ -3,6 +3,7 @@
 Each is a machine (`systemd_machine`). Their files are those of examples/fleet, placed
 where the first line of each file says, with the addresses of the network. The first
 host is installed with the command of the README, and the others start with its disk.
+A host can serve by bridges instead (`bridges`).
 """
 
 from __future__ import annotations
@@ -21,13 +22,16 @@ from fleet_network import Network
 from processes import until
 from systemd_machine import Machine, boot, disk, pack
 
-EXAMPLES = Path(__file__).parents[2] / "examples" / "fleet"
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples" / "fleet"
 SERVER = "chimirror-server.service"
 SOCKETS = (
     "chimirror-server.socket",
     "chimirror-server-agent.socket",
     "chimirror-server-metrics.socket",
 )
+BRIDGE_SOCKETS = ("chimirror.socket", "chimirror-agent.socket")
+EACH, BRIDGES = "Each host", "A host of bridges"  # what the first lines of files say
 UPLOAD = "systemd-journal-upload.service"
 REMOTE = "systemd-journal-remote.socket"
 JOURNALS = "/var/log/journal/remote"
@@ -52,10 +56,16 @@ class Host:
         self.machine = machine
         self.number = number
 
-    def place(self, name: str, **changes: str) -> None:
-        """Install a file of the example, with this address and these replacements."""
+    def place(self, name: str, kind: str = EACH, **changes: str) -> None:
+        """Install a file of the example, with this address and these replacements.
+
+        Args:
+            name: of the file.
+            kind: of this host: the place is that in the line which begins with it.
+            changes: new values of variables.
+        """
         content = (EXAMPLES / name).read_text()
-        found = re.match(r"# (?:Each host|The journal host): ([^\s,]+)", content)
+        found = re.search(rf"(?m)^# {kind}: ([^\s,]+)", content)
         assert found, name
         content = content.replace(FIRST_HOST, f"10.0.0.{self.number}")
         for old, new in changes.items():
@@ -67,8 +77,7 @@ class Host:
         self, *, sessions: int = 20000, drain: str = "10min", options: str = ""
     ) -> None:
         """Write chimirror.conf with these limits. It holds from the next start on."""
-        example = (EXAMPLES / "chimirror.conf").read_text()
-        (line,) = re.findall(r"(?m)^CHIMIRROR_OPTIONS=(.*)$", example)
+        line = shipped_options("chimirror.conf")
         assert line.endswith("--drain-timeout 10min")
         line = f"{line.removesuffix('10min')}{drain} {PATIENT} {options}".strip()
         changes = {"CHIMIRROR_MAX_SESSIONS": str(sessions), "CHIMIRROR_OPTIONS": line}
@@ -92,6 +101,31 @@ class Host:
         return found
 
 
+def shipped_options(name: str) -> str:
+    """Return CHIMIRROR_OPTIONS of a file of the example."""
+    content = (EXAMPLES / name).read_text()
+    (line,) = re.findall(r"(?m)^CHIMIRROR_OPTIONS=(.*)$", content)
+    return str(line)
+
+
+@contextmanager
+def bridges(host: Host) -> Iterator[None]:
+    """Let a host serve its sessions by bridges, within this context."""
+    for name in ("server-socket.conf", "agent-socket.conf"):
+        host.place(name, BRIDGES)
+    options = f"{shipped_options('bridges.conf')} {PATIENT}"
+    host.machine.do("systemctl", "stop", *SOCKETS)
+    host.place("bridges.conf", BRIDGES, CHIMIRROR_OPTIONS=options)
+    host.machine.do("systemctl", "daemon-reload")
+    host.machine.do("systemctl", "start", *BRIDGE_SOCKETS)
+    try:
+        yield
+    finally:
+        host.machine.do("systemctl", "stop", *BRIDGE_SOCKETS)
+        host.configure()
+        host.machine.do("systemctl", "start", *SOCKETS)
+
+
 class JournalHost:
     """The host that receives the journals of all hosts."""
 
@@ -113,6 +147,13 @@ class JournalHost:
         """Return the reasons of the sessions whose end has been received, by id."""
         found = self.records(SESSION_ENDED)
         return {one["CHIMIRROR_SESSION"]: one["CHIMIRROR_REASON"] for one in found}
+
+    def lost(self, name: str) -> set[str]:
+        """Return ids of sessions that a host has lost, as chimirror-fleet(7) says."""
+        page = (ROOT / "man" / "chimirror-fleet.7").read_text()
+        (command,) = re.findall(r"(?s)(journalctl [^.]*? \| sort \| uniq -u)", page)
+        command = command.replace("\\e\n", "").replace("=three", f"={name}")
+        return set(self.machine.do("sh", "-c", command).split())
 
     def await_starts(self, ids: set[str]) -> None:
         until(lambda: ids <= self.started(), "the records of all starts")
@@ -143,7 +184,8 @@ def prepare(host: Host) -> None:
 
 def start_journal_host(machine: Machine) -> JournalHost:
     machine.do("hostname", "journal")
-    Host("journal", machine, JOURNAL_NUMBER).place("journal-remote-service.conf")
+    host = Host("journal", machine, JOURNAL_NUMBER)
+    host.place("journal-remote-service.conf", "The journal host")
     machine.do("systemctl", "daemon-reload")
     machine.do("systemctl", "start", REMOTE)
     return JournalHost(machine)

@@ -57,3 +57,11 @@ def load(network: Network, settings: Settings) -> Iterator[Load]:
             yield Load(process)
         finally:
             process.kill()
+
+
+def say(text: str, **figures: object) -> None:
+    """Print figures for a quotation of the output."""
+    hidden = ("event", "returns")
+    told = [(name, value) for name, value in figures.items() if name not in hidden]
+    shown = ", ".join(f"{name} {value}" for name, value in told)
+    print(f"\n{text}: {shown}")

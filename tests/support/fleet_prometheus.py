@@ -42,10 +42,16 @@ class Prometheus:
 
     def query(self, text: str) -> dict[str, float]:
         """Return the values of a query by instance, "" if there is no instance."""
+        return {host: value for (host,), value in self.by(text, "instance").items()}
+
+    def by(self, text: str, *labels: str) -> dict[tuple[str, ...], float]:
+        """Return the values of a query by labels, "" for a label that is missing."""
         answer = json.loads(self._get(f"/api/v1/query?query={quote(text)}"))
-        rows = answer["data"]["result"]
         return {
-            row["metric"].get("instance", ""): float(row["value"][1]) for row in rows
+            tuple(row["metric"].get(label, "") for label in labels): float(
+                row["value"][1]
+            )
+            for row in answer["data"]["result"]
         }
 
 
