@@ -25,7 +25,40 @@ def files(machine: Machine) -> set[str]:
     }
 
 
-def removed(machine: Machine) -> str:
+class MachineState:
+    """What a machine has before an installation.
+
+    Attributes:
+        files: the files that it does not share with the host.
+    """
+
+    def __init__(self, machine: Machine) -> None:
+        self.files = files(machine)
+        self._removed = _removed(machine)
+        self._accounts = _accounts(machine)
+
+    def compare(self, machine: Machine, kept: set[str]) -> None:
+        """Check that an installation has left these files of the operator alone.
+
+        Args:
+            machine: the same machine, without the installation.
+            kept: the files. Their directories stay too.
+        """
+        now = files(machine)
+        assert now - self.files == kept | {os.path.dirname(path) for path in kept}
+        assert not self.files - now
+        assert _removed(machine) == self._removed
+        assert _accounts(machine) == self._accounts
+        assert not machine.path("/run/chimirror").exists()
+        listed = machine.do("systemctl", "list-units", "--all", "chimirror*")
+        assert "\n0 loaded units" in listed
+
+
+def _accounts(machine: Machine) -> str:
+    return machine.do("getent", "passwd")
+
+
+def _removed(machine: Machine) -> str:
     """Return the files of the host that are no longer visible inside."""
     find = ("find", WRITTEN, "-type", "c", "-printf", "%P\\n")
     return "\n".join(sorted(machine.do(*find).splitlines()))
