@@ -71,6 +71,21 @@ def test_control_connections_find_their_sessions(
     assert all(number >= 20 for number in served.values())
 
 
+def test_control_connections_find_sessions_of_a_draining_host(
+    hosts: Fleet, front: Balancer
+) -> None:
+    host = hosts.hosts["one"]
+
+    def drain() -> None:
+        assert len(host.sessions()) >= 5
+        host.machine.do("chimirror-ctl", "drain")
+        front.await_drained("one")
+
+    assert control(hosts.network, 30, front.ca, drain) == {"signal TERM": 30}
+    host.machine.do("chimirror-ctl", "undrain")
+    front.await_agents("one")
+
+
 def test_hosts_know_the_addresses_of_clients(hosts: Fleet, front: Balancer) -> None:
     asked = settings(front, 30)._replace(sources=(CLIENT,))
     with load(hosts.network, asked) as clients:

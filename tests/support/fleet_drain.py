@@ -17,11 +17,20 @@ def settings(front: Balancer, stay: int, rate: float = 0.0) -> Settings:
     return Settings(BALANCER, PORT, str(front.ca), stay, rate)
 
 
-def await_new_sessions(front: Balancer, name: str) -> set[str]:
-    """Wait until a host has got further sessions. Returns their ids."""
-    before = front.placed(name)
-    until(lambda: front.placed(name) - before, f"new sessions of {name}")
-    return front.placed(name) - before
+def await_new_sessions(front: Balancer, *names: str, count: int = 1) -> set[str]:
+    """Wait until these hosts have got further sessions. Returns their ids.
+
+    Args:
+        front: the balancer.
+        names: of the hosts.
+        count: of the sessions at least.
+    """
+    before = front.placed(*names)
+    until(
+        lambda: len(front.placed(*names) - before) >= count,
+        f"{count} new sessions of {names}",
+    )
+    return front.placed(*names) - before
 
 
 def restart(host: Host, front: Balancer) -> set[str]:
@@ -47,8 +56,10 @@ def drain_and_undrain(hosts: Fleet, front: Balancer, name: str) -> None:
             clients.read("all")
             host.machine.do("chimirror-ctl", "drain")
             front.await_drained(name)
-            before, elsewhere = front.placed(name), len(front.placed(*others))
-            until(lambda: len(front.placed(*others)) >= elsewhere + 20, "others")
+            # The host may still answer handshakes from before.
+            await_new_sessions(front, *others, count=20)
+            before = front.placed(name)
+            await_new_sessions(front, *others, count=20)
             assert front.placed(name) == before
             peers = [row["peer"].rpartition(":")[0] for row in host.sessions()]
             assert peers.count(CLIENT) >= 10
