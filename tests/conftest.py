@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import library_wheels
 import systemd_machine as machines
 from process_state import children, descriptors, dispositions
 from processes import kill_processes
@@ -99,7 +100,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[machines.Machine]
     if lacking := machines.missing():
         pytest.skip(lacking)
     wheels = tmp_path_factory.mktemp("wheels")
-    machines.pack(wheels)
+    library_wheels.pack(wheels)
     with machines.boot(wheels) as found:
         found.install(wheels)
         found.do("systemctl", "enable", "--now", "chimirror.socket")

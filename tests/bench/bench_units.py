@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, NamedTuple
 sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[1] / "support")]
 
 import competitors
+import library_wheels
 import systemd_machine as machines
 from harness import Bench, cpu_seconds, percentile
 from load_client import LINES, RAW, Codec, ShortSession, run_sessions
@@ -67,7 +68,7 @@ SERVICES = (
 def host(tiny: str) -> Iterator[Machine]:
     """Boot the machine on which every variant serves the application."""
     with tempfile.TemporaryDirectory() as wheels:
-        machines.pack(Path(wheels))
+        library_wheels.pack(Path(wheels))
         with machines.boot(Path(wheels)) as found:
             found.install(Path(wheels))
             shutil.copy(tiny, found.path(TINY))

@@ -19,8 +19,9 @@ from typing import Any
 from chimirror.log.records import SESSION_ENDED, SESSION_STARTED
 from fleet_balancer import HOSTS
 from fleet_network import Network
+from library_wheels import pack
 from processes import until
-from systemd_machine import Machine, boot, disk, pack
+from systemd_machine import Machine, boot, disk
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples" / "fleet"

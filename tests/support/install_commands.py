@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-import systemd_machine as machines
+import library_wheels
 from readme import ROOT
 
 PIP_OF_DEBIAN = "/usr/share/python-wheels"  # with setuptools, for new environments
@@ -23,7 +23,7 @@ PIP_OF_DEBIAN = "/usr/share/python-wheels"  # with setuptools, for new environme
 def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory of wheels."""
     directory = tmp_path_factory.mktemp("wheels")
-    machines.pack(directory)
+    library_wheels.pack(directory)
     return directory
 
 

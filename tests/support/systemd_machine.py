@@ -3,8 +3,7 @@
 The installation is the single command of the README, run as on a fresh host. The
 machine ends with the tests that share it, even if they are killed. It is not a child of
 this process, so its processes are not mistaken for leftovers of a test. The machine has
-no network, hence no package index. So the libraries that run these tests are packed
-into wheels again.
+no network, hence no package index: `library_wheels` makes the wheels for it.
 """
 
 from __future__ import annotations
@@ -18,18 +17,13 @@ import shutil
 import socket
 import subprocess
 import tempfile
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import Distribution, distribution
 from itertools import count
 from pathlib import Path
 
-from packaging.requirements import Requirement
-
 ROOT = Path(__file__).parents[2]
 WITH_SYSTEMD = ROOT / "tests" / "support" / "with-systemd"
-NEEDED = ("chimirror", "hatchling")
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 CLONE_NEWNET = 0x40000000  # setns(2)
 PORT = 30747
@@ -280,46 +274,6 @@ def _await_end(pid: int) -> None:
         assert select.select([handle], [], [], 60)[0], "the machine goes on"
     finally:
         os.close(handle)
-
-
-def pack(directory: Path) -> None:
-    """Make wheels of the installed libraries that an installation needs."""
-    for name in sorted(_closure()):
-        if name != "chimirror":
-            _pack(distribution(name), directory)
-
-
-def _closure() -> set[str]:
-    found: set[str] = set()
-    waiting = list(NEEDED)
-    while waiting:
-        name = waiting.pop()
-        if name in found:
-            continue
-        found.add(name)
-        for text in distribution(name).requires or ():
-            wanted = Requirement(text)
-            if wanted.marker is None or wanted.marker.evaluate({"extra": ""}):
-                waiting.append(wanted.name)
-    return found
-
-
-def _pack(library: Distribution, directory: Path) -> None:
-    """Make one wheel: the files of the library, and a RECORD of only these."""
-    (tag, *_) = [
-        line.partition(": ")[2]
-        for line in (library.read_text("WHEEL") or "").splitlines()
-        if line.startswith("Tag: ")
-    ]
-    name = library.name.replace("-", "_")
-    listed = [file for file in library.files or () if ".." not in file.parts]
-    kept = [file for file in listed if "__pycache__" not in file.parts]
-    with zipfile.ZipFile(directory / f"{name}-{library.version}-{tag}.whl", "w") as to:
-        for file in kept:
-            if file.name != "RECORD":
-                to.write(str(file.locate()), str(file))
-        (record,) = (file for file in kept if file.name == "RECORD")
-        to.writestr(str(record), "".join(f"{file},,\n" for file in kept))
 
 
 def missing() -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import library_wheels
 import systemd_machine as machines
 from machine_files import MachineState, files
 from systemd_machine import ROOT, Machine
@@ -43,7 +44,7 @@ def make(machine: Machine, target: str) -> str:
 def test_install_and_uninstall(tmp_path: Path) -> None:
     if lacking := machines.missing():
         pytest.skip(lacking)
-    machines.pack(tmp_path)
+    library_wheels.pack(tmp_path)
     with machines.boot(tmp_path) as machine:
         before = MachineState(machine)
         machine.install(tmp_path)

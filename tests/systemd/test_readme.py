@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import library_wheels
 import readme
 import systemd_machine as machines
 from machine_sessions import SERVER_PORT
@@ -41,7 +42,7 @@ def shouts(peer: Peer) -> None:
 def test_the_blocks_in_order(tmp_path: Path) -> None:
     if lacking := machines.missing():
         pytest.skip(lacking)
-    machines.pack(tmp_path)
+    library_wheels.pack(tmp_path)
     texts = [block.text for block in readme.blocks()]
     installs, upgrades = (text for text in texts if text.startswith("make install\n"))
     assert "systemctl enable" in installs
