@@ -16,7 +16,10 @@ from tmux import Window, window
 from websocket_peer import Closed, Peer
 
 SHELL = ["bash", "--norc", "--noprofile", "-i"]
-OPTIONS = ("--workers=1", "--listen=127.0.0.1:0", "--ping-interval=0")
+OPTIONS = (
+    *("--workers=1", "--listen=127.0.0.1:0", "--ping-interval=0"),
+    "--drain-timeout=0",
+)
 OWN = 4  # guardian, supervisor, zygote and worker
 
 

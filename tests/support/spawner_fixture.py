@@ -104,10 +104,17 @@ class FakeProcesses:
             self.sessions.remove(session)
 
 
-def kept_requests() -> list[SpawnRequest]:
-    """Return the requests that exist. After a start, they would only take memory."""
+def kept_requests(former: Iterable[SpawnRequest] = ()) -> list[SpawnRequest]:
+    """Return the requests that exist. After a start, they would only take memory.
+
+    Args:
+        former: requests of other tests, which do not count.
+    """
+    others = {id(each) for each in former}
     found = gc.get_objects()  # isinstance() fails with a proxy whose object is gone
-    return [each for each in found if type(each) is SpawnRequest]
+    return [
+        each for each in found if type(each) is SpawnRequest if id(each) not in others
+    ]
 
 
 class SpawnerHarness:

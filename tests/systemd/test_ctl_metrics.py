@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -82,7 +82,8 @@ def lose_a_session(machine: Machine, peer: Peer) -> None:
     await_named(machine, one["unit"], "cat")
     for pid in machine.processes(one["unit"]):
         if comm(pid) != "cat":
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # systemd has ended it
+                os.kill(pid, signal.SIGKILL)
     assert closed_abruptly(peer)
     wait_until_idle(machine)
 
@@ -149,6 +150,7 @@ def test_traffic_of_live_and_lost_sessions(machine: Machine) -> None:
 
 
 def test_the_whole_journal_without_a_state(machine: Machine) -> None:
+    before = closed_by_operator(machine)
     with ExitStack() as stack:
         peer = open_session(machine, stack)
         echo(peer)
@@ -156,10 +158,16 @@ def test_the_whole_journal_without_a_state(machine: Machine) -> None:
         ctl(machine, "close", one["id"])
         ended(machine, one["id"])
     wait_until_idle(machine)
+    after = closed_by_operator(machine)
+    assert [new - old for new, old in zip(after, before, strict=True)] == [1, 1]
+
+
+def closed_by_operator(machine: Machine) -> tuple[float, int]:
+    """Return the number in the metrics, and in the history with sessions of servers."""
+    counts = ended_counts(parsed(ctl(machine, "metrics")))
     rows = ctl_json(machine, "history", "--lines", "all")
-    closed = [row for row in rows if row["reason"] == "closed by operator"]
-    samples = parsed(ctl(machine, "metrics"))
-    assert ended_counts(samples)["", "closed by operator"] == len(closed)
+    reason = "closed by operator"
+    return counts.get(("", reason), 0), sum(row["reason"] == reason for row in rows)
 
 
 def test_the_timer_of_the_examples(machine: Machine) -> None:

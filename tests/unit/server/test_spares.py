@@ -46,7 +46,7 @@ class RealEnds(FakeTimeWithPoller):
         self.is_ending: Callable[[], object] = lambda: False
 
     def poll(self, timeout: float, maxevents: int) -> list[tuple[int, int]]:
-        wait = self.PATIENCE if self.is_ending() else 0
+        wait = self.PATIENCE if timeout and self.is_ending() else 0
         return self.poller.poll(wait, maxevents) or super().poll(timeout, maxevents)
 
 
