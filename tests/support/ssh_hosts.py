@@ -34,7 +34,7 @@ StrictModes no
 UsePAM no
 PidFile none
 LogLevel ERROR
-SetEnv PATH={place}/{name}/bin:/usr/bin:/bin
+SetEnv PATH={place}/{name}/bin:/usr/bin:/bin HOME={place}/{name}
 """
 SSH_CONFIG = """\
 Host {name}
