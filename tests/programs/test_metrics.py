@@ -95,6 +95,10 @@ def test_sums_equal_the_records(service: Service) -> None:
         five.reset()
         six.send_raw(b"\xff\xff")
         assert one.transcript(wait=False).closed == Closed(1011, "exit 3")
+        # A client that left earlier would be the reason of the end.
+        assert two.transcript(wait=False).closed == Closed(1011, "signal KILL")
+        for peer in (three, four, six):
+            peer.transcript(wait=False)
     service.await_ends(6)
     samples = await_sessions(service, 0)
     reasons, sums = recorded_ends(service.log)
