@@ -154,6 +154,8 @@ def one_file_per_turn(directory: Path, monkeypatch: pytest.MonkeyPatch) -> list[
         return original(path, name)
 
     monkeypatch.setattr(application_file, "load", load)
+    # Each file is so young that it is read again for each catalog.
+    monkeypatch.setattr("chimirror.apps.directory.time_ns", lambda: 0)
     return names
 
 
