@@ -35,10 +35,11 @@ PIP := $(BIN)/python -m pip $(shell [ -t 2 ] || echo --quiet) --disable-pip-vers
 # The pip of Debian 12 warns about another way to install sdnotify.
 export PIP_USE_PEP517 := 1
 
-TOOLS := apache2-utils busybox-static chromium dbus default-jre-headless gnucobol \
-	haproxy htop iproute2 less libnss-systemd mandoc neovim nginx-light nodejs \
-	openssh-client openssh-server perl pipx procps python3-systemd python3-venv \
-	shellcheck socat sslscan systemd tmux vim websocketd xinetd zsh
+TOOLS := apache2-utils busybox-static chromium-headless-shell dbus \
+	default-jre-headless gnucobol haproxy htop iproute2 less libnss-systemd mandoc \
+	neovim nginx-light nodejs openssh-client openssh-server perl pipx procps \
+	python3-systemd python3-venv shellcheck socat sslscan systemd tmux vim \
+	websocketd xinetd zsh
 # To compile systemd-python, which has no wheels.
 LIBRARIES := gcc libc6-dev libsystemd-dev pkgconf python3-dev
 # Compiles the extension for another architecture.
@@ -77,6 +78,10 @@ WORKERS ?= $(shell expr 2 '*' $$(nproc))
 PYTEST = $(BIN)/pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder \
 	--no-skips --durations=10
 CHECK := tests/unit tests/repo
+# Compiles the tests before several workers would each do it. The run tells an error.
+COMPILE = printf '%s\n' unit programs browser systemd repo | xargs -P "$$(nproc)" \
+	-I '{}' $(BIN)/pytest -q --collect-only 'tests/{}' >/dev/null 2>&1 || :
+unexport PYTHONDONTWRITEBYTECODE
 
 # The interpreter of the system: a service cannot read one in a home directory.
 HOST_PYTHON ?= /usr/bin/python3
@@ -140,6 +145,7 @@ check: wheel
 
 test: wheel
 	@echo 'running the tests'
+	@$(COMPILE)
 	@$(PYTEST) $(COVERAGE) $(ARGS)
 
 # Not part of `make test`: every start of a Python takes several times as long.
