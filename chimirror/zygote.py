@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import sys
 
+import chimirror.process.pty  # noqa: F401 (an upgrade may replace the file later)
 from chimirror import program, session
 from chimirror.apps.program_check import ProgramFault
 from chimirror.builtin_modules import socket

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from chimirror.protocol import http
 from chimirror.protocol.routes import ASSETS_PATH
+from chimirror.resources import static_response
 from chimirror.resources.json_response import etag
 from chimirror.resources.static_response import StaticFile, StaticResponse
 
@@ -70,13 +71,13 @@ _HERE = b"@ASSETS@"  # placeholder in the page for the path of the files
 
 
 class ConsoleFiles:
-    """Files of the console, read once per process."""
+    """The page, its files by name, and the prefix of their paths."""
 
     __slots__ = ("assets", "page", "prefix")
 
     def __init__(self) -> None:
-        self.page = StaticFile(PAGE).content
-        self.assets = {name: StaticFile(name) for name in ASSETS}
+        self.page = static_response.read(PAGE).content
+        self.assets = {name: static_response.read(name) for name in ASSETS}
         contents = [asset.content for asset in self.assets.values()]
         whole = b"".join([b"%d " % len(content) + content for content in contents])
         self.prefix = f"{ASSETS_PATH}{etag(whole)[1:-1]}/"

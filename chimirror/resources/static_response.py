@@ -34,23 +34,32 @@ class StaticFile:
 
     Args:
         name: file name. Its suffix decides on the media type.
-        content: its bytes. None: those of the file of that name in web/.
+        content: its bytes.
 
     Attributes:
-        content: as given, or read.
+        content: as given.
         etag: its ETag.
         media_type: of the response.
     """
 
     __slots__ = ("content", "etag", "media_type")
 
-    def __init__(self, name: str, content: bytes | None = None) -> None:
-        if content is None:
-            with open(WEB + name, "rb") as file:
-                content = file.read()
+    def __init__(self, name: str, content: bytes) -> None:
         self.content = content
         self.etag = etag(content)
         self.media_type = TYPES[name.rpartition(".")[2]]
+
+
+_read: dict[str, StaticFile] = {}
+
+
+def read(name: str) -> StaticFile:
+    """Return a file of web/. Each is read once per process."""
+    file = _read.get(name)
+    if file is None:
+        with open(WEB + name, "rb") as opened:
+            file = _read[name] = StaticFile(name, opened.read())
+    return file
 
 
 class StaticResponse:

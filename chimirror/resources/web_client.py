@@ -9,7 +9,8 @@ Knows nothing of sessions.
 
 from __future__ import annotations
 
-from chimirror.resources.static_response import StaticFile, StaticResponse
+from chimirror.resources import static_response
+from chimirror.resources.static_response import StaticResponse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,15 +21,6 @@ HEADERS = (("Cross-Origin-Resource-Policy", "same-origin"), ("Vary", "Origin"))
 
 NAMES = ("chimirror.js", "chimirror.d.ts")
 
-_files: dict[str, StaticFile] = {}
-
-
-def files() -> dict[str, StaticFile]:
-    """Return the files by name. Reads them on first use."""
-    if not _files:
-        _files.update({name: StaticFile(name) for name in NAMES})
-    return _files
-
 
 def file(request: ResourceRequest) -> StaticResponse:
     """Return the file at the path of a request."""
@@ -37,4 +29,5 @@ def file(request: ResourceRequest) -> StaticResponse:
     origin = request.request.get(b"origin")
     if origin is not None:
         headers.append(("Access-Control-Allow-Origin", origin.decode("ascii")))
-    return StaticResponse(request, files()[name], "no-cache", headers)
+    content = static_response.read(name)
+    return StaticResponse(request, content, "no-cache", headers)

@@ -105,7 +105,9 @@ def read_web_files(config: Config) -> None:
     if config.console:
         import_module("chimirror.resources.console").files()
     if config.console or config.web_client:
-        import_module("chimirror.resources.web_client").files()
+        web_client = import_module("chimirror.resources.web_client")
+        for name in web_client.NAMES:
+            web_client.static_response.read(name)
 
 
 # bytes that a message of 1 MiB needs in all: twice that may stay unused at the top

@@ -84,6 +84,12 @@ def test_nothing_is_left_to_be_imported_by_a_running_server() -> None:
     assert {name for name in left if name.partition(".")[0] not in PROGRAMS} == UNUSED
 
 
+def test_a_zygote_has_imported_what_opens_a_terminal() -> None:
+    code = "import sys, chimirror.zygote; print('chimirror.process.pty' in sys.modules)"
+    argv = [sys.executable, "-c", code]
+    assert subprocess.run(argv, capture_output=True, text=True).stdout == "True\n"
+
+
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="its heap")
 def test_memory_of_large_messages_is_used_again() -> None:
     """Without the thresholds, each of 150 blocks is mapped anew: 256 pages of 4 KiB."""
