@@ -38,8 +38,8 @@ export PIP_USE_PEP517 := 1
 TOOLS := apache2-utils busybox-static chromium-headless-shell dbus \
 	default-jre-headless gnucobol haproxy htop iproute2 less libnss-systemd mandoc \
 	neovim nginx-light nodejs openssh-client openssh-server perl pipx procps \
-	python3-systemd python3-venv qemu-system-x86 shellcheck socat sslscan systemd \
-	tmux vim websocketd xinetd zsh
+	python3-systemd python3-venv shellcheck socat sslscan systemd tmux vim \
+	websocketd xinetd zsh
 # To compile systemd-python, which has no wheels.
 LIBRARIES := gcc libc6-dev libsystemd-dev pkgconf python3-dev
 # Compiles the extension for another architecture.
@@ -54,8 +54,8 @@ IMAGE := buildah mmdebstrap
 
 # More than one machine: the balancer is in TOOLS.
 FLEET := $(DEB) $(IMAGE) busybox-static catatonit containernetworking-plugins iproute2 \
-	iptables lintian munge openssh-client openssh-server podman prometheus runc \
-	slurm-client slurmctld slurmd systemd-journal-remote
+	iptables lintian munge openssh-client openssh-server podman prometheus \
+	qemu-system-x86 runc slurm-client slurmctld slurmd systemd-journal-remote
 
 # npm packages that check manifests (the one-file build of the parser has no
 # dependencies), the types of chimirror.js, the console, and that web/vendor equals
@@ -144,7 +144,6 @@ check: wheel
 	@$(PYTEST) $(CHECK) $(ARGS)
 
 test: wheel
-	@.ci/kernel build/kernel
 	@echo 'running the tests'
 	@$(COMPILE)
 	@$(PYTEST) $(COVERAGE) $(ARGS)
@@ -181,6 +180,7 @@ access: wheel $(VENV)/npm-access
 
 fleet: wheel
 	@.ci/packages $(FLEET)
+	@.ci/kernel build/kernel
 	@$(PIP) install '.[fleet]'
 	@# One after the other: each takes the machine. What passed tells its figures.
 	@$(PYTEST) -n 1 -rP tests/fleet $(ARGS)

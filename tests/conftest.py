@@ -38,8 +38,6 @@ CLONE_NEWNS = 0x20000  # unshare(2)
 MS_REC, MS_PRIVATE = 0x4000, 0x40000  # mount(2)
 RUNTIME = "/run/chimirror"
 EXAMPLES = Path(__file__).parents[1] / "examples"
-# 1/4 of the machine tests run after the emulated machine, in its group
-EMULATED_SHARE = 4
 BOOT = 300.0  # seconds; the first test of a machine waits for its boot
 FAILED = pytest.StashKey[bool]()
 
@@ -207,15 +205,15 @@ def separate_runtime() -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Form the groups and sort the longest tests to the front.
 
-    The emulated machine has the longest timeout, so its test leads the first group of
-    machine tests. The others of its group run on the same worker.
+    The tests of a machine form two groups: each has a machine of its own.
     """
     items.sort(key=rank)
     live = [item for item in items if "host" in fixtures_of(item)]
+    half = len(live) // 2
     for place, item in enumerate(live):
-        first = place < len(live) // EMULATED_SHARE
-        item.add_marker(pytest.mark.xdist_group("machine-1" if first else "machine-2"))
-        if place in (0, len(live) // EMULATED_SHARE) and timeout_of(item) < BOOT:
+        group = "machine-1" if place < half else "machine-2"
+        item.add_marker(pytest.mark.xdist_group(group))
+        if place in (0, half) and timeout_of(item) < BOOT:
             item.add_marker(pytest.mark.timeout(BOOT), append=False)
     for item in items:
         if item not in live and (group := group_of(item)):
